@@ -1,0 +1,1 @@
+"""Floor 1: words and contracts. Standard library and msgspec only."""

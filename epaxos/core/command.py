@@ -1,0 +1,233 @@
+"""Commands, the batch that carries them, its footprint, and what they answered.
+
+The batch is the unit: a protocol sees a `Payload` and its `Footprint`, never single commands.
+Everything here is columns; no object per command exists on the hot path.
+
+Rules of this file: the conflict relation is said once, in `interferes`. Sessions, scans and
+transactions will be further columns at the end of `Batch` (array-like structs grow at the end).
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import TypeAlias
+
+import msgspec
+
+from epaxos.core.errors import CodecError
+from epaxos.core.types import ReplicaId, Slot, replica_name
+
+
+class Operation(IntEnum):
+    """The verb of a command; one byte in a batch's `operations` column."""
+
+    GET = 0
+    """Read a key. Commutes with other reads. Argument: empty."""
+    PUT = 1
+    """Write a key unconditionally. Argument: the value."""
+    DELETE = 2
+    """Remove a key unconditionally. Argument: empty."""
+    CAS = 3
+    """Compare-and-set: write or remove a key if it is as expected. Argument: `encode_cas`.
+
+    One that fails still orders as a write."""
+
+
+class Status(IntEnum):
+    """What became of one executed command."""
+
+    OK = 0
+    """A write took effect; a read found its key."""
+    MISSING = 1
+    """A read or a DELETE met no value."""
+    CONFLICT = 2
+    """A CAS met something other than it expected; the answer carries what is there."""
+
+
+Version: TypeAlias = tuple[ReplicaId, Slot, int]
+"""Which write made a value: (replica, slot, index in batch), unique for ever and opaque (R9)."""
+
+NO_VERSION: Version = (0, 0, 0)
+"""The version of a key that has no value; slots start at 1, so no write has it."""
+
+
+def format_version(version: Version) -> str:
+    """`<epoch>.<replica>.<slot>.<index>`; the epoch is 0 as long as membership is fixed."""
+    return f"0.{replica_name(version[0])}.{version[1]}.{version[2]}"
+
+
+def parse_version(text: str) -> Version:
+    """The inverse of `format_version`. Raises ValueError with a sentence."""
+    parts = text.split(".")
+    if len(parts) == 4 and parts[0] == "0" and len(parts[1]) == 1 and "A" <= parts[1] <= "P":
+        try:
+            return (ord(parts[1]) - ord("A"), int(parts[2]), int(parts[3]))
+        except ValueError:
+            pass
+    raise ValueError(f"{text!r} is not a version; write one that a reply carried, like 0.A.7.0")
+
+
+class Cas(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The operands of a CAS."""
+
+    expect: bool | Version | bytes
+    """False: the key has no value. True: it has one. A version: exactly that write's. Bytes:
+    exactly that value."""
+    value: bytes | None
+    """What to write; None removes the key."""
+
+
+_cas_encoder = msgspec.msgpack.Encoder()
+_cas_decoder = msgspec.msgpack.Decoder(Cas)
+
+
+def encode_cas(expect: bool | Version | bytes, value: bytes | None) -> bytes:
+    """The argument column's entry of a CAS."""
+    return _cas_encoder.encode(Cas(expect, value))
+
+
+def decode_cas(argument: bytes) -> Cas:
+    """The operands of a CAS. Raises CodecError."""
+    try:
+        return _cas_decoder.decode(argument)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise CodecError(f"the operands of a compare-and-set do not decode: {error}") from None
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What one instance or log slot carries: commands as columns of equal length."""
+
+    origin: ReplicaId
+    """The replica whose node made the batch and answers its clients."""
+    number: int
+    """Unique per origin, for ever (it contains the boot counter): how the origin knows its own."""
+    operations: bytes
+    """One Operation code per command."""
+    keys: list[bytes]
+    """The key of each command."""
+    arguments: list[bytes]
+    """The value, or the encoded operands, of each command."""
+
+
+class Footprint:
+    """The conflict keys of a batch: those it writes and those it only reads.
+
+    Lists may repeat a key. Scanned prefixes and session pseudo-keys will be further columns.
+    """
+
+    __slots__ = ("_read_set", "_write_set", "reads", "writes")
+
+    def __init__(self, writes: Sequence[bytes], reads: Sequence[bytes]) -> None:
+        self.writes = writes
+        self.reads = reads
+        self._write_set: frozenset[bytes] | None = None
+        self._read_set: frozenset[bytes] | None = None
+
+    @property
+    def write_set(self) -> frozenset[bytes]:
+        """The keys written, as a set, made when first asked for."""
+        if self._write_set is None:
+            self._write_set = frozenset(self.writes)
+        return self._write_set
+
+    @property
+    def read_set(self) -> frozenset[bytes]:
+        """The keys read, as a set, made when first asked for."""
+        if self._read_set is None:
+            self._read_set = frozenset(self.reads)
+        return self._read_set
+
+
+def interferes(a: Footprint, b: Footprint) -> bool:
+    """Whether two batches do not commute: they share a key that at least one of them writes."""
+    if a.writes and b.writes and not a.write_set.isdisjoint(b.write_set):
+        return True
+    if a.writes and b.reads and not a.write_set.isdisjoint(b.read_set):
+        return True
+    return bool(a.reads and b.writes and not a.read_set.isdisjoint(b.write_set))
+
+
+_GET = int(Operation.GET)
+
+
+def footprint_of(batch: Batch) -> Footprint:
+    """What a batch writes and reads."""
+    gets = batch.operations.count(_GET)
+    if not gets:
+        return Footprint(batch.keys, ())
+    if gets == len(batch.keys):
+        return Footprint((), batch.keys)
+    pairs = tuple(zip(batch.operations, batch.keys))
+    return Footprint(
+        [key for code, key in pairs if code != _GET], [key for code, key in pairs if code == _GET]
+    )
+
+
+_batch_encoder = msgspec.msgpack.Encoder()
+_batch_decoder = msgspec.msgpack.Decoder(Batch)
+_CODES = bytes(Operation)
+
+
+class Payload:
+    """A batch with its encoded bytes and its footprint.
+
+    Encoded once, by the node that made the batch; messages and records carry the very bytes, and
+    each replica decodes them once, on arrival. Two payloads are equal when their bytes are. `None`
+    in the place of a payload is Nop.
+    """
+
+    __slots__ = ("batch", "encoded", "footprint")
+
+    def __init__(self, batch: Batch, encoded: bytes) -> None:
+        self.batch = batch
+        self.encoded = encoded
+        self.footprint = footprint_of(batch)
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Payload":
+        """The payload of a batch made here."""
+        return cls(batch, _batch_encoder.encode(batch))
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> "Payload":
+        """The payload in bytes from a peer or the disk. Raises CodecError."""
+        try:
+            batch = _batch_decoder.decode(encoded)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise CodecError(f"a batch does not decode: {error}") from None
+        if not len(batch.operations) == len(batch.keys) == len(batch.arguments):
+            raise CodecError("a batch has columns of different lengths")
+        if batch.operations.translate(None, _CODES):
+            raise CodecError("a batch has an operation code that this version does not know")
+        return cls(batch, encoded)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Payload) and other.encoded == self.encoded
+
+    def __hash__(self) -> int:
+        return hash(self.encoded)
+
+    def __repr__(self) -> str:
+        return f"Payload({self.batch.origin}:{self.batch.number}, {len(self.batch.keys)} commands)"
+
+
+class Results(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a run of neighbouring commands of one batch answered, as columns.
+
+    The three columns are empty when every command was a PUT: then all are OK, and the version of
+    the i-th is (replica, slot, index + i). Otherwise each has one entry per command.
+    """
+
+    replica: ReplicaId
+    """Column of the instance (0 in slot protocols)."""
+    slot: Slot
+    """Slot of the instance."""
+    index: int
+    """Position of the run's first command in its batch."""
+    count: int
+    """How many commands the run has."""
+    statuses: bytes
+    """One Status code per command."""
+    values: list[bytes]
+    """GET: the value found; CAS in conflict: the value met; otherwise empty bytes."""
+    versions: list[Version]
+    """The version written, found, removed or met; NO_VERSION where there is none."""

@@ -1,0 +1,1 @@
+"""Floor 2: ordering and applying. Does not know the protocols."""

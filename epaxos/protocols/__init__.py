@@ -1,0 +1,1 @@
+"""Floor 2: agreement. Siblings that do not know each other."""

@@ -1,0 +1,1 @@
+"""EPaxos*: leaderless agreement with dependency vectors."""

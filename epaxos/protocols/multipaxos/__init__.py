@@ -1,0 +1,1 @@
+"""Multi-Paxos: one leader, one ballot for the whole log."""
