@@ -2,8 +2,8 @@
 
     EpaxosError
     ├── ConfigError            a setting is wrong; names the field and the fix
-    ├── CodecError             a peer, a client or the disk sent nonsense: close the link, cut the
-    tail ├── StorageError           the disk failed or holds what it must not: the process ends
+    ├── CodecError             a peer, a client or the disk sent nonsense: close the link, cut it
+    ├── StorageError           the disk failed or holds what it must not: the process ends
     └── RequestError           a client's request did not succeed
         ├── Definite           it did not happen and never will
         └── Ambiguous          it may have happened
