@@ -2,6 +2,7 @@
 
     EpaxosError
     ├── ConfigError            a setting is wrong; names the field and the fix
+    ├── AddressError           an address cannot be listened on or reached; names it and the fix
     ├── CodecError             a peer, a client or the disk sent nonsense: close the link, cut it
     ├── StorageError           the disk failed or holds what it must not: the process ends
     └── RequestError           a client's request did not succeed
@@ -18,6 +19,10 @@ class EpaxosError(Exception):
 
 class ConfigError(EpaxosError):
     """A setting is wrong. The message names the field and says what to write instead."""
+
+
+class AddressError(EpaxosError):
+    """An address cannot be listened on or reached. The message names it and says what to do."""
 
 
 class CodecError(EpaxosError):
