@@ -1,0 +1,58 @@
+"""What the exit code of `epaxos` says. Scripts rely on it; a number never changes its meaning.
+
+Each verb's results go to stdout, everything else to stderr; an error is one line, `error: ...`.
+"""
+
+import errno
+from enum import IntEnum
+from typing import Final
+
+from epaxos.core.errors import AddressError, ConfigError, EpaxosError, StorageError
+
+
+class ExitCode(IntEnum):
+    """How a process ended. A verb raises an exception or `typer.Exit(ExitCode.FAILED)`."""
+
+    OK = 0
+    """Everything asked for was done."""
+    FAILED = 1
+    """It was tried and did not succeed: key not found, conflict, outcome unknown, comparison
+    invalid, corruption found."""
+    CONFIG = 2
+    """Asked wrongly: usage, a setting, a file with settings, a topology."""
+    STORAGE = 3
+    """The disk failed, or the data directory holds what it must not."""
+    ADDRESS = 4
+    """An address cannot be listened on or reached."""
+    INTERNAL = 70
+    """A bug of ours, with a traceback on stderr."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+_ADDRESS_ERRNOS: Final = frozenset(
+    {
+        errno.EADDRINUSE,
+        errno.EADDRNOTAVAIL,
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+    }
+)
+
+
+def exit_code(error: Exception) -> ExitCode:
+    """The code for an exception that ends the process."""
+    if isinstance(error, ConfigError) or type(error).__name__ == "TopologyError":
+        # Topologies know nothing of this package, so their error is recognised by its name: an
+        # import would cost every start-up what only this moment needs.
+        return ExitCode.CONFIG
+    if isinstance(error, StorageError):
+        return ExitCode.STORAGE
+    if isinstance(error, AddressError):
+        return ExitCode.ADDRESS
+    if isinstance(error, EpaxosError):
+        return ExitCode.FAILED
+    if isinstance(error, OSError):
+        return ExitCode.ADDRESS if error.errno in _ADDRESS_ERRNOS else ExitCode.FAILED
+    return ExitCode.INTERNAL
