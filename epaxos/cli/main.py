@@ -1,0 +1,124 @@
+"""The command `epaxos`: finds the verb's module, runs it, and turns what went wrong into one line.
+
+Rules of this file: it imports no verb and nothing heavy, because every start of a replica and every
+`--help` pays for it. A verb's module is imported when the verb is called; it offers a `typer.Typer`
+named `app`, with one command (the verb itself) or several (then they are its sub-verbs). Verbs
+raise the exceptions of `epaxos.core.errors`; nobody but `main` prints an error or ends the process.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+import epaxos
+from epaxos.cli.exits import ExitCode, exit_code
+
+VERBS: Final = {
+    "compare": "EPaxos against Multi-Paxos over emulated regions.",
+    "up": "Start a local cluster and watch it; Ctrl-C stops all.",
+    "kv": "Get, put, delete or compare-and-set a key.",
+    "topology": "List and show topologies; predict latencies on one.",
+    "bench": "Throughput and CPU per command of a local cluster.",
+    "graph": "The live dependency graph of a replica.",
+    "inspect": "Say what is in a data directory; changes nothing.",
+    "serve": "Run one replica, for real hosts.",
+}
+"""Every verb with its line in `epaxos --help`; the module is `epaxos.cli.<verb>`."""
+
+
+def load_verb(name: str) -> Any:
+    """The command of a verb, from its module."""
+    command = typer.main.get_command(import_module(f"epaxos.cli.{name}").app)
+    command.name = name
+    return command
+
+
+class LazyGroup(TyperGroup):
+    """Knows its verbs by name and line of help; imports the one that is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, line in VERBS.items():
+            self.commands[name] = TyperCommand(name, help=line)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_verb(name) if name in VERBS else command, rest
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help=epaxos.__doc__,
+    epilog="Exit codes: "
+    + ", ".join(f"{code.value} {code.name.lower()}" for code in ExitCode)
+    + ". Most verbs take --json.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"epaxos {epaxos.__version__}")
+        raise typer.Exit(ExitCode.OK)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. Prints at most one line of error, unless the
+    error is a bug of ours."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(
+            list(arguments) or ["--help"], prog_name="epaxos", standalone_mode=False
+        )
+        return code if isinstance(code, int) else ExitCode.OK
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except typer.TyperException as error:
+        return _complain(_usage_line(error), ExitCode.CONFIG)
+    except Exception as error:
+        code = exit_code(error)
+        if code is ExitCode.INTERNAL:
+            traceback.print_exc()
+            return _complain(f"a bug in epaxos {epaxos.__version__}: {error!r}", code)
+        return _complain(str(error), code)
+
+
+def _usage_line(error: Any) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{message} (see {context.command_path} --help)" if context else message
+
+
+def _complain(message: str, code: ExitCode) -> ExitCode:
+    sys.stdout.flush()
+    print("error:", " ".join(message.splitlines()), file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
