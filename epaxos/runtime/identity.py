@@ -1,0 +1,259 @@
+"""Who this process is: the data directory's owner, its lock, its boot counter, and its peers'.
+
+    DATA/             mode 0700
+      lock            held with flock for as long as the process lives
+      identity.json   format, cluster, replica, n, protocol, boot
+      peers.json      the highest boot counter and its nonce, per peer
+      wal/            the log
+
+A replica that lost its log, or came back with an older copy of it, would vote as if it had never
+voted (R11). So every start has a higher boot counter, durable before anything is said, in the log
+first and then here; peers remember the highest they saw and refuse a lower one, or the same one
+with another nonce. Where nothing is written (memory mode) every life is boot 1 with a new nonce:
+a second life is refused as long as any peer remembers the first.
+"""
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from epaxos.core.errors import StorageError
+from epaxos.core.types import ReplicaId, replica_name
+from epaxos.runtime.segments import FORMAT
+from epaxos.runtime.wal import sync_directory
+
+T = TypeVar("T")
+
+_DIRECTORY_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Whose data a directory holds."""
+
+    cluster: str
+    replica: ReplicaId
+    n: int
+    protocol: str
+
+
+class _IdentityFile(msgspec.Struct, forbid_unknown_fields=True):
+    format: int
+    cluster: str
+    replica: ReplicaId
+    n: int
+    protocol: str
+    boot: int
+
+
+class PeerBoot(msgspec.Struct, frozen=True):
+    """The latest life of a peer that this replica accepted."""
+
+    boot: int
+    nonce: str
+
+
+Verdict = Literal["known", "newer", "regressed", "twin"]
+"""What a peer's boot counter and nonce say: the same life, a later one, an earlier one, or another
+process with the same counter."""
+
+
+class PeerBoots:
+    """The highest boot counter seen per peer; kept in a file unless in memory mode."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._seen: dict[ReplicaId, PeerBoot] = {}
+        if path is not None and path.exists():
+            self._seen = _load(path, dict[ReplicaId, PeerBoot])
+
+    def judge(self, peer: ReplicaId, boot: int, nonce: str) -> Verdict:
+        """Compare with what was seen. A newer life is remembered, durably, before this returns.
+
+        Raises StorageError if it cannot be."""
+        seen = self._seen.get(peer)
+        if seen is None or boot > seen.boot:
+            self._seen[peer] = PeerBoot(boot, nonce)
+            if self._path is not None:
+                _save(self._path, self._seen)
+            return "newer"
+        if boot < seen.boot:
+            return "regressed"
+        return "known" if nonce == seen.nonce else "twin"
+
+    def highest(self, peer: ReplicaId) -> int:
+        """The highest boot counter seen; 0 for none."""
+        seen = self._seen.get(peer)
+        return seen.boot if seen else 0
+
+
+class MemoryIdentity:
+    """A replica that writes nothing and therefore boots once."""
+
+    def __init__(self) -> None:
+        self.boot = 1
+        self.nonce = secrets.token_hex(8)
+        self.peers = PeerBoots(None)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class DataDirectory:
+    """A data directory, locked for this process.
+
+    Raises StorageError, with a sentence for a person, when it is another's, in use, or unsafe."""
+
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self.path = path
+        self.nonce = secrets.token_hex(8)
+        try:
+            path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+            _check_mode(path)
+            self._lock = self._take_lock()
+        except OSError as error:
+            raise StorageError(f"data directory {path}: {error.strerror or error}") from error
+        try:
+            self._identity = self._load_or_create(owner)
+            self.peers = PeerBoots(path / "peers.json")
+        except BaseException:
+            self.close()
+            raise
+        self.is_new = self._identity.boot == 0
+        """Whether nothing was ever started here."""
+
+    @property
+    def boot(self) -> int:
+        """The boot counter as of the last `advance`."""
+        return self._identity.boot
+
+    @property
+    def wal_path(self) -> Path:
+        """Where the log is."""
+        return self.path / "wal"
+
+    def next_boot(self, logged: int) -> int:
+        """The counter of this start, given the one that the log recorded last.
+
+        The log records it first, so a log that knows less than the directory is not its log."""
+        if logged < self._identity.boot:
+            raise StorageError(
+                f"data directory {self.path}: the log is older than the directory (it ends in boot "
+                f"{logged}, the directory is in boot {self._identity.boot}): the log was lost or "
+                "replaced by an old copy. This replica has voted and would forget its votes; "
+                'replace it (docs/operating.md, "lost disk")'
+            )
+        return logged + 1
+
+    def advance(self, boot: int) -> None:
+        """Make `boot` the counter of this life, durably."""
+        self._identity.boot = boot
+        _save(self.path / "identity.json", self._identity)
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _take_lock(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        entries = sorted(p.name for p in self.path.iterdir())
+        if entries and not {"lock", "identity.json"} & set(entries):
+            raise StorageError(
+                f"directory {self.path} is not a data directory: it holds {entries[0]!r}; "
+                "give an empty or a new one"
+            )
+        fd = os.open(self.path / "lock", flags, _FILE_MODE)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            raise StorageError(
+                f"data directory {self.path} is in use by process {holder}; stop it first, or "
+                "give this replica its own directory"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        return fd
+
+    def _load_or_create(self, owner: Owner) -> _IdentityFile:
+        path = self.path / "identity.json"
+        if not path.exists():
+            if (self.path / "wal").exists():
+                raise StorageError(
+                    f"data directory {self.path} has a log but no identity.json; it was damaged: "
+                    "restore the file or give this replica an empty directory"
+                )
+            identity = _IdentityFile(
+                FORMAT, owner.cluster, owner.replica, owner.n, owner.protocol, 0
+            )
+            _save(path, identity)
+            return identity
+        identity = _load(path, _IdentityFile)
+        _check_owner(self.path, identity, owner)
+        return identity
+
+
+def _check_owner(path: Path, found: _IdentityFile, owner: Owner) -> None:
+    if found.format != FORMAT:
+        raise StorageError(
+            f"data directory {path} has format {found.format}; this version reads format {FORMAT}"
+        )
+    if (found.cluster, found.replica) != (owner.cluster, owner.replica):
+        me = replica_name(owner.replica)
+        raise StorageError(
+            f"data directory {path} belongs to cluster {found.cluster}, replica "
+            f"{replica_name(found.replica)}; this is replica {me} of cluster {owner.cluster}. "
+            f"Start the replica it belongs to, or give replica {me} an empty directory and "
+            'replace it (docs/operating.md, "lost disk")'
+        )
+    for field in ("n", "protocol"):
+        if getattr(found, field) != getattr(owner, field):
+            raise StorageError(
+                f"data directory {path} was made with {field} = {getattr(found, field)}, the "
+                f"configuration says {field} = {getattr(owner, field)}; it cannot change in a "
+                "running cluster: use a new cluster id and new directories"
+            )
+
+
+def _check_mode(path: Path) -> None:
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o022:
+        raise StorageError(
+            f"data directory {path} can be written by others (mode {mode:04o}); "
+            f"run: chmod 700 {path}"
+        )
+
+
+def _load(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind, strict=False)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise StorageError(
+            f"{path} is damaged ({error}); restore it from the moment of the last stop, or replace "
+            'this replica (docs/operating.md, "lost disk")'
+        ) from None
+
+
+def _save(path: Path, value: object) -> None:
+    """Replace a file durably: it holds the old or the new content, whatever happens."""
+    fresh = path.with_suffix(".tmp")
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(fresh, flags, _FILE_MODE)
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+            file.flush()
+            os.fsync(fd)
+        fresh.rename(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error

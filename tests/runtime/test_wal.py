@@ -1,0 +1,338 @@
+"""The log: what is appended comes back, a torn tail is cut, corruption is refused."""
+
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from epaxos.codec import Codec
+from epaxos.core.errors import StorageError
+from epaxos.core.replica import Executed
+from epaxos.registry import ProtocolSpec
+from epaxos.runtime.segments import HEADER_BYTES, RECORD_BYTES, pack_record
+from epaxos.runtime.wal import LogReader, Wal
+
+SMALL = 4096
+WHO = ("c1", 2)
+
+
+class Note(msgspec.Struct, frozen=True, array_like=True, tag=16, gc=False):
+    text: bytes
+
+
+class Unknown(msgspec.Struct, frozen=True, array_like=True, tag=99, gc=False):
+    text: bytes
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    text: bytes
+
+
+SPEC = ProtocolSpec("fake", "Fake", False, (Message,), (Note,), None, None)
+CODEC = Codec(SPEC)
+
+
+def fresh(path, segment_bytes=SMALL):
+    log = Wal(path / "wal", *WHO, segment_bytes)
+    assert list(log.replay(CODEC)) == []
+    return log
+
+
+def reopened(path, segment_bytes=SMALL):
+    log = Wal(path / "wal", *WHO, segment_bytes)
+    return log, list(log.replay(CODEC))
+
+
+def notes(count, start=0):
+    return [Note(b"%d" % i * 3) for i in range(start, start + count)]
+
+
+def append_and_sync(log, records):
+    for record in records:
+        log.append([record])
+    log.sync()
+
+
+def last_segment(path) -> Path:
+    return sorted((path / "wal").glob("*.wal"))[-1]
+
+
+def used(path) -> int:
+    return len(last_segment(path).read_bytes().rstrip(b"\0"))
+
+
+def test_replay_returns_what_was_appended_in_order(tmp_path):
+    log = fresh(tmp_path)
+    log.append([*notes(3), Executed(b"\0\1", [1, 2])])
+    log.sync()
+    log.append(notes(2, 3))
+    log.abandon()
+    log, records = reopened(tmp_path)
+    assert records == [*notes(3), Executed(b"\0\1", [1, 2]), *notes(2, 3)]
+    assert log.warning is None
+    log.append(notes(1, 9))
+    log.close()
+    log, records = reopened(tmp_path)
+    assert records[-1] == notes(1, 9)[0]
+    log.close()
+
+
+def test_replay_spans_segments_and_records_larger_than_one(tmp_path):
+    log = fresh(tmp_path)
+    expected = []
+    for i in range(60):
+        group = [Note(b"x" * (i * 37 % 900)), Note(b"y%d" % i)]
+        expected += group
+        log.append(group)
+        if i % 7 == 0:
+            log.sync()
+    expected += [big := Note(b"z" * 3 * SMALL), *notes(1)]
+    log.append([big, *notes(1)])
+    log.close()
+    assert len(list((tmp_path / "wal").glob("*.wal"))) > 8
+    log, records = reopened(tmp_path)
+    assert records == expected
+    log.close()
+
+
+def test_files_are_private_and_preallocated(tmp_path):
+    log = fresh(tmp_path)
+    path = last_segment(tmp_path)
+    assert path.stat().st_size == SMALL
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    log.close()
+
+
+def test_boot_counter_comes_back(tmp_path):
+    log = fresh(tmp_path)
+    log.record_boot(7)
+    log.append(notes(1))
+    log.close()
+    log, records = reopened(tmp_path)
+    assert (log.boot, records) == (7, notes(1))
+    log.close()
+
+
+def test_torn_tail_is_cut_at_every_byte_of_the_last_record(tmp_path):
+    log = fresh(tmp_path)
+    log.append(notes(3))
+    log.sync()
+    start = used(tmp_path) + (-used(tmp_path) & 7)
+    log.append([Note(b"the last one, never synced")])
+    log.abandon()
+    path = last_segment(tmp_path)
+    whole = path.read_bytes()
+    for length in range(start, used(tmp_path)):
+        path.write_bytes(whole[:length] + bytes(len(whole) - length))
+        log, records = reopened(tmp_path)
+        assert records == notes(3)
+        torn = len(whole[start:length].rstrip(b"\0"))
+        assert bool(log.warning) == bool(torn)
+        if torn:
+            copy = path.with_name(f"{path.stem}-{start}.torn")
+            assert copy.read_bytes() == whole[start : start + torn]
+        log.append(notes(1, 50))
+        log.abandon()
+        log, records = reopened(tmp_path)
+        assert records == [*notes(3), *notes(1, 50)]
+        log.abandon()
+
+
+def test_every_flipped_bit_of_a_record_that_was_on_disk_is_refused(tmp_path):
+    log = fresh(tmp_path)
+    log.append(notes(2))
+    log.sync()
+    log.append(notes(1, 2))
+    log.close()
+    path = last_segment(tmp_path)
+    whole = path.read_bytes()
+    closing = used(tmp_path) + (-used(tmp_path) & 7) - RECORD_BYTES
+    for bit in range(HEADER_BYTES * 8, closing * 8):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        log = Wal(tmp_path / "wal", *WHO, SMALL)
+        records, sentence = None, ""
+        try:
+            records = list(log.replay(CODEC))
+        except StorageError as error:
+            sentence = str(error)
+        log.abandon()
+        # Only the padding between records says nothing.
+        assert f"{path} is corrupt at byte" in sentence or records == notes(3)
+        assert path.read_bytes()[HEADER_BYTES:closing] == data[HEADER_BYTES:closing]
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("bit", range(0, HEADER_BYTES * 8, 61))
+def test_a_flipped_bit_in_a_segment_header_is_refused(tmp_path, bit):
+    fresh(tmp_path).close()
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match="corrupt at byte 0"):
+        reopened(tmp_path)
+
+
+def test_a_zeroed_sector_in_the_middle_is_corruption_not_a_tail(tmp_path):
+    log = fresh(tmp_path)
+    for i in range(30):
+        log.append(notes(1, i))
+        log.sync()
+    log.abandon()
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[512:1024] = bytes(512)
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match="was on disk"):
+        reopened(tmp_path)
+
+
+def test_a_hole_among_unsynced_records_is_a_torn_tail(tmp_path):
+    log = fresh(tmp_path)
+    log.append(notes(1))
+    log.sync()
+    log.append(notes(20, 1))
+    log.abandon()
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[512:560] = bytes(48)
+    path.write_bytes(data)
+    log, records = reopened(tmp_path)
+    assert 1 < len(records) < 20
+    assert "torn tail" in log.warning
+    log.append(notes(1, 70))
+    log.close()
+    log, again = reopened(tmp_path)
+    assert again == [*records, *notes(1, 70)]
+    log.close()
+
+
+def test_a_huge_length_is_not_allocated(tmp_path):
+    log = fresh(tmp_path)
+    log.append(notes(1))
+    log.sync()
+    log.append(notes(1, 1))
+    log.abandon()
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[HEADER_BYTES + 4 : HEADER_BYTES + 8] = b"\xff" * 4
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match="corrupt"):
+        reopened(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["swap", "duplicate", "remove middle", "remove first", "other"])
+def test_segments_out_of_place_are_refused(tmp_path, what):
+    log = fresh(tmp_path)
+    for i in range(9):
+        log.append([Note(b"%d" % i * 1000)])
+    log.close()
+    names = sorted((tmp_path / "wal").glob("*.wal"))
+    if what == "swap":
+        a, b = names[1].read_bytes(), names[2].read_bytes()
+        names[1].write_bytes(b)
+        names[2].write_bytes(a)
+    elif what == "duplicate":
+        names[2].write_bytes(names[1].read_bytes())
+    elif what == "remove middle":
+        names[1].unlink()
+    elif what == "remove first":
+        names[0].unlink()
+    else:
+        other = Wal(tmp_path / "other", "c2", 2, SMALL)
+        list(other.replay(CODEC))
+        other.close()
+        names[0].write_bytes((tmp_path / "other" / names[0].name).read_bytes())
+    with pytest.raises(StorageError):
+        reopened(tmp_path)
+
+
+def test_a_stale_record_of_another_segment_is_not_valid(tmp_path):
+    log = fresh(tmp_path)
+    log.append(notes(1))
+    log.abandon()
+    path = last_segment(tmp_path)
+    end = used(tmp_path) + (-used(tmp_path) & 7)
+    record, _ = pack_record(1, 2, 1, b"\x92\x10\xc4\x01a", 0, seed=1234)
+    with path.open("r+b") as file:
+        file.seek(end)
+        file.write(record)
+    log, records = reopened(tmp_path)
+    assert records == notes(1)
+    assert "torn tail" in log.warning
+    log.close()
+
+
+def test_a_record_of_another_version_is_refused_not_skipped(tmp_path):
+    log = fresh(tmp_path)
+    log.append([Unknown(b"from the future")])
+    log.close()
+    with pytest.raises(StorageError, match="another version"):
+        reopened(tmp_path)
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "pwrite"])
+def test_after_a_failed_call_the_log_refuses_everything(tmp_path, monkeypatch, call):
+    log = fresh(tmp_path)
+    log.append(notes(1))
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            append_and_sync(log, notes(1, 1))
+    with pytest.raises(StorageError, match="earlier"):
+        log.sync()
+    with pytest.raises(StorageError, match="earlier"):
+        log.append(notes(1))
+    log.close()
+
+
+def test_short_writes_are_completed(tmp_path, monkeypatch):
+    log = fresh(tmp_path)
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:5], at))
+    log.append(notes(5))
+    log.close()
+    monkeypatch.undo()
+    log, records = reopened(tmp_path)
+    assert records == notes(5)
+    log.close()
+
+
+def test_a_full_disk_while_preparing_a_segment_stops_the_log(tmp_path, monkeypatch):
+    log = fresh(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StorageError, match="No space left"):
+        append_and_sync(log, [Note(b"%d" % i * 400) for i in range(20)])
+    monkeypatch.undo()
+    log.abandon()
+    log, records = reopened(tmp_path)
+    assert records == [Note(b"%d" % i * 400) for i in range(len(records))]
+    log.close()
+
+
+def test_reading_without_a_lock_changes_nothing_and_shows_positions(tmp_path):
+    log = fresh(tmp_path)
+    log.append(notes(2))
+    log.sync()
+    log.append(notes(1, 2))
+    before = last_segment(tmp_path).read_bytes()
+    reader = LogReader(tmp_path / "wal")
+    found = [(f.path.name, f.entry.offset, f.entry.sequence, f.entry.synced) for f in reader]
+    assert [f[2:] for f in found] == [(1, 0), (2, 0), (3, 2)]
+    assert found[0][:2] == ("0000000001.wal", HEADER_BYTES)
+    assert (reader.end.sequence, reader.end.torn) == (4, 0)
+    assert last_segment(tmp_path).read_bytes() == before
+    log.close()
