@@ -1,8 +1,8 @@
 """A store behind the client port without any agreement: what clients are tested against."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 from epaxos.codec import (
     PROTOCOL_VERSION,
@@ -34,6 +34,7 @@ class FakeReplica:
         self.data: dict[bytes, tuple[bytes, Version]] = {}
         self.slot = 0
         self.requests: list[ClientRequest] = []
+        self.asked = asyncio.Event()
         self.connections = 0
         self.react: Callable[[ClientRequest], object] = self.execute
         self.address = ""
@@ -79,12 +80,6 @@ class FakeReplica:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        try:
-            await self._converse(reader, writer)
-        finally:
-            writer.close()
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         buffer = bytearray()
         greeted = False
         while data := await reader.read(65536):
@@ -101,6 +96,7 @@ class FakeReplica:
                     continue
                 assert isinstance(frame, ClientRequest)
                 self.requests.append(frame)
+                self.asked.set()
                 answer = self.react(frame)
                 if answer == "hang up":
                     return
@@ -111,12 +107,31 @@ class FakeReplica:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FakeReplica"]:
-        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.address = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
-        try:
+        async with listening(self.serve) as self.address:
             yield self
-        finally:
-            server.close()
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def listening(handler: Handler) -> AsyncIterator[str]:
+    """A server on a port of its own; gives its address, and ends with every connection closed."""
+    handlers = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.add(asyncio.current_task())
+        with suppress(ConnectionError):
+            await handler(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await asyncio.sleep(0)
+        await asyncio.gather(*handlers)
 
 
 def refuse(definite: bool, code: str) -> Callable[[ClientRequest], ClientRefusal]:

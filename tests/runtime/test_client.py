@@ -3,7 +3,7 @@ import socket
 from contextlib import AsyncExitStack
 
 import pytest
-from fakereplica import FakeReplica, refuse
+from fakereplica import FakeReplica, listening, refuse
 
 from epaxos.client import (
     KV,
@@ -20,7 +20,7 @@ from epaxos.core.replica import Path
 
 def closed_address():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        return "127.0.0.1:{}".format(server.getsockname()[1])
+        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -184,19 +184,17 @@ async def test_port_of_something_else_is_named():
     async def answer_http(reader, writer):
         await reader.read(10)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(answer_http, "127.0.0.1", 0)
-    address = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
-    async with server, EPaxosClient([address]) as client:
+    async with listening(answer_http) as address, EPaxosClient([address]) as client:
         with pytest.raises(Unavailable, match=f"{address}: it does not speak the client protocol"):
             await client.put("x", "1")
 
 
 async def test_silent_port_does_not_hang():
-    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
-    address = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
-    async with server, EPaxosClient([address], timeout=0.2) as client:
+    async def say_nothing(reader, writer):
+        await reader.read()
+
+    async with listening(say_nothing) as address, EPaxosClient([address], timeout=0.2) as client:
         with pytest.raises(Unavailable):
             await client.put("x", "1")
 
@@ -205,8 +203,7 @@ async def test_closing_makes_what_is_under_way_ambiguous(replicas):
     replicas[0].react = lambda request: None
     client = EPaxosClient([replicas[0].address])
     call = asyncio.create_task(client.put("x", "1"))
-    while not replicas[0].requests:
-        await asyncio.sleep(0.01)
+    await replicas[0].asked.wait()
     await client.close()
     with pytest.raises(Ambiguous):
         await call
