@@ -81,9 +81,11 @@ class Ready(NamedTuple):
 class Outbox:
     """All that a core can do to the world. Order of calls is order of events."""
 
-    __slots__ = ("_decided", "_log", "_messages", "_must_sync")
+    __slots__ = ("_decided", "_log", "_messages", "_must_sync", "taken")
 
     def __init__(self) -> None:
+        self.taken = 0
+        """How often the box was emptied."""
         self._log: list[Record] = []
         self._must_sync = False
         self._messages: list[tuple[ReplicaId, Message]] = []
@@ -114,6 +116,7 @@ class Outbox:
 
     def take(self) -> Ready:
         """Everything since the last take; empties the box."""
+        self.taken += 1
         ready = Ready(self._log, self._must_sync, self._messages, self._decided)
         self._log, self._must_sync, self._messages, self._decided = [], False, [], []
         return ready
@@ -200,7 +203,10 @@ class Replica(Protocol):
         ...
 
     def executed(self, durable: Deps, now: Micros) -> None:
-        """From the node: executed here without gaps and on disk; may be advertised from now on."""
+        """From the node: executed here without gaps and on disk; may be advertised from now on.
+
+        Called at a take, before the box is emptied, when the Ready before it was synced (in memory
+        mode: whenever the vector moved)."""
         ...
 
     def receive(self, source: ReplicaId, message: Message, now: Micros) -> None:

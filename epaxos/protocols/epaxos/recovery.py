@@ -1,0 +1,576 @@
+"""Taking over another's instance: the recoverer's decisions, and the handlers Recover … Waiting.
+
+The three pure functions are the paper's lines: `decide` (EPaxos*, Figure 5, l.50-60), `judge`
+(l.61-68) and `settle` (l.69-80); what surrounds them is bookkeeping, idempotence (H9, H16) and
+retransmission.
+
+Rules of this file: the only values a recovery may propose are an accepted one, the initial payload
+with exactly the initial deps, or Nop. Whatever raises `promised` above an attempt's ballot ends it.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from epaxos.core.command import Payload, interferes
+from epaxos.core.quorum import Quorums
+from epaxos.core.replica import Outbox, Path
+from epaxos.core.types import (
+    Ballot,
+    Deps,
+    InstanceId,
+    Micros,
+    ReplicaId,
+    Slot,
+    ballot_replica,
+    next_ballot,
+)
+from epaxos.protocols.epaxos.columns import Columns
+from epaxos.protocols.epaxos.conflicts import ConflictIndex
+from epaxos.protocols.epaxos.instance import (
+    Attempt,
+    Instance,
+    Phase,
+    Recovering,
+    Validating,
+    Waiting,
+)
+from epaxos.protocols.epaxos.messages import (
+    Commit,
+    Introduced,
+    Nack,
+    Objection,
+    Promised,
+    Recover,
+    RecoverOk,
+    Validate,
+    ValidateOk,
+    Vote,
+)
+from epaxos.protocols.epaxos.messages import (
+    Waiting as WaitingMessage,
+)
+
+VALIDATE_RESENDS = 4
+"""So often a Recover or Validate is asked again before the sweep takes a higher ballot."""
+WAITING_RESENDS = 6
+"""So often a Waiting is, likewise."""
+
+
+class Action(Enum):
+    """What a recoverer does with an instance."""
+
+    COMMIT = "commit"
+    ACCEPT = "accept"
+    VALIDATE = "validate"
+    WAIT = "wait"
+
+
+class Decision(NamedTuple):
+    """A recoverer's next step, and the rule of the paper that says so."""
+
+    action: Action
+    rule: str
+    payload: Payload | None
+    """What to commit, accept or validate; None is Nop."""
+    deps: Deps
+    matching: int = 0
+    """k, with VALIDATE."""
+
+
+def decide(owner: ReplicaId, votes: Mapping[ReplicaId, Vote], e: int, n: int) -> Decision:
+    """What the answers of exactly n - f replicas allow (l.50-60; H12). The order of rules matters.
+
+    `votes` is Q with what each answered; `owner` is the command leader."""
+    for vote in votes.values():
+        if vote.phase == Phase.COMMITTED:
+            return Decision(Action.COMMIT, "1", vote.payload, vote.deps)
+    highest = max(vote.voted for vote in votes.values())
+    for vote in votes.values():
+        if vote.phase == Phase.ACCEPTED and vote.voted == highest:
+            return Decision(Action.ACCEPT, "2", vote.payload, vote.deps)
+    nop = (0,) * n
+    if owner in votes:
+        return Decision(Action.ACCEPT, "3", None, nop)
+    matching = [
+        vote
+        for vote in votes.values()
+        if vote.phase == Phase.PREACCEPTED and vote.deps == vote.initial_deps
+    ]
+    if matching and len(matching) >= len(votes) - e:
+        vote = matching[0]
+        return Decision(Action.VALIDATE, "4", vote.payload, vote.deps, len(matching))
+    return Decision(Action.ACCEPT, "5", None, nop)
+
+
+def judge(
+    objections: Mapping[tuple[ReplicaId, Slot], bool],
+    quorum: Sequence[ReplicaId],
+    matching: int,
+    payload: Payload,
+    deps: Deps,
+    e: int,
+) -> Decision:
+    """What the objections of the whole quorum allow (l.61-68).
+
+    `objections` maps each objecting id to whether some member of the quorum knows it as committed;
+    every one counts as it came (R15)."""
+    nop = (0,) * len(deps)
+    if not objections:
+        return Decision(Action.ACCEPT, "V1", payload, deps)
+    if any(objections.values()):
+        return Decision(Action.ACCEPT, "V2", None, nop)
+    if matching == len(quorum) - e and any(owner not in quorum for owner, _ in objections):
+        return Decision(Action.ACCEPT, "V3", None, nop)
+    return Decision(Action.WAIT, "V4", payload, deps, matching)
+
+
+class Objector(NamedTuple):
+    """What a waiting recoverer knows of one objecting id."""
+
+    settled: bool
+    """Committed here and no obstacle (Nop, or ordered after the instance), or <= floor."""
+    refutes: bool
+    """Committed here, not Nop, and not ordered after the instance."""
+    waits_with: int
+    """The largest k its own recoverer announced in a Waiting, 0 for none."""
+
+
+def settle(
+    objectors: Sequence[Objector],
+    late: Mapping[ReplicaId, Vote],
+    owner: ReplicaId,
+    payload: Payload,
+    deps: Deps,
+    sizes: Quorums,
+) -> Decision:
+    """Whether a waiting recovery may go on (l.69-80).
+
+    `late` are answers to its Recover from outside its quorum, at its ballot (W4)."""
+    nop = (0,) * len(deps)
+    for vote in late.values():
+        if vote.phase == Phase.COMMITTED:
+            return Decision(Action.COMMIT, "W4", vote.payload, vote.deps)
+    if any(objector.refutes for objector in objectors):
+        return Decision(Action.ACCEPT, "W1", None, nop)
+    if all(objector.settled for objector in objectors):
+        return Decision(Action.ACCEPT, "W2", payload, deps)
+    for vote in late.values():
+        if vote.phase == Phase.ACCEPTED:
+            return Decision(Action.ACCEPT, "W4", vote.payload, vote.deps)
+    if any(objector.waits_with > sizes.n - sizes.f - sizes.e for objector in objectors):
+        return Decision(Action.ACCEPT, "W3", None, nop)
+    if owner in late:
+        return Decision(Action.ACCEPT, "W4", None, nop)
+    return Decision(Action.WAIT, "V4", payload, deps)
+
+
+class Recovery:
+    """The part of an EPaxos* replica that takes over instances and helps others to."""
+
+    me: ReplicaId
+    n: int
+    sizes: Quorums
+    out: Outbox
+    columns: Columns
+    index: ConflictIndex
+    counts: dict[str, int]
+    _nacked: list[Ballot]
+    """Per column the highest ballot that a Nack named."""
+    _waiting: dict[tuple[ReplicaId, Slot], Waiting]
+    """Own attempts in stage Waiting."""
+    _waiting_seen: dict[tuple[ReplicaId, Slot], int]
+    """The largest k announced for an undecided id, by anyone; sticky until it commits (H5)."""
+
+    @abstractmethod
+    def _commit(
+        self,
+        replica: ReplicaId,
+        slot: Slot,
+        instance: Instance,
+        payload: Payload | None,
+        deps: Deps,
+        path: Path,
+    ) -> None: ...
+
+    @abstractmethod
+    def _start_accept(
+        self,
+        replica: ReplicaId,
+        slot: Slot,
+        instance: Instance,
+        ballot: Ballot,
+        payload: Payload | None,
+        deps: Deps,
+        now: Micros,
+    ) -> None: ...
+
+    @abstractmethod
+    def _watch(self, attempt: Attempt, now: Micros) -> None: ...
+
+    @abstractmethod
+    def _remember(
+        self, replica: ReplicaId, slot: Slot, instance: Instance, payload: Payload
+    ) -> None: ...
+
+    def start_recover(self, ids: Sequence[InstanceId], now: Micros) -> None:
+        """Take these instances over, one column after the other."""
+        columns: dict[ReplicaId, list[Slot]] = {}
+        for replica, slot in ids:
+            columns.setdefault(replica, []).append(slot)
+        for replica, slots in columns.items():
+            self._start_recover(replica, sorted(slots), now)
+
+    def _start_recover(self, replica: ReplicaId, slots: Sequence[Slot], now: Micros) -> None:
+        """Phase R for some slots of one column, in one ballot above all their promises (l.43-45).
+
+        Records:  Promised.        Sends: Recover to all."""
+        low = self.columns.floor[replica]
+        taken: list[tuple[Slot, Instance]] = []
+        above = self._nacked[replica]
+        for slot in slots:
+            if slot <= low:
+                continue
+            instance = self.columns.obtain(replica, slot)
+            if instance.phase != Phase.COMMITTED:
+                taken.append((slot, instance))
+                above = max(above, instance.promised)
+        if not taken:
+            return
+        ballot = next_ballot(above, self.me)
+        for slot, instance in taken:
+            self._end_attempt(replica, slot, instance)
+            instance.promised = ballot
+            instance.attempt = Recovering(replica, slot, instance, ballot, self.me)
+            self._watch(instance.attempt, now)
+        numbers = [slot for slot, _ in taken]
+        self.counts["recoveries"] += len(numbers)
+        self.out.record(Promised(replica, numbers, ballot))
+        self.out.broadcast(Recover(replica, numbers, ballot))
+        if self.sizes.slow == 1:
+            for _, instance in taken:
+                if isinstance(instance.attempt, Recovering):
+                    self._decide(instance.attempt, now)
+
+    def _on_recover(self, source: ReplicaId, m: Recover, now: Micros) -> None:
+        """Phase R at an acceptor (l.46-49).
+
+        Requires: the ballot is the sender's; per slot ballot >= promised, otherwise Nack.
+        Ensures:  promised = ballot for every slot not committed here.
+        Records:  Promised.        Sends: RecoverOk, Nack to source."""
+        if self._ignore_foreign_ballot(source, m.ballot):
+            return
+        low = self.columns.floor[m.replica]
+        votes: list[Vote] = []
+        promised: list[Slot] = []
+        refused: list[Slot] = []
+        highest = 0
+        for slot in m.slots:
+            if slot <= low:
+                continue
+            instance = self.columns.obtain(m.replica, slot)
+            if instance.phase != Phase.COMMITTED:
+                if instance.promised > m.ballot:
+                    refused.append(slot)
+                    highest = max(highest, instance.promised)
+                    continue
+                if instance.promised < m.ballot:
+                    instance.promised = m.ballot
+                    self._end_attempt(m.replica, slot, instance)
+                    promised.append(slot)
+            votes.append(instance.vote(slot))
+        if promised:
+            self.out.record(Promised(m.replica, promised, m.ballot))
+        if votes:
+            self.out.send(source, RecoverOk(m.replica, m.ballot, votes))
+        if refused:
+            self.out.send(source, Nack(m.replica, refused, highest))
+
+    def _on_recover_ok(self, source: ReplicaId, m: RecoverOk, now: Micros) -> None:
+        """Phase R at the recoverer.
+
+        Requires: the attempt of that very ballot (H6); except that Committed is always honoured.
+        Ensures:  the first answer of each replica counts (H16); decides at the n-f-th.
+        Records, sends: as the decision says."""
+        low = self.columns.floor[m.replica]
+        for vote in m.votes:
+            instance = None if vote.slot <= low else self.columns.get(m.replica, vote.slot)
+            if instance is None or instance.phase == Phase.COMMITTED:
+                continue
+            attempt = instance.attempt
+            if vote.phase == Phase.COMMITTED:
+                self.counts["recover_rule_1"] += 1
+                self._commit_and_tell(m.replica, vote.slot, instance, vote.payload, vote.deps)
+            elif attempt is None or attempt.ballot != m.ballot:
+                continue
+            elif isinstance(attempt, Recovering):
+                attempt.votes.setdefault(source, vote)
+                if len(attempt.votes) == self.sizes.slow:
+                    self._decide(attempt, now)
+            elif isinstance(attempt, Validating | Waiting) and source not in attempt.quorum:
+                attempt.late[source] = vote
+                if isinstance(attempt, Waiting):
+                    self._reconsider(attempt, now)
+
+    def _decide(self, attempt: Recovering, now: Micros) -> None:
+        decision = decide(attempt.replica, attempt.votes, self.sizes.e, self.n)
+        self.counts[f"recover_rule_{decision.rule}"] += 1
+        if decision.action is Action.VALIDATE:
+            assert decision.payload is not None, "a pre-accepted instance has a payload"
+            self._start_validate(attempt, decision.payload, decision.deps, decision.matching, now)
+        else:
+            self._follow(attempt, decision, now)
+
+    def _follow(self, attempt: Attempt, decision: Decision, now: Micros) -> None:
+        replica, slot, instance = attempt.replica, attempt.slot, attempt.instance
+        if decision.action is Action.COMMIT:
+            self._commit_and_tell(replica, slot, instance, decision.payload, decision.deps)
+        else:
+            self._start_accept(
+                replica, slot, instance, attempt.ballot, decision.payload, decision.deps, now
+            )
+
+    def _commit_and_tell(
+        self,
+        replica: ReplicaId,
+        slot: Slot,
+        instance: Instance,
+        payload: Payload | None,
+        deps: Deps,
+    ) -> None:
+        tell = instance.attempt is not None
+        self._commit(replica, slot, instance, payload, deps, Path.RECOVERED)
+        if tell:
+            self.out.broadcast(Commit(replica, slot, payload, deps))
+
+    def _start_validate(
+        self, recovering: Recovering, payload: Payload, deps: Deps, matching: int, now: Micros
+    ) -> None:
+        """Phase V: ask the quorum what speaks against the initial deps (rule 4).
+
+        Records:  Introduced, if new here.        Sends: Validate to the quorum."""
+        replica, slot, instance = recovering.replica, recovering.slot, recovering.instance
+        attempt = Validating(recovering, payload, deps, matching, self.me)
+        instance.attempt = attempt
+        self._introduce(replica, slot, instance, payload, deps)
+        for objection in self._objections(replica, slot, payload, deps):
+            attempt.objections[objection.replica, objection.slot] = objection.committed
+        self._watch(attempt, now)
+        for member in attempt.quorum:
+            if member != self.me:
+                self.out.send(member, Validate(replica, slot, attempt.ballot, payload, deps))
+        self._judge_if_complete(attempt, now)
+
+    def _on_validate(self, source: ReplicaId, m: Validate, now: Micros) -> None:
+        """Phase V at a member of the quorum (l.81-87).
+
+        Requires: promised = ballot and phase below Accepted (H3); a committed one answers Commit.
+        Ensures:  payload and introduction stored; phase and deps unchanged (R1).
+        Records:  Introduced, if new here.        Sends: ValidateOk to source."""
+        if self._ignore_foreign_ballot(source, m.ballot) or self._ignore_forgotten(
+            m.replica, m.slot
+        ):
+            return
+        instance = self.columns.obtain(m.replica, m.slot)
+        if instance.phase == Phase.COMMITTED:
+            self._send_commit(source, m.replica, m.slot, instance)
+        elif instance.promised > m.ballot:
+            self.out.send(source, Nack(m.replica, [m.slot], instance.promised))
+        elif instance.promised == m.ballot and instance.phase < Phase.ACCEPTED:
+            self._introduce(m.replica, m.slot, instance, m.payload, m.deps)
+            objections = self._objections(m.replica, m.slot, m.payload, m.deps)
+            self.out.send(source, ValidateOk(m.replica, m.slot, m.ballot, objections))
+
+    def _introduce(
+        self, replica: ReplicaId, slot: Slot, instance: Instance, payload: Payload, deps: Deps
+    ) -> None:
+        if instance.phase == Phase.INITIAL:
+            instance.payload = payload
+        if instance.initial_deps is None:
+            instance.initial_payload = payload
+            instance.initial_deps = deps
+            self.out.record(Introduced(replica, slot, payload, deps))
+        self._remember(replica, slot, instance, payload)
+
+    def _objections(
+        self, replica: ReplicaId, slot: Slot, payload: Payload, deps: Deps
+    ) -> list[Objection]:
+        """Interfering ids outside the closed prefix `deps` that do not, as known here, follow."""
+        found = []
+        columns = self.columns
+        for column in range(self.n):
+            instances = columns.instances[column]
+            for other in range(
+                max(deps[column], columns.floor[column]) + 1, columns.known[column] + 1
+            ):
+                instance = instances.get(other)
+                if instance is None or (column == replica and other == slot):
+                    continue
+                committed = instance.phase == Phase.COMMITTED
+                theirs = instance.payload if committed else instance.initial_payload
+                after = instance.deps if committed else instance.initial_deps
+                if (
+                    theirs is not None
+                    and after is not None
+                    and slot > after[replica]
+                    and interferes(payload.footprint, theirs.footprint)
+                ):
+                    found.append(Objection(column, other, committed))
+        return found
+
+    def _on_validate_ok(self, source: ReplicaId, m: ValidateOk, now: Micros) -> None:
+        """Phase V at the recoverer.
+
+        Requires: the Validating attempt of that very ballot, and a member of its quorum.
+        Ensures:  judges when every member has answered; every objection enters `known`.
+        Records, sends: as the judgement says."""
+        instance = self.columns.get(m.replica, m.slot)
+        attempt = None if instance is None else instance.attempt
+        if (
+            not isinstance(attempt, Validating)
+            or attempt.ballot != m.ballot
+            or source not in attempt.quorum
+            or not attempt.replied.add(source)
+        ):
+            return
+        for objection in m.objections:
+            known = attempt.objections.get((objection.replica, objection.slot), False)
+            attempt.objections[objection.replica, objection.slot] = known or objection.committed
+            self.columns.hear_of_one(objection.replica, objection.slot)
+        self._judge_if_complete(attempt, now)
+
+    def _judge_if_complete(self, attempt: Validating, now: Micros) -> None:
+        if attempt.replied.count < len(attempt.quorum):
+            return
+        decision = judge(
+            attempt.objections,
+            attempt.quorum,
+            attempt.matching,
+            attempt.payload,
+            attempt.deps,
+            self.sizes.e,
+        )
+        self.counts[f"recover_rule_{decision.rule}"] += 1
+        if decision.action is not Action.WAIT:
+            self._follow(attempt, decision, now)
+            return
+        waiting = Waiting(attempt)
+        key = (attempt.replica, attempt.slot)
+        attempt.instance.attempt = waiting
+        self._waiting[key] = waiting
+        self._waiting_seen[key] = max(self._waiting_seen.get(key, 0), waiting.matching)
+        self.out.broadcast(WaitingMessage(*key, waiting.matching))
+        self._resend_recover(waiting)
+        self._watch(waiting, now)
+        self._reconsider_all(now)
+
+    def _on_waiting(self, source: ReplicaId, m: WaitingMessage, now: Micros) -> None:
+        """A recovery elsewhere waits, with k matching pre-accepts (W3).
+
+        Requires: the id is not decided here.
+        Ensures:  the largest k is kept until it is (H5).
+        Records:  nothing.        Sends: Commit to source if it is decided here."""
+        if self._ignore_forgotten(m.replica, m.slot):
+            return
+        instance = self.columns.obtain(m.replica, m.slot)
+        if instance.phase == Phase.COMMITTED:
+            self._send_commit(source, m.replica, m.slot, instance)
+            return
+        key = (m.replica, m.slot)
+        if m.matching > self._waiting_seen.get(key, 0):
+            self._waiting_seen[key] = m.matching
+            self._reconsider_all(now)
+
+    def _reconsider_all(self, now: Micros) -> None:
+        """Something was decided or announced that waiting attempts may have waited for."""
+        for attempt in list(self._waiting.values()):
+            if attempt.live:
+                self._reconsider(attempt, now)
+            else:
+                self._waiting.pop((attempt.replica, attempt.slot), None)
+
+    def _reconsider(self, attempt: Waiting, now: Micros) -> None:
+        decision = settle(
+            [self._objector(attempt, replica, slot) for replica, slot in attempt.objections],
+            attempt.late,
+            attempt.replica,
+            attempt.payload,
+            attempt.deps,
+            self.sizes,
+        )
+        if decision.action is not Action.WAIT:
+            self.counts[f"recover_rule_{decision.rule}"] += 1
+            del self._waiting[attempt.replica, attempt.slot]
+            self._follow(attempt, decision, now)
+
+    def _objector(self, attempt: Waiting, replica: ReplicaId, slot: Slot) -> Objector:
+        waits_with = self._waiting_seen.get((replica, slot), 0)
+        if slot <= self.columns.floor[replica]:
+            return Objector(True, False, waits_with)
+        instance = self.columns.get(replica, slot)
+        if instance is None or instance.phase != Phase.COMMITTED:
+            return Objector(False, False, waits_with)
+        harmless = instance.payload is None or attempt.slot <= instance.deps[attempt.replica]
+        return Objector(harmless, not harmless, waits_with)
+
+    def _resend_recover(self, attempt: Recovering | Waiting) -> None:
+        """Ask again those who have not answered the Recover (a waiting one: those outside Q,
+        W4)."""
+        heard = attempt.votes if isinstance(attempt, Recovering) else attempt.quorum
+        message = Recover(attempt.replica, [attempt.slot], attempt.ballot)
+        for member in range(self.n):
+            if member not in heard and member != self.me:
+                self.out.send(member, message)
+
+    def _resend_recovery(self, attempt: Attempt) -> bool:
+        """Ask again whatever the stage asks; False when it is time for a higher ballot."""
+        limit = WAITING_RESENDS if isinstance(attempt, Waiting) else VALIDATE_RESENDS
+        if attempt.resends > limit:
+            self._end_attempt(attempt.replica, attempt.slot, attempt.instance)
+            return False
+        key = (attempt.replica, attempt.slot)
+        if isinstance(attempt, Recovering):
+            self._resend_recover(attempt)
+        elif isinstance(attempt, Waiting):
+            self.out.broadcast(WaitingMessage(*key, attempt.matching))
+            self._resend_recover(attempt)
+        elif isinstance(attempt, Validating):
+            message = Validate(*key, attempt.ballot, attempt.payload, attempt.deps)
+            for member in attempt.quorum:
+                if member not in attempt.replied:
+                    self.out.send(member, message)
+        return True
+
+    def _on_nack(self, source: ReplicaId, m: Nack, now: Micros) -> None:
+        """A higher ballot was promised elsewhere (H4).
+
+        Requires: an attempt in a lower ballot.
+        Ensures:  it ends; the sweep asks again, and takes over above that ballot if it must.
+        Records:  nothing.        Sends: nothing."""
+        self._nacked[m.replica] = max(self._nacked[m.replica], m.promised)
+        self.counts["nacks"] += 1
+        for slot in m.slots:
+            instance = self.columns.get(m.replica, slot)
+            if (
+                instance is not None
+                and instance.attempt is not None
+                and instance.attempt.ballot < m.promised
+            ):
+                self._end_attempt(m.replica, slot, instance)
+
+    def _end_attempt(self, replica: ReplicaId, slot: Slot, instance: Instance) -> None:
+        if isinstance(instance.attempt, Waiting):
+            self._waiting.pop((replica, slot), None)
+        instance.attempt = None
+
+    def _send_commit(
+        self, target: ReplicaId, replica: ReplicaId, slot: Slot, instance: Instance
+    ) -> None:
+        self.out.send(target, Commit(replica, slot, instance.payload, instance.deps))
+
+    def _ignore_foreign_ballot(self, source: ReplicaId, ballot: Ballot) -> bool:
+        return ballot <= 0 or ballot_replica(ballot) != source
+
+    def _ignore_forgotten(self, replica: ReplicaId, slot: Slot) -> bool:
+        return slot <= self.columns.floor[replica]
