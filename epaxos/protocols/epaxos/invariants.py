@@ -1,0 +1,161 @@
+"""What must hold of EPaxos* replicas, numbered, as code.
+
+Three kinds: of one replica's state (`check`), of one step (`check_step`), of a cluster
+(`check_cluster`). On in tests and in the simulator, off in benchmarks. Each returns the sentences
+that are violated, with the ids concerned; an empty list means that all is well.
+
+Source: EPaxos* (OPODIS'25) invariants as read in its TLA+ model; R1, R15 of the protocol reference.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from epaxos.core.command import interferes
+from epaxos.core.types import Ballot, Deps, InstanceId, ReplicaId, Slot, covers
+from epaxos.protocols.epaxos.instance import Instance, Phase
+from epaxos.protocols.epaxos.replica import EPaxosReplica
+
+EP1 = "EP1: nobody votes above what it promised"
+EP2 = "EP2: a pre-accepted vote is in ballot 0 and covers the initial deps"
+EP3 = "EP3: deps never name an own slot at or above the instance"
+EP4 = "EP4: the committed vector covers committed instances only, and executed-everywhere <= it"
+EP5 = "EP5: floor <= stable"
+EP6 = "EP6: promised and voted never decrease, and the phase never goes back"
+EP7 = "EP7: a committed payload and its deps never change"
+EP8 = "EP8: initial deps never change once known"
+EP9 = "EP9: payload and deps change from Accepted on only in a higher ballot"
+EP10 = "EP10: known, committed, stable and floor never go back"
+EP11 = "EP11: two replicas that committed an instance committed the same payload and deps"
+EP12 = "EP12: of two interfering committed instances one is in the other's deps, or one was"
+EP12 += " executed everywhere before the other was decided"
+
+
+class InstanceState(NamedTuple):
+    """What a step must respect of one instance."""
+
+    phase: int
+    promised: Ballot
+    voted: Ballot
+    payload: bytes | None
+    deps: Deps
+    initial_deps: Deps | None
+
+
+class State(NamedTuple):
+    """What a step must respect of one replica."""
+
+    instances: dict[tuple[ReplicaId, Slot], InstanceState]
+    known: Deps
+    committed: Deps
+    stable: Deps
+    floor: Deps
+
+
+def snapshot(replica: EPaxosReplica) -> State:
+    """The state of a replica, for a later `check_step`."""
+    columns = replica.columns
+    return State(
+        {
+            (column, slot): InstanceState(
+                known.phase,
+                known.promised,
+                known.voted,
+                None if known.payload is None else known.payload.encoded,
+                known.deps,
+                known.initial_deps,
+            )
+            for column, instances in enumerate(columns.instances)
+            for slot, known in instances.items()
+        },
+        tuple(columns.known),
+        tuple(columns.committed),
+        columns.stable,
+        columns.floor,
+    )
+
+
+def check(replica: EPaxosReplica) -> list[str]:
+    """Violations of EP1 to EP5 in one replica's state."""
+    columns = replica.columns
+    found = []
+    for column, instances in enumerate(columns.instances):
+        for slot, known in instances.items():
+            found += [
+                f"{sentence} ({InstanceId(column, slot)} at {InstanceId(replica.me, 0)})"
+                for sentence in _check_instance(column, slot, known)
+            ]
+        for slot in range(columns.floor[column] + 1, columns.committed[column] + 1):
+            known_here = instances.get(slot)
+            if known_here is None or known_here.phase != Phase.COMMITTED:
+                found.append(f"{EP4} ({InstanceId(column, slot)})")
+    if not covers(tuple(columns.committed), columns.stable):
+        found.append(EP4)
+    if not covers(columns.stable, columns.floor):
+        found.append(EP5)
+    return found
+
+
+def _check_instance(column: ReplicaId, slot: Slot, known: Instance) -> Iterable[str]:
+    if known.phase != Phase.COMMITTED and known.voted > known.promised:
+        yield EP1
+    if known.phase == Phase.PREACCEPTED and (
+        known.voted != 0 or known.initial_deps is None or not covers(known.deps, known.initial_deps)
+    ):
+        yield EP2
+    if known.deps and known.deps[column] >= slot:
+        yield EP3
+
+
+def check_step(before: State, after: State) -> list[str]:
+    """Violations of EP6 to EP10 between two states of one process life."""
+    found = []
+    for key, old in before.instances.items():
+        new = after.instances.get(key)
+        if new is None:
+            continue
+        if (new.promised, new.voted, new.phase) < (old.promised, old.voted, old.phase) or (
+            new.phase < old.phase or new.promised < old.promised or new.voted < old.voted
+        ):
+            found.append(f"{EP6} ({InstanceId(*key)})")
+        changed = (old.payload, old.deps) != (new.payload, new.deps)
+        if old.phase == Phase.COMMITTED and changed:
+            found.append(f"{EP7} ({InstanceId(*key)})")
+        if old.initial_deps is not None and new.initial_deps != old.initial_deps:
+            found.append(f"{EP8} ({InstanceId(*key)})")
+        if old.phase == new.phase == Phase.ACCEPTED and changed and new.voted <= old.voted:
+            found.append(f"{EP9} ({InstanceId(*key)})")
+    vectors = zip(before[1:], after[1:])
+    if not all(covers(new, old) for old, new in vectors):
+        found.append(EP10)
+    return found
+
+
+def check_cluster(replicas: Sequence[EPaxosReplica]) -> list[str]:
+    """Violations of EP11 and EP12 among the present states of a cluster's replicas."""
+    decided: dict[tuple[ReplicaId, Slot], Instance] = {}
+    found = []
+    for replica in replicas:
+        for column, instances in enumerate(replica.columns.instances):
+            for slot, known in instances.items():
+                if known.phase != Phase.COMMITTED:
+                    continue
+                other = decided.setdefault((column, slot), known)
+                if other.payload != known.payload or other.deps != known.deps:
+                    found.append(f"{EP11} ({InstanceId(column, slot)})")
+    floor = tuple(map(max, *(replica.floor for replica in replicas), replicas[0].floor))
+    items = [
+        (key, known)
+        for key, known in decided.items()
+        if known.payload is not None and key[1] > floor[key[0]]
+    ]
+    for index, (key, known) in enumerate(items):
+        for key2, known2 in items[:index]:
+            if (
+                known.payload is not None
+                and known2.payload is not None
+                and key2[1] > known.deps[key2[0]]
+                and key[1] > known2.deps[key[0]]
+                and interferes(known.payload.footprint, known2.payload.footprint)
+            ):
+                found.append(f"{EP12} ({InstanceId(*key)}, {InstanceId(*key2)})")
+    return found
