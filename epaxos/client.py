@@ -361,6 +361,18 @@ class EPaxosClient:
         for endpoint in self._endpoints:
             await endpoint.close()
 
+    async def greet(self) -> dict[str, ServerHello | str]:
+        """Who is at each address, asked of all at once; or a sentence why nobody is."""
+
+        async def ask(endpoint: _Endpoint) -> ServerHello | str:
+            try:
+                return (await endpoint.link()).hello.result()
+            except _NotSent as error:
+                return str(error)
+
+        answers = await asyncio.gather(*map(ask, self._endpoints))
+        return {endpoint.address: said for endpoint, said in zip(self._endpoints, answers)}
+
     async def get(self, key: Text, *, timeout: float | None = None) -> KV | None:
         """What the key holds; None if it holds nothing."""
         name = _octets(key)

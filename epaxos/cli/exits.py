@@ -17,11 +17,11 @@ class ExitCode(IntEnum):
     """Everything asked for was done."""
     FAILED = 1
     """It was tried and did not succeed: key not found, conflict, outcome unknown, comparison
-    invalid, corruption found."""
+    invalid."""
     CONFIG = 2
     """Asked wrongly: usage, a setting, a file with settings, a topology."""
     STORAGE = 3
-    """The disk failed, or the data directory holds what it must not."""
+    """The disk failed, or a data directory is damaged, foreign or in use."""
     ADDRESS = 4
     """An address cannot be listened on or reached."""
     INTERNAL = 70

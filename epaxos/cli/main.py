@@ -31,10 +31,17 @@ VERBS: Final = {
 """Every verb with its line in `epaxos --help`; the module is `epaxos.cli.<verb>`."""
 
 
+_COMPLETION: Final = ("install_completion", "show_completion")
+"""Options of `epaxos` that typer also gives to each verb."""
+
+
 def load_verb(name: str) -> Any:
     """The command of a verb, from its module."""
-    command = typer.main.get_command(import_module(f"epaxos.cli.{name}").app)
+    verb = import_module(f"epaxos.cli.{name}").app
+    verb.rich_markup_mode = "markdown"  # the only mode that fills paragraphs
+    command = typer.main.get_command(verb)
     command.name = name
+    command.params = [p for p in command.params if p.name not in _COMPLETION]
     return command
 
 

@@ -42,6 +42,17 @@ def make_table(*headings: str, title: str | None = None) -> Table:
     return table
 
 
+def printable(octets: bytes) -> str:
+    """Keys and values for people: UTF-8, with a backslash escape for what is not, or not
+    printable."""
+    text = octets.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
 def milliseconds(micros: float | None) -> str:
     """`71.2` for 71,234 µs; a dash for None."""
     return "–" if micros is None else f"{micros / 1000:,.1f}"

@@ -1,0 +1,261 @@
+"""`epaxos graph`: the dependency graph of a live replica, for eyes and for other programs.
+
+An edge `A.7 -> B.3` says that A.7 is executed after B.3, or together with it when they are in one
+strongly connected component. Components are numbered in an order of execution: 0 comes first.
+"""
+
+import html
+import io
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import networkx as nx
+import orjson
+import typer
+
+from epaxos.cli.output import console, count, make_table, print_json
+from epaxos.core.errors import AddressError, CodecError, ConfigError, EpaxosError
+
+app = typer.Typer()
+
+OUTSIDE: Final = "outside"
+"""Status of an instance that an edge names and the replica did not list: not committed there, or
+left out by the limit."""
+
+_ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
+
+
+class Format(StrEnum):
+    """What `write_graph` can write."""
+
+    GRAPHML = "graphml"
+    DOT = "dot"
+    JSON = "json"
+
+
+@app.command()
+def graph(
+    at: Annotated[str, typer.Option(help="HTTP address of the replica.")] = "http://127.0.0.1:8001",
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", help="What to write; by default what the name of --out ends with."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; without it, stdout if --format is given.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many instances.")] = 1000,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait.")
+    ] = 10.0,
+    json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
+) -> None:
+    """The live dependency graph of a replica, with its components.
+
+    Prints a summary, and writes the graph itself where --format or --out asks for it. Nodes are
+    committed instances that still matter; an edge leads from an instance to one it depends on."""
+    wanted = form or (None if out is None else _format_of(out))
+    document = fetch_json(f"{base_url(at)}/v1/graph?limit={limit}", timeout)
+    dependencies = dependency_graph(document)
+    if wanted is not None:
+        content = render(dependencies, wanted)
+        if out is None:
+            sys.stdout.buffer.write(content)
+            sys.stdout.flush()
+        else:
+            try:
+                out.write_bytes(content)
+            except OSError as error:
+                raise ConfigError(f"--out {out}: {error.strerror}; name another file") from None
+    summary = summarize(document, dependencies)
+    if json:
+        if wanted is None or out is not None:
+            print_json(summary)
+            return
+        raise ConfigError("--json and the graph cannot both go to stdout; give --out FILE")
+    _print_summary(summary, at, out, stderr=wanted is not None and out is None)
+
+
+def _format_of(out: Path) -> Format:
+    try:
+        return Format(out.suffix.removeprefix("."))
+    except ValueError:
+        endings = ", ".join(f".{form}" for form in Format)
+        raise ConfigError(
+            f"--out {out}: the name says no format; end it with one of {endings}, or give --format"
+        ) from None
+
+
+def base_url(text: str) -> str:
+    """`http://host:port` from what a person typed. Raises ConfigError."""
+    url = (text if "://" in text else f"http://{text}").rstrip("/")
+    if not re.fullmatch(
+        r"https?://[^/\s:@]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?", url
+    ):
+        raise ConfigError(f"--at {text!r} is not an HTTP address; write http://127.0.0.1:8001")
+    return url
+
+
+def fetch_json(url: str, timeout: float) -> dict[str, Any]:
+    """The JSON object at a URL of a replica.
+
+    Raises AddressError if nobody is there, EpaxosError with the replica's words if it refuses, and
+    CodecError for what is not the JSON of a replica."""
+    try:
+        # The scheme is http or https: base_url made the URL.
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            body = response.read(_ANSWER_BYTES_MAX)
+        document = orjson.loads(body)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise EpaxosError(f"{url}: {_problem(error)}") from None
+    except orjson.JSONDecodeError as error:
+        raise CodecError(f"{url} did not answer with JSON ({error}); is it a replica?") from None
+    except (urllib.error.URLError, OSError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        detail = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
+        raise AddressError(
+            f"{url} cannot be reached: {detail}; start a replica there, or name another with --at"
+        ) from None
+    if not isinstance(document, dict):
+        raise CodecError(f"{url} did not answer with a JSON object; is it a replica?")
+    return document
+
+
+def _problem(error: urllib.error.HTTPError) -> str:
+    """What a problem+json says, or at least the status."""
+    try:
+        problem = orjson.loads(error.read(65536))
+        words = [problem[field] for field in ("title", "detail") if problem.get(field)]
+    except (orjson.JSONDecodeError, AttributeError, OSError):
+        words = []
+    return f"{error.code} {error.reason}" + "".join(f": {word}" for word in words)
+
+
+def dependency_graph(document: dict[str, Any]) -> "nx.DiGraph[str]":
+    """The graph in an answer of `/v1/graph`.
+
+    Node attributes: `column` and `slot` of the instance, `status`, `nop`, `keys` (as text),
+    `component` (number in an order of execution) and `component_size`. Raises CodecError."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    try:
+        for instance in document["instances"]:
+            name = str(instance["id"])
+            graph.add_node(
+                name,
+                **_place(name),
+                status=str(instance["status"]),
+                nop=bool(instance.get("nop")),
+                keys=", ".join(instance.get("keys") or ()),
+            )
+        for source, target in document["edges"]:
+            for name in (source, target):
+                if name not in graph:
+                    graph.add_node(name, **_place(name), status=OUTSIDE, nop=False, keys="")
+            graph.add_edge(source, target)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CodecError(f"the answer is not a dependency graph: {error!r}") from None
+    _add_components(graph)
+    return graph
+
+
+def _place(name: str) -> dict[str, Any]:
+    column, _, slot = name.rpartition(".")
+    return {"column": column, "slot": int(slot)}
+
+
+def _add_components(graph: "nx.DiGraph[str]") -> None:
+    condensed = nx.condensation(graph).reverse(copy=False)
+    members = condensed.nodes(data="members")
+    first = {number: min(_order(name) for name in names) for number, names in members}
+    order = nx.lexicographical_topological_sort(condensed, key=first.__getitem__)
+    for position, number in enumerate(order):
+        names = members[number]
+        for name in names:
+            graph.nodes[name].update(component=position, component_size=len(names))
+
+
+def _order(name: str) -> tuple[int, str]:
+    column, _, slot = name.rpartition(".")
+    return int(slot), column
+
+
+def render(graph: "nx.DiGraph[str]", form: Format) -> bytes:
+    """The graph as a file's content."""
+    if form is Format.JSON:
+        document = nx.node_link_data(graph, edges="edges")
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if form is Format.DOT:
+        return _dot(graph).encode()
+    content = io.BytesIO()
+    nx.write_graphml_xml(graph, content)
+    return content.getvalue() + b"\n"
+
+
+def _dot(graph: "nx.DiGraph[str]") -> str:
+    """Graphviz text; a box around every component larger than one."""
+    lines = ["digraph dependencies {", '  node [shape=box, fontname="sans-serif"];']
+    components: dict[int, list[str]] = {}
+    for name, component in graph.nodes(data="component"):
+        components.setdefault(component, []).append(name)
+    for component, names in sorted(components.items()):
+        nodes = [_dot_node(name, graph.nodes[name]) for name in names]
+        if len(names) == 1:
+            lines += [f"  {node}" for node in nodes]
+        else:
+            lines.append(f"  subgraph cluster_{component} {{")
+            lines.append(f'    label="component {component}, {len(names)} instances";')
+            lines += [f"    {node}" for node in nodes]
+            lines.append("  }")
+    lines += [f'  "{source}" -> "{target}";' for source, target in graph.edges]
+    return "\n".join([*lines, "}", ""])
+
+
+def _dot_node(name: str, data: dict[str, Any]) -> str:
+    what = "Nop" if data["nop"] else data["keys"]
+    label = f"<b>{html.escape(name)}</b><br/>{html.escape(what)}" if what else html.escape(name)
+    style = {"executed": "solid", OUTSIDE: "dotted"}.get(data["status"], "bold")
+    return f'"{name}" [label=<{label}>, style={style}];'
+
+
+def summarize(document: dict[str, Any], graph: "nx.DiGraph[str]") -> dict[str, Any]:
+    """Sizes of the graph and of its components."""
+    sizes = Counter(component for _, component in graph.nodes(data="component"))
+    largest = max(sizes, key=lambda component: (sizes[component], -component), default=None)
+    members = [name for name, c in graph.nodes(data="component") if c == largest]
+    return {
+        "replica": document.get("replica"),
+        "instances": graph.number_of_nodes(),
+        "statuses": dict(Counter(status for _, status in graph.nodes(data="status"))),
+        "edges": graph.number_of_edges(),
+        "components": len(sizes),
+        "components_larger_than_one": sum(1 for size in sizes.values() if size > 1),
+        "largest_component": {"size": len(members), "instances": sorted(members, key=_order)},
+    }
+
+
+def _print_summary(summary: dict[str, Any], at: str, out: Path | None, *, stderr: bool) -> None:
+    table = make_table(
+        "", ">", "", title=f"dependency graph of replica {summary['replica']} ({at})"
+    )
+    table.show_header = False
+    statuses = ", ".join(f"{count(n)} {status}" for status, n in summary["statuses"].items())
+    table.add_row("instances", count(summary["instances"]), statuses)
+    table.add_row("edges", count(summary["edges"]))
+    table.add_row("components", count(summary["components"]))
+    table.add_row("  larger than one", count(summary["components_larger_than_one"]))
+    largest = summary["largest_component"]
+    some = largest["instances"][:8]
+    more = " …" if len(some) < largest["size"] else ""
+    table.add_row("  largest", count(largest["size"]), " ".join(some) + more)
+    screen = console(stderr=stderr)
+    screen.print(table)
+    if out is not None:
+        screen.print(f"written to {out}", soft_wrap=True)
