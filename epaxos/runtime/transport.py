@@ -1,0 +1,526 @@
+"""Links between replicas.
+
+Each ordered pair of replicas has its own connection, dialled by the sender, which then only writes.
+It begins with a hello in both directions that says who speaks and under which settings; what does
+not fit is refused with both values. From then on the link *is* the sender's identity: no message
+says who sent it.
+
+    sender    connect, LinkHello ───────▶  receiver   checks it, remembers the boot counter (R11)
+              checks it  ◀─────────────── LinkHello, or LinkRefusal and the end
+              frames: stamp (only when delays are emulated), message, message, ...
+
+Rules of this file: nothing waits for a peer. What cannot be sent now (no link, or more than
+`QUEUE_BYTES_MAX` unsent) is dropped and counted; the protocols retransmit. One write per link and
+tick; a broadcast is encoded once. Before the hello at most `HELLO_BYTES_MAX` bytes are taken.
+"""
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable, Iterable
+from typing import Final, cast
+from zlib import crc32
+
+import msgspec
+import structlog
+
+from epaxos.codec import FRAME_BYTES_MAX, FRAME_HEADER, Codec, encode_frame
+from epaxos.core.errors import CodecError, EpaxosError, StorageError
+from epaxos.core.replica import EVERYONE, Message
+from epaxos.core.types import ReplicaId, replica_name
+from epaxos.runtime.alarm import clock
+from epaxos.runtime.delay import DelayLines
+from epaxos.runtime.framing import FrameBuffer
+from epaxos.runtime.identity import PeerBoots
+
+QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Unsent bytes per peer; beyond it, messages to that peer are dropped."""
+HELLO_BYTES_MAX: Final = 4096
+HELLO_DEADLINE_S: Final = 5.0
+PENDING_MAX: Final = 64
+"""Connections that have not said who they are; beyond it, new ones are closed."""
+BACKOFF_S: Final = (0.05, 1.0)
+"""First and longest wait before dialling again; doubled each time, jittered."""
+_USER_TIMEOUT_MS: Final = 10_000
+"""How long the kernel keeps trying to deliver to a peer that vanished."""
+_STAMP: Final = 0xC1
+"""First byte of a stamp's body: the one byte that no MessagePack value begins with."""
+
+log = structlog.get_logger()
+
+
+class LinkHello(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Both directions, first frame of a link."""
+
+    version: int
+    """PROTOCOL_VERSION."""
+    cluster: str
+    """The cluster's id."""
+    replica: ReplicaId
+    """Who speaks."""
+    target: ReplicaId
+    """Whom it means."""
+    boot: int
+    """The speaker's boot counter (R11)."""
+    nonce: str
+    """Tells two processes with the same counter apart."""
+    protocol: str
+    """By what they agree."""
+    n: int
+    """How many members."""
+    settings: str
+    """Hash of all settings that must be equal."""
+
+
+class LinkRefusal(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Receiver → sender instead of a hello; the link ends."""
+
+    code: str
+    """`mismatch`; `regressed` and `twin`: the sender must not go on."""
+    detail: str
+    """A sentence with both values."""
+
+
+_decoder: msgspec.msgpack.Decoder[LinkHello | LinkRefusal] = msgspec.msgpack.Decoder(
+    LinkHello | LinkRefusal
+)
+
+
+def decode_hello(body: memoryview) -> LinkHello | LinkRefusal:
+    """The first frame of a link. Raises CodecError."""
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise CodecError(f"a hello does not decode: {error}") from None
+
+
+def judge_hello(mine: LinkHello, theirs: LinkHello) -> str | None:
+    """Why these two must not talk, in a sentence with both values; None if they may."""
+    for field, what in (
+        ("version", "wire version"),
+        ("cluster", "cluster"),
+        ("protocol", "protocol"),
+        ("n", "number of replicas"),
+        ("settings", "settings hash"),
+    ):
+        here, there = getattr(mine, field), getattr(theirs, field)
+        if here != there:
+            return (
+                f"{what} differs: {here!r} at {replica_name(mine.replica)}, {there!r} at the other"
+            )
+    if theirs.target != mine.replica:
+        return (
+            f"this is {replica_name(mine.replica)}, not {replica_name(theirs.target)}; "
+            "an address is wrong"
+        )
+    if not 0 <= theirs.replica < mine.n or theirs.replica == mine.replica:
+        return f"a peer cannot be replica {theirs.replica}"
+    return None
+
+
+class Inbound(asyncio.BufferedProtocol):
+    """The receiving end of a link."""
+
+    def __init__(self, transport: "Transport") -> None:
+        self._owner = transport
+        self._buffer = FrameBuffer(HELLO_BYTES_MAX)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stamp = 0
+        self.source: ReplicaId | None = None
+        """Who sends; None before the hello."""
+        self.wire: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.wire = cast("asyncio.Transport", transport)
+        self._deadline = self._owner.loop.call_later(
+            HELLO_DEADLINE_S, self.refuse, "no hello came in time"
+        )
+        self._owner.accept(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer.space()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            bodies = self._buffer.cut(nbytes)
+            if self.source is None:
+                if not bodies:
+                    return
+                self._hello(bodies.pop(0))
+            if bodies and self.source is not None:
+                self._receive(self.source, bodies)
+        except CodecError as error:
+            self._owner.malformed += 1
+            self.refuse(str(error))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.wire = None
+        self._owner.forget(self)
+
+    def refuse(self, why: str) -> None:
+        """Close the link, and say why in the log."""
+        if self.wire is not None:
+            log.warning(
+                "peer link closed", source=self.name, why=why, address=_address_of(self.wire)
+            )
+            self.wire.abort()
+
+    @property
+    def name(self) -> str:
+        """The peer's letter, or a question mark before its hello."""
+        return "?" if self.source is None else replica_name(self.source)
+
+    def _hello(self, body: memoryview) -> None:
+        hello = decode_hello(body)
+        if not isinstance(hello, LinkHello):
+            raise CodecError("a refusal came where a hello belongs")
+        answer = self._owner.welcome(hello)
+        assert self.wire is not None
+        self.wire.write(encode_frame(answer))
+        if isinstance(answer, LinkRefusal):
+            log.warning(
+                "peer refused",
+                source=hello.replica,
+                why=answer.detail,
+                address=_address_of(self.wire),
+            )
+            self.wire.close()
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._buffer.limit = FRAME_BYTES_MAX
+        self.source = hello.replica
+        self._owner.adopt(self, hello.replica)
+
+    def _receive(self, source: ReplicaId, bodies: list[memoryview]) -> None:
+        owner = self._owner
+        decode = owner.codec.decode_message
+        messages: list[Message] = []
+        size = 0
+        for body in bodies:
+            if len(body) == 9 and body[0] == _STAMP:
+                if messages:
+                    owner.receive(source, self._stamp, messages, size)
+                    messages, size = [], 0
+                self._stamp = int.from_bytes(body[1:], "little")
+            else:
+                messages.append(decode(body))
+                size += len(body)
+        if messages:
+            owner.receive(source, self._stamp, messages, size)
+
+
+class Outbound(asyncio.Protocol):
+    """The sending end of a link: dials, says hello, and takes what there is to send."""
+
+    def __init__(self, owner: "Transport", peer: ReplicaId, address: tuple[str, int]) -> None:
+        self._owner = owner
+        self._peer = peer
+        self._address = address
+        self._buffer = bytearray()
+        self._answer: asyncio.Future[LinkHello | LinkRefusal] | None = None
+        self._lost: asyncio.Future[None] | None = None
+        self._wire: asyncio.Transport | None = None
+        self.ready = False
+        """Whether the peer has accepted this life of ours."""
+        self.parts: list[bytes] = []
+        """Frames of the tick under way."""
+        self.bytes = 0
+        self.messages = 0
+        self.dropped = 0
+        """Messages that could not be sent."""
+        self.reconnects = -1
+        """How often the link came back."""
+        self.refusal = ""
+        """Why the peer does not talk to us, if it said so."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._answer is None or self._answer.done():
+            self._close()
+            return
+        try:
+            size = len(self._buffer)
+            if size >= FRAME_HEADER.size:
+                length, _ = FRAME_HEADER.unpack_from(self._buffer)
+                if length > HELLO_BYTES_MAX:
+                    raise CodecError(f"a hello announces {length} bytes")
+                if size >= FRAME_HEADER.size + length:
+                    self._answer.set_result(decode_hello(memoryview(self._buffer)[8 : 8 + length]))
+        except CodecError as error:
+            self._answer.set_exception(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ready = False
+        self._wire = None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionResetError("the peer closed the link"))
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
+
+    def flush(self, stamp: bytes) -> None:
+        """Write what this tick has for the peer, or drop and count it."""
+        parts = self.parts
+        wire = self._wire
+        if not self.ready or wire is None or wire.get_write_buffer_size() > QUEUE_BYTES_MAX:
+            self.dropped += len(parts)
+        else:
+            self.messages += len(parts)
+            data = stamp + b"".join(parts)
+            self.bytes += len(data)
+            wire.write(data)
+        parts.clear()
+
+    async def run(self) -> None:
+        """Keep the link up, for ever."""
+        wait, longest = BACKOFF_S
+        while True:
+            try:
+                await self._connect()
+                wait = BACKOFF_S[0]
+                assert self._lost is not None
+                await self._lost
+                log.warning("peer link lost", peer=replica_name(self._peer))
+            except (OSError, CodecError, TimeoutError) as error:
+                self._explain(str(error) or type(error).__name__)
+            finally:
+                self.ready = False
+                self._close()
+            await asyncio.sleep(wait * self._owner.random.uniform(0.5, 1.5))
+            wait = min(wait * 2, longest)
+
+    async def _connect(self) -> None:
+        loop = self._owner.loop
+        self._answer, self._lost = loop.create_future(), loop.create_future()
+        self._buffer.clear()
+        async with asyncio.timeout(HELLO_DEADLINE_S):
+            wire, _ = await loop.create_connection(lambda: self, *self._address)
+            _tune(wire)
+            wire.write(encode_frame(self._owner.hello_to(self._peer)))
+            answer = await self._answer
+        if isinstance(answer, LinkRefusal):
+            self.refusal = answer.detail
+            self._owner.was_refused(self._peer, answer)
+            raise ConnectionRefusedError(f"refused: {answer.detail}")
+        fault = self._owner.judge(answer, self._peer)
+        if fault is not None:
+            self.refusal = fault
+            raise ConnectionRefusedError(fault)
+        self.ready = True
+        self.refusal = ""
+        self.reconnects += 1
+        log.info("peer link up", peer=replica_name(self._peer), boot=answer.boot)
+        self._owner.link_changed()
+
+    def _explain(self, why: str) -> None:
+        if why != self.refusal or not why:
+            log.info("peer not reachable", peer=replica_name(self._peer), why=why)
+        self.refusal = why
+
+    def _close(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
+
+
+class Transport:
+    """All links of one replica."""
+
+    def __init__(
+        self,
+        me: LinkHello,
+        addresses: list[tuple[str, int]],
+        codec: Codec,
+        peers: PeerBoots,
+        deliver: Callable[[ReplicaId, list[Message]], None],
+        fail: Callable[[BaseException], None],
+        *,
+        lines: DelayLines | None,
+        seed: str,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.codec = codec
+        self.random = random.Random(seed)
+        self.lines = lines
+        self.malformed = 0
+        """Connections closed because of what they sent."""
+        self.sent: dict[type[Message], list[int]] = {}
+        """Per class of message: how many left for peers, and their bytes."""
+        self.received: dict[type[Message], int] = {}
+        self.link_changed: Callable[[], None] = lambda: None
+        """Called when a link came up."""
+        self._me = me
+        self._peers = peers
+        self._deliver = deliver
+        self._fail = fail
+        self._inbound: dict[ReplicaId, Inbound] = {}
+        self._pending: dict[Inbound, None] = {}
+        self.outbound = {
+            peer: Outbound(self, peer, address)
+            for peer, address in enumerate(addresses)
+            if peer != me.replica
+        }
+        self._links = tuple(self.outbound.values())
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Accept links on a bound socket, and dial all peers."""
+        self._server = await self.loop.create_server(lambda: Inbound(self), sock=listener)
+        for link in self._links:
+            task = self.loop.create_task(link.run())
+            task.add_done_callback(self._supervise)
+            self._tasks.append(task)
+
+    async def close(self) -> None:
+        """End all links."""
+        for task in self._tasks:
+            task.remove_done_callback(self._supervise)
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+        for link in [*self._pending, *self._inbound.values()]:
+            if link.wire is not None:
+                link.wire.abort()
+        if self.lines is not None:
+            self.lines.close()
+
+    def send(self, messages: Iterable[tuple[ReplicaId, Message]]) -> None:
+        """Everything of one tick, in order."""
+        links, outbound, sent = self._links, self.outbound, self.sent
+        for target, message in messages:
+            frame = encode_frame(message)
+            count = sent.get(type(message))
+            if count is None:
+                count = sent[type(message)] = [0, 0]
+            if target == EVERYONE:
+                for link in links:
+                    link.parts.append(frame)
+                count[0] += len(links)
+                count[1] += len(frame) * len(links)
+            else:
+                outbound[target].parts.append(frame)
+                count[0] += 1
+                count[1] += len(frame)
+        stamp = b""
+        if self.lines is not None:
+            stamp = encode_stamp(clock())
+        for link in links:
+            if link.parts:
+                link.flush(stamp)
+
+    def receive(self, source: ReplicaId, stamp: int, messages: list[Message], size: int) -> None:
+        """From a link: messages of one write of the peer."""
+        received = self.received
+        for message in messages:
+            kind = type(message)
+            received[kind] = received.get(kind, 0) + 1
+        if self.lines is None:
+            self._deliver(source, messages)
+        else:
+            self.lines.push(source, stamp, messages, size)
+
+    def linked(self, peer: ReplicaId) -> bool:
+        """Whether messages flow in both directions."""
+        return self.outbound[peer].ready and peer in self._inbound
+
+    def link_count(self) -> int:
+        """How many peers messages flow to and from."""
+        return sum(self.linked(peer) for peer in self.outbound)
+
+    def hello_to(self, peer: ReplicaId) -> LinkHello:
+        """What we say of ourselves."""
+        return msgspec.structs.replace(self._me, target=peer)
+
+    def accept(self, link: Inbound) -> None:
+        """A new connection, not yet known."""
+        self._pending[link] = None
+        if len(self._pending) > PENDING_MAX:
+            link.refuse("too many connections that have not said who they are")
+
+    def forget(self, link: Inbound) -> None:
+        """A connection has ended."""
+        self._pending.pop(link, None)
+        if link.source is not None and self._inbound.get(link.source) is link:
+            del self._inbound[link.source]
+
+    def adopt(self, link: Inbound, source: ReplicaId) -> None:
+        """A peer has said hello: it replaces the link it had before."""
+        self._pending.pop(link, None)
+        before = self._inbound.get(source)
+        self._inbound[source] = link
+        if before is not None and before.wire is not None:
+            before.wire.abort()
+        self.link_changed()
+
+    def welcome(self, hello: LinkHello) -> LinkHello | LinkRefusal:
+        """The answer to a peer's hello."""
+        fault = judge_hello(self._me, hello)
+        if fault is not None:
+            return LinkRefusal("mismatch", fault)
+        verdict = self._judge_boot(hello)
+        if verdict == "regressed":
+            return LinkRefusal(
+                verdict,
+                f"{replica_name(hello.replica)} was in boot {self._peers.highest(hello.replica)} "
+                f"before and says boot {hello.boot} now",
+            )
+        if verdict == "twin":
+            return LinkRefusal(
+                verdict,
+                f"boot {hello.boot} of {replica_name(hello.replica)} is another process",
+            )
+        return self.hello_to(hello.replica)
+
+    def judge(self, answer: LinkHello, peer: ReplicaId) -> str | None:
+        """What is wrong with the hello of a peer that we dialled."""
+        fault = judge_hello(self._me, answer)
+        if fault is None and answer.replica != peer:
+            fault = f"{replica_name(answer.replica)} answers where {replica_name(peer)} should"
+        if fault is None and (verdict := self._judge_boot(answer)) in ("regressed", "twin"):
+            fault = f"{replica_name(peer)} is not the process it was: {verdict}, boot {answer.boot}"
+        return fault
+
+    def was_refused(self, peer: ReplicaId, refusal: LinkRefusal) -> None:
+        """A peer does not talk to us. If it remembers a later or another life, this one ends."""
+        if refusal.code in ("regressed", "twin"):
+            self._fail(
+                StorageError(
+                    f"{replica_name(peer)} refuses this replica: {refusal.detail}. This life has "
+                    "forgotten what an earlier one promised: replace the replica "
+                    '(docs/operating.md, "lost disk"); in memory mode a replica starts once in a '
+                    "cluster's life"
+                )
+            )
+
+    def _judge_boot(self, hello: LinkHello) -> str:
+        try:
+            return self._peers.judge(hello.replica, hello.boot, hello.nonce)
+        except EpaxosError as error:
+            self._fail(error)
+            raise CodecError("the peer's boot counter could not be kept") from error
+
+    def _supervise(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        self._fail(error or RuntimeError("a link's task ended"))
+
+
+def encode_stamp(sent: int) -> bytes:
+    """A frame that says when the frames behind it left."""
+    body = bytes((_STAMP,)) + sent.to_bytes(8, "little")
+    return FRAME_HEADER.pack(len(body), crc32(body)) + body
+
+
+def _address_of(wire: asyncio.Transport) -> str:
+    return str(wire.get_extra_info("peername"))
+
+
+def _tune(wire: asyncio.Transport) -> None:
+    sock = wire.get_extra_info("socket")
+    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
