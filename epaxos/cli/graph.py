@@ -62,6 +62,9 @@ def graph(
     Prints a summary, and writes the graph itself where --format or --out asks for it. Nodes are
     committed instances that still matter; an edge leads from an instance to one it depends on."""
     wanted = form or (None if out is None else _format_of(out))
+    to_stdout = wanted is not None and out is None
+    if json and to_stdout:
+        raise ConfigError("--json and the graph cannot both go to stdout; give --out FILE")
     document = fetch_json(f"{base_url(at)}/v1/graph?limit={limit}", timeout)
     dependencies = dependency_graph(document)
     if wanted is not None:
@@ -76,11 +79,9 @@ def graph(
                 raise ConfigError(f"--out {out}: {error.strerror}; name another file") from None
     summary = summarize(document, dependencies)
     if json:
-        if wanted is None or out is not None:
-            print_json(summary)
-            return
-        raise ConfigError("--json and the graph cannot both go to stdout; give --out FILE")
-    _print_summary(summary, at, out, stderr=wanted is not None and out is None)
+        print_json(summary)
+    else:
+        _print_summary(summary, at, out, stderr=to_stdout)
 
 
 def _format_of(out: Path) -> Format:
