@@ -1,0 +1,261 @@
+"""The loop around a node: five lines that keep the law of durability.
+
+    feed a bounded step of inputs
+    ready = node.take(now)
+    log.append(ready.log); one sync if it must be           (in this thread: measured, it is faster)
+    send ready.messages
+    give ready.replies
+
+One callback of the event loop per tick, scheduled when something arrived; what arrives while a sync
+runs is the next tick's: that is group commit. An alarm stands for the node's deadline.
+
+Rules of this file: fail-stop. Whatever a step raises ends the process; after it no byte leaves. The
+only call of `sync` in the running system is here.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol, cast
+
+from epaxos.core.replica import Message, Path, Record
+from epaxos.core.types import Micros, ReplicaId
+from epaxos.node import Flight, NodeReady, Question, Refusal, Reply, Request, Told
+from epaxos.runtime.alarm import Alarm, clock
+from epaxos.runtime.metrics import Distribution
+
+STEP_MESSAGES_MAX: Final = 1024
+"""Messages per tick, for fairness towards clients and timers."""
+LAG_PERIOD_US: Final = 100_000
+"""How often the loop's lag is measured."""
+
+
+class Waiter(Protocol):
+    """Whoever waits for an answer. The node carries it and never looks inside."""
+
+    def reply(self, reply: Reply, now: Micros) -> None:
+        """A run of commands was executed."""
+        ...
+
+    def refuse(self, refusal: Refusal) -> None:
+        """A run of commands did not succeed."""
+        ...
+
+
+class Source(Protocol):
+    """A port through which requests come."""
+
+    def collect(self, now: Micros) -> list[Request]:
+        """Requests that arrived since the last tick."""
+        ...
+
+    def flush(self) -> None:
+        """The tick's answers were given: write them."""
+        ...
+
+
+class Log(Protocol):
+    """Where records go."""
+
+    def append(self, records: list[Record]) -> None: ...
+    def sync(self) -> None: ...
+
+
+class DrivenNode(Protocol):
+    """What the driver uses of `epaxos.node.Node`."""
+
+    def request(self, requests: list[Request], now: Micros) -> None: ...
+    def ask(self, waiter: Any, question: Question, now: Micros) -> None: ...
+    def receive(self, source: ReplicaId, message: Message, now: Micros) -> None: ...
+    def wake(self, now: Micros) -> None: ...
+    def deadline(self) -> Micros | None: ...
+    def take(self, now: Micros) -> NodeReady: ...
+
+
+class Driver:
+    """Runs one node in the present event loop."""
+
+    def __init__(
+        self,
+        node: DrivenNode,
+        log: Log,
+        send: Callable[[Iterable[tuple[ReplicaId, Message]]], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._node = node
+        self._log = log
+        self._send = send
+        self._fail = fail
+        self._requests: list[Request] = []
+        self._questions: list[tuple[asyncio.Future[Told], Question]] = []
+        self._messages: deque[tuple[ReplicaId, list[Message]]] = deque()
+        self._sources: list[Source] = []
+        self._scheduled = False
+        self._stopped = True
+        self._armed: Micros | None = None
+        self._alarm = Alarm(self._loop, self._ring)
+        self._lag_due: Micros = 0
+        self._lag_alarm = Alarm(self._loop, self._measure_lag)
+
+        self.ticks = 0
+        self.commits: dict[Path, int] = dict.fromkeys(Path, 0)
+        """Own batches decided, by path."""
+        self.commands = 0
+        """Commands executed for clients of this replica."""
+        self.refusals: dict[str, int] = {}
+        """Commands refused, by code."""
+        self.commit_latency = Distribution()
+        self.execute_latency = Distribution()
+        self.sync_latency = Distribution()
+        self.lag = Distribution()
+        """How late the event loop calls back, in µs."""
+
+    def start(self) -> None:
+        """Begin: the first wake ends the node's restore."""
+        self._stopped = False
+        self._lag_due = clock() + LAG_PERIOD_US
+        self._lag_alarm.set(self._lag_due)
+        self._tick()
+
+    def stop(self) -> None:
+        """Do nothing more. Questions that wait are cancelled."""
+        self._stopped = True
+        self._alarm.close()
+        self._lag_alarm.close()
+        for waiter, _ in self._questions:
+            waiter.cancel()
+
+    def add_source(self, source: Source) -> None:
+        """A port whose requests are collected at the start of each tick."""
+        self._sources.append(source)
+
+    def submit(self, request: Request) -> None:
+        """One request; its waiter is a `Waiter`."""
+        self._requests.append(request)
+        self.schedule()
+
+    async def ask(self, question: Question) -> Told:
+        """The node's answer, as of a moment when everything behind it is durable (R10)."""
+        waiter: asyncio.Future[Told] = self._loop.create_future()
+        self._questions.append((waiter, question))
+        self.schedule()
+        return await waiter
+
+    def deliver(self, source: ReplicaId, messages: list[Message]) -> None:
+        """Messages from a peer."""
+        self._messages.append((source, messages))
+        if not self._scheduled:
+            self.schedule()
+
+    def schedule(self) -> None:
+        """Something arrived: tick soon."""
+        if not self._scheduled and not self._stopped:
+            self._scheduled = True
+            self._loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._scheduled = False
+        if self._stopped:
+            return
+        try:
+            self._step(clock())
+        except BaseException as error:
+            # Fail-stop: what the node would say after a half-done step is not to be trusted.
+            self._stopped = True
+            self._fail(error)
+            return
+        if self._messages:
+            self.schedule()
+        self._arm()
+
+    def _step(self, now: Micros) -> None:
+        self.ticks += 1
+        self._feed(now)
+        ready = self._node.take(now)
+        if ready.log:
+            self._log.append(ready.log)
+        if ready.must_sync:
+            before = clock()
+            self._log.sync()
+            self.sync_latency.record(clock() - before)
+        if ready.flights:
+            self._committed(ready.flights)
+        if ready.messages:
+            self._send(ready.messages)
+        if ready.replies:
+            self._answer(ready.replies)
+
+    def _feed(self, now: Micros) -> None:
+        node = self._node
+        budget = STEP_MESSAGES_MAX
+        messages = self._messages
+        while messages and budget > 0:
+            source, group = messages.popleft()
+            if len(group) > budget:
+                messages.appendleft((source, group[budget:]))
+                group = group[:budget]
+            budget -= len(group)
+            for message in group:
+                node.receive(source, message, now)
+        requests, self._requests = self._requests, []
+        for port in self._sources:
+            requests += port.collect(now)
+        if requests:
+            node.request(requests, now)
+        if self._questions:
+            questions, self._questions = self._questions, []
+            for waiter, question in questions:
+                node.ask(waiter, question, now)
+        deadline = node.deadline()
+        if deadline is not None and deadline <= now:
+            node.wake(now)
+
+    def _committed(self, flights: list[Flight]) -> None:
+        now = clock()
+        for flight in flights:
+            flight.committed_at = now
+            self.commits[Path(cast("int", flight.path))] += 1  # type: ignore[attr-defined] # a slot
+
+    def _answer(self, replies: list[Reply | Refusal | Told]) -> None:
+        now = clock()
+        for reply in replies:
+            if isinstance(reply, Reply):
+                count = reply.results.count
+                self.commands += count
+                committed = reply.flight.committed_at or now
+                self.commit_latency.record(committed - reply.arrived, count)
+                self.execute_latency.record(now - reply.arrived, count)
+                cast("Waiter", reply.waiter).reply(reply, now)
+            elif isinstance(reply, Refusal):
+                self.refusals[reply.code] = self.refusals.get(reply.code, 0) + reply.count
+                cast("Waiter", reply.waiter).refuse(reply)
+            else:
+                waiter = cast("asyncio.Future[Told]", reply.waiter)
+                if not waiter.done():
+                    waiter.set_result(reply)
+        for port in self._sources:
+            port.flush()
+
+    def _arm(self) -> None:
+        """Have the alarm ring no later than the node's deadline. One that is set earlier stays."""
+        deadline = self._node.deadline()
+        if deadline is not None and (self._armed is None or deadline < self._armed):
+            self._armed = deadline
+            self._alarm.set(deadline)
+
+    def _ring(self) -> None:
+        self._armed = None
+        if self._stopped:
+            return
+        deadline = self._node.deadline()
+        if deadline is not None and deadline <= clock():
+            self.schedule()
+        else:
+            self._arm()
+
+    def _measure_lag(self) -> None:
+        now = clock()
+        self.lag.record(now - self._lag_due)
+        self._lag_due = now + LAG_PERIOD_US
+        self._lag_alarm.set(self._lag_due)

@@ -1,0 +1,523 @@
+"""HTTP: for people, curl and Locust.
+
+    PUT GET HEAD DELETE /v1/kv/{key}   raw bodies; If-Match, If-None-Match
+    GET /livez /readyz /metrics /v1/status /v1/instances/{id} /v1/graph?limit=
+    POST /v1/leader   GET PUT /v1/links (only with admin = true)
+
+Rules of this file: the store is never touched; what depends on the node's state is asked of the
+node and leaves like any reply (R10). Errors are problem documents (RFC 9457); a fate that is not
+known is a 504, never anything definite. A client that goes away does not stop its command.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs, unquote_to_bytes
+
+import msgspec
+import orjson
+import structlog
+from aiohttp import web
+
+from epaxos.core.command import (
+    NO_VERSION,
+    Operation,
+    Status,
+    Version,
+    encode_cas,
+    format_version,
+    parse_version,
+)
+from epaxos.core.errors import ConfigError, Definite
+from epaxos.core.replica import Path
+from epaxos.core.types import InstanceId, Micros, ReplicaId, parse_instance
+from epaxos.node import AskGraph, AskInstance, AskTransfer, Question, Refusal, Reply, Request
+from epaxos.runtime.alarm import clock
+from epaxos.runtime.binary import KEY_BYTES_MAX
+from epaxos.runtime.driver import Driver
+from epaxos.runtime.webserver import problem
+
+BODY_DEADLINE_S: Final = 30.0
+GRAPH_MAX: Final = 10_000
+_KV: Final = "/v1/kv/"
+_INSTANCES: Final = "/v1/instances/"
+_PATHS: Final = {
+    Path.FAST: "fast",
+    Path.SLOW: "slow",
+    Path.RECOVERED: "recovered",
+    Path.LEARNED: "recovered",
+    Path.LEADER: "leader",
+}
+_REFUSALS: Final = {
+    "invalid": (400, "Not a valid request"),
+    "overloaded": (429, "Too busy; it did not happen"),
+    "not-proposed": (503, "It did not happen"),
+    "outcome-unknown": (504, "It may have happened"),
+}
+
+log = structlog.get_logger()
+
+
+class LinkChange(msgspec.Struct, forbid_unknown_fields=True, rename={"source": "from"}):
+    """Body of PUT /v1/links: new settings for one incoming link, or for all."""
+
+    source: str = "*"
+    """Region or letter of the sender; `*` for all."""
+    delay_ms: float | None = None
+    """One way, without jitter."""
+    loss: float | None = None
+    """Probability that a message is lost."""
+    cut: bool | None = None
+    """Whether everything is lost."""
+
+
+class LeaderChange(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of POST /v1/leader."""
+
+    to: str
+    """Region or letter."""
+
+
+class Backend(Protocol):
+    """What the HTTP layer asks of the replica around it."""
+
+    draining: bool
+
+    def unready(self) -> str | None:
+        """Why /readyz says no."""
+        ...
+
+    async def status(self) -> dict[str, Any]:
+        """The document of /v1/status."""
+        ...
+
+    def metrics(self) -> bytes:
+        """The text of /metrics."""
+        ...
+
+    def find(self, text: str) -> ReplicaId:
+        """A replica by region or letter. Raises ConfigError."""
+        ...
+
+    def links(self) -> list[dict[str, Any]] | None:
+        """Settings of the incoming links; None where they cannot be changed."""
+        ...
+
+    def change_links(self, change: LinkChange) -> None:
+        """New settings. Raises ConfigError."""
+        ...
+
+
+class _Waiting:
+    """Waits for the one command of a request."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[tuple[Reply, Micros] | Refusal] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+    def reply(self, reply: Reply, now: Micros) -> None:
+        if not self.answer.done():
+            self.answer.set_result((reply, now))
+
+    def refuse(self, refusal: Refusal) -> None:
+        if not self.answer.done():
+            self.answer.set_result(refusal)
+
+
+class HttpPort:
+    """The handler of all routes."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        backend: Backend,
+        *,
+        body_bytes: int,
+        patience_us: Micros,
+        loopback: bool,
+    ) -> None:
+        self._driver = driver
+        self._backend = backend
+        self._body_bytes = body_bytes
+        self._patience_us = patience_us
+        self._loopback = loopback
+        self.in_flight = 0
+        """Requests under way."""
+        self._routes: dict[str, dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]] = {
+            "/livez": {"GET": self._livez},
+            "/readyz": {"GET": self._readyz},
+            "/healthz": {"GET": self._livez},
+            "/metrics": {"GET": self._metrics},
+            "/v1/status": {"GET": self._status},
+            "/v1/graph": {"GET": self._graph},
+            "/v1/leader": {"POST": self._leader},
+            "/v1/links": {"GET": self._links, "PUT": self._change_links},
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Any request."""
+        self.in_flight += 1
+        try:
+            return await self._route(request)
+        except _Problem as error:
+            return error.response
+        except ConfigError as error:
+            return problem(400, "invalid", "Not a valid request", str(error))
+        finally:
+            self.in_flight -= 1
+
+    async def _route(self, request: web.BaseRequest) -> web.Response:
+        path, method = request.raw_path.partition("?")[0], request.method
+        self._check_host(request)
+        if path.startswith(_KV):
+            return await self._kv(request, method, unquote_to_bytes(path[len(_KV) :]))
+        if path.startswith(_INSTANCES):
+            methods: dict[str, Any] | None = {"GET": self._instance}
+        else:
+            methods = self._routes.get(path)
+        if methods is None:
+            raise _Problem(404, "no-such-route", "No such route", f"{path} is not a route")
+        handler = methods.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            raise _method_not_allowed(method, path, methods)
+        response: web.Response = await handler(request)
+        return response
+
+    def _check_host(self, request: web.BaseRequest) -> None:
+        """A page in a browser must not reach a store on the same machine under a name of its
+        own (DNS rebinding)."""
+        host = request.headers.get("Host")
+        if not self._loopback or host is None:
+            return
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        if name == "localhost" or _is_address(name.strip("[]")):
+            return
+        raise _Problem(
+            403, "wrong-host", "Wrong host", f"this replica does not answer to the name {name!r}"
+        )
+
+    # Keys
+
+    async def _kv(self, request: web.BaseRequest, method: str, key: bytes) -> web.Response:
+        if not 0 < len(key) <= KEY_BYTES_MAX:
+            raise _invalid(f"a key must have 1 to {KEY_BYTES_MAX} bytes, not {len(key)}")
+        if method in ("GET", "HEAD"):
+            return await self._get(request, key)
+        if method == "PUT":
+            return await self._write(request, key, await self._body(request))
+        if method == "DELETE":
+            await self._body(request)
+            return await self._write(request, key, None)
+        raise _method_not_allowed(method, _KV, {"GET": 0, "PUT": 0, "DELETE": 0})
+
+    async def _get(self, request: web.BaseRequest, key: bytes) -> web.Response:
+        reply, now = await self._run(Operation.GET, key, b"")
+        headers = _headers(reply, now)
+        results = reply.results
+        if results.statuses[0] != Status.OK:
+            raise _Problem(
+                404, "no-such-key", "No such key", "the key has no value", headers=headers
+            )
+        etag = _etag(results.versions[0])
+        headers["ETag"] = etag
+        known = request.headers.get("If-None-Match")
+        if known is not None and (known.strip() == "*" or etag in _split(known)):
+            return web.Response(status=304, headers=headers)
+        return web.Response(
+            body=results.values[0], headers=headers, content_type="application/octet-stream"
+        )
+
+    async def _write(
+        self, request: web.BaseRequest, key: bytes, value: bytes | None
+    ) -> web.Response:
+        expect = _condition(request)
+        if expect is not None:
+            operation, argument = Operation.CAS, encode_cas(expect, value)
+        elif value is not None:
+            operation, argument = Operation.PUT, value
+        else:
+            operation, argument = Operation.DELETE, b""
+        reply, now = await self._run(operation, key, argument)
+        results = reply.results
+        headers = _headers(reply, now)
+        if not results.statuses:
+            status, version = Status.OK, (results.replica, results.slot, results.index)
+        else:
+            status, version = Status(results.statuses[0]), results.versions[0]
+        if status is Status.CONFLICT:
+            more: dict[str, Any] = {"version": None}
+            if version != NO_VERSION:
+                headers["ETag"] = _etag(version)
+                more["version"] = format_version(version)
+            raise _Problem(
+                412,
+                "condition-failed",
+                "The key is not as expected",
+                "the key has another version" if more["version"] else "the key has no value",
+                headers=headers,
+                **more,
+            )
+        if status is Status.MISSING:
+            raise _Problem(
+                404, "no-such-key", "No such key", "the key had no value", headers=headers
+            )
+        if value is not None:
+            headers["ETag"] = _etag(version)
+        document = {
+            "version": format_version(version),
+            "instance": headers["X-EPaxos-Instance"],
+        }
+        return _json(document, headers=headers)
+
+    async def _run(self, operation: Operation, key: bytes, argument: bytes) -> tuple[Reply, Micros]:
+        if self._backend.draining:
+            raise _Problem(
+                503,
+                "not-proposed",
+                "It did not happen",
+                "this replica is stopping; ask another",
+                headers={"Retry-After": "1"},
+            )
+        waiting = _Waiting()
+        self._driver.submit(
+            Request(waiting, bytes((operation,)), [key], [argument], clock() + self._patience_us)
+        )
+        answer = await waiting.answer
+        if isinstance(answer, Refusal):
+            raise _refused(answer)
+        return answer
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        limit = self._body_bytes
+        if "Content-Encoding" in request.headers:
+            raise _Problem(
+                415, "invalid", "Encoded body", "a value is stored as it comes; send it unencoded"
+            )
+        length = request.content_length
+        too_large = _Problem(413, "invalid", "Too large", f"a value may have {limit} bytes at most")
+        if length is not None and length > limit:
+            raise too_large
+        content = request.content
+        if not request.body_exists:
+            return b""
+        if content.is_eof():
+            body = content.read_nowait()
+        else:
+            if request.headers.get("Expect", "").lower() == "100-continue":
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            body = b""
+            try:
+                async with asyncio.timeout(BODY_DEADLINE_S):
+                    parts: list[bytes] = []
+                    size = 0
+                    while part := await content.readany():
+                        parts.append(part)
+                        size += len(part)
+                        if size > limit:
+                            raise too_large
+                    body = b"".join(parts)
+            except TimeoutError:
+                raise _Problem(
+                    408, "invalid", "Too slow", f"the body took more than {BODY_DEADLINE_S:.0f} s"
+                ) from None
+        if len(body) > limit:
+            raise too_large
+        return body
+
+    # Questions
+
+    async def _ask(self, question: Question) -> dict[str, Any] | None:
+        told = await self._driver.ask(question)
+        if told.error is not None:
+            definite = isinstance(told.error, Definite)
+            code = "not-possible" if definite else "outcome-unknown"
+            raise _Problem(409 if definite else 504, code, "Refused", str(told.error))
+        return told.document
+
+    async def _status(self, request: web.BaseRequest) -> web.Response:
+        return _json(await self._backend.status())
+
+    async def _instance(self, request: web.BaseRequest) -> web.Response:
+        text = request.raw_path.partition("?")[0][len(_INSTANCES) :]
+        try:
+            instance: InstanceId = parse_instance(text)
+        except ValueError as error:
+            raise _invalid(str(error)) from None
+        document = await self._ask(AskInstance(instance))
+        if document is None:
+            raise _Problem(
+                404,
+                "no-such-instance",
+                "No such instance",
+                f"{instance} is not known here, or was executed everywhere and forgotten",
+            )
+        return _json(document)
+
+    async def _graph(self, request: web.BaseRequest) -> web.Response:
+        query = parse_qs(request.raw_path.partition("?")[2])
+        text = query.get("limit", ["1000"])[-1]
+        if not text.isdecimal() or not 0 < int(text) <= GRAPH_MAX:
+            raise _invalid(f"limit = {text!r} must be a number from 1 to {GRAPH_MAX}")
+        return _json(await self._ask(AskGraph(int(text))) or {})
+
+    async def _leader(self, request: web.BaseRequest) -> web.Response:
+        change = _decode(await self._json_body(request), LeaderChange)
+        target = self._backend.find(change.to)
+        return _json(await self._ask(AskTransfer(target)) or {}, status=202)
+
+    # Operation
+
+    async def _livez(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.BaseRequest) -> web.Response:
+        why = self._backend.unready()
+        if why is None:
+            return web.Response(text="ok\n")
+        raise _Problem(503, "not-ready", "Not ready", why, headers={"Retry-After": "1"})
+
+    async def _metrics(self, request: web.BaseRequest) -> web.Response:
+        return web.Response(
+            body=self._backend.metrics(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _links(self, request: web.BaseRequest) -> web.Response:
+        return _json({"links": self._changeable_links()})
+
+    async def _change_links(self, request: web.BaseRequest) -> web.Response:
+        self._changeable_links()
+        body = await self._json_body(request)
+        changes = _decode(body, list[LinkChange] if body.lstrip()[:1] == b"[" else LinkChange)
+        for change in changes if isinstance(changes, list) else [changes]:
+            self._backend.change_links(change)
+        return _json({"links": self._changeable_links()})
+
+    def _changeable_links(self) -> list[dict[str, Any]]:
+        links = self._backend.links()
+        if links is None:
+            raise _Problem(
+                404,
+                "no-such-route",
+                "Not enabled",
+                "links can be changed only with admin = true and emulate = true, on this machine",
+            )
+        return links
+
+    async def _json_body(self, request: web.BaseRequest) -> bytes:
+        # Asking for this type makes a browser ask first, so that no page of another site can
+        # send it unnoticed.
+        if request.content_type != "application/json":
+            raise _Problem(415, "invalid", "Wrong type", "send Content-Type: application/json")
+        return await self._body(request)
+
+
+class _Problem(Exception):
+    """Ends a request with a problem document."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        title: str,
+        detail: str,
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.response = problem(status, code, title, detail, headers, **more)
+
+
+def _json(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        body=orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS) + b"\n",
+        headers=headers,
+        content_type="application/json",
+    )
+
+
+def _decode(body: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise _invalid(f"the body does not fit: {error}".replace("`", "")) from None
+
+
+def _invalid(detail: str) -> _Problem:
+    return _Problem(400, "invalid", "Not a valid request", detail)
+
+
+def _method_not_allowed(method: str, path: str, methods: dict[str, Any]) -> _Problem:
+    allowed = ", ".join(methods)
+    return _Problem(
+        405,
+        "method-not-allowed",
+        "Method not allowed",
+        f"{path} takes {allowed}, not {method}",
+        headers={"Allow": allowed},
+    )
+
+
+def _refused(refusal: Refusal) -> _Problem:
+    definite = isinstance(refusal.error, Definite)
+    status, title = _REFUSALS.get(
+        refusal.code,
+        (503, "It did not happen") if definite else (504, "It may have happened"),
+    )
+    headers = {"Retry-After": "1"} if status in (429, 503) else None
+    return _Problem(status, refusal.code, title, str(refusal.error), headers=headers)
+
+
+def _headers(reply: Reply, now: Micros) -> dict[str, str]:
+    """How the answer came about."""
+    results, flight = reply.results, reply.flight
+    committed = (flight.committed_at or now) - reply.arrived
+    path = Path(flight.path)  # type: ignore[attr-defined] # one of the node's own slots
+    return {
+        "Server-Timing": (
+            f"commit;dur={committed / 1000:.3f}, exec;dur={(now - reply.arrived) / 1000:.3f}"
+        ),
+        "X-EPaxos-Instance": str(InstanceId(results.replica, results.slot)),
+        "X-EPaxos-Path": _PATHS[path],
+    }
+
+
+def _etag(version: Version) -> str:
+    return f'"{format_version(version)}"'
+
+
+def _split(header: str) -> list[str]:
+    return [part.strip() for part in header.split(",")]
+
+
+def _condition(request: web.BaseRequest) -> bool | Version | None:
+    """What If-Match and If-None-Match expect of the key; None: nothing."""
+    match, none = request.headers.get("If-Match"), request.headers.get("If-None-Match")
+    if none is not None:
+        if match is not None or none.strip() != "*":
+            raise _invalid("a write takes If-None-Match: * alone, or If-Match with one version")
+        return False
+    if match is None:
+        return None
+    text = match.strip()
+    if text == "*":
+        return True
+    try:
+        if len(text) < 3 or text[0] != '"' or text[-1] != '"':
+            raise ValueError(f"{text!r} is not a quoted version")
+        return parse_version(text[1:-1])
+    except ValueError as error:
+        raise _invalid(f'If-Match: {error}; write an ETag that a reply carried, or "*"') from None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
