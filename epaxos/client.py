@@ -462,8 +462,10 @@ async def _attempt(
     link: _Link, operation: Operation, key: bytes, argument: bytes, seconds: float
 ) -> Answer:
     """One command over one connection. Raises _NotSent, Unavailable, InvalidArgument, Ambiguous."""
-    # The replica is told a little less than we wait: its word on the fate is better than none.
-    future = link.send(operation, key, argument, max(1, int(seconds * 900_000)))
+    # The replica is told a little less than we wait: its word on the fate is better than none. It
+    # joins neighbours of equal patience, hence the rounding.
+    patience_ms = max(1, int(seconds * 90) * 10)
+    future = link.send(operation, key, argument, patience_ms * 1000)
     try:
         async with asyncio.timeout(seconds):
             return await future
