@@ -123,35 +123,31 @@ class DataDirectory:
         except BaseException:
             self.close()
             raise
-        self.is_new = self._identity.boot == 0
-        """Whether nothing was ever started here."""
-
-    @property
-    def boot(self) -> int:
-        """The boot counter as of the last `advance`."""
-        return self._identity.boot
+        self.boot = self._identity.boot + 1
+        """The counter of this life."""
 
     @property
     def wal_path(self) -> Path:
         """Where the log is."""
         return self.path / "wal"
 
-    def next_boot(self, logged: int) -> int:
-        """The counter of this start, given the one that the log recorded last.
+    def check_log(self, logged: int) -> None:
+        """Compare with the boot counter that the log recorded last.
 
-        The log records it first, so a log that knows less than the directory is not its log."""
-        if logged < self._identity.boot:
+        The log records a start first, the directory second, and only then anything is said. So the
+        log is at most one start ahead, and never behind: then it is not the log of this
+        directory. Raises StorageError."""
+        if not self._identity.boot <= logged <= self._identity.boot + 1:
             raise StorageError(
-                f"data directory {self.path}: the log is older than the directory (it ends in boot "
-                f"{logged}, the directory is in boot {self._identity.boot}): the log was lost or "
-                "replaced by an old copy. This replica has voted and would forget its votes; "
+                f"data directory {self.path}: the log ends in boot {logged}, the directory is in "
+                f"boot {self._identity.boot}: one of them was lost or replaced by an old copy. "
+                "This replica has voted and would forget its votes; "
                 'replace it (docs/operating.md, "lost disk")'
             )
-        return logged + 1
 
-    def advance(self, boot: int) -> None:
-        """Make `boot` the counter of this life, durably."""
-        self._identity.boot = boot
+    def advance(self) -> None:
+        """Make `boot` the counter of this life, durably. From here on it may speak."""
+        self._identity.boot = self.boot
         _save(self.path / "identity.json", self._identity)
 
     def close(self) -> None:

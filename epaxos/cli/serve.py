@@ -1,0 +1,87 @@
+"""`epaxos serve`: one replica of a cluster, in the foreground."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from epaxos.runtime.config import load_config
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    config: Annotated[
+        Path, typer.Option(envvar="EPAXOS_CONFIG", help="The cluster's file; docs/operating.md.")
+    ],
+    replica: Annotated[
+        str, typer.Option(envvar="EPAXOS_REPLICA", help="Region, letter or number of this one.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(envvar="EPAXOS_DATA", help="Its data directory.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="epaxos or multipaxos.")] = None,
+    durability: Annotated[str | None, typer.Option(help="fsync or memory.")] = None,
+    topology: Annotated[str | None, typer.Option(help="Name or file.")] = None,
+    emulate: Annotated[
+        bool | None, typer.Option(help="Hold messages back as the topology says.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of emulated jitter and loss.")] = None,
+    leader: Annotated[str | None, typer.Option(help="First leader: region or letter.")] = None,
+    unsafe_no_gate: Annotated[
+        bool, typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys.")
+    ] = False,
+    admin: Annotated[bool | None, typer.Option(help="Let HTTP change the emulated links.")] = None,
+    insecure: Annotated[
+        bool | None, typer.Option(help="Allow hosts that other machines can reach.")
+    ] = None,
+) -> None:
+    """Run one replica until SIGTERM or Ctrl-C.
+
+    Prints one JSON line when it is ready. Settings: flags, then EPAXOS_<KEY> in the environment,
+    then the file. Every replica of a cluster must get the same ones."""
+    overrides = {
+        "protocol": protocol,
+        "durability": durability,
+        "topology": topology,
+        "emulate": emulate,
+        "seed": seed,
+        "leader": leader,
+        "gate": False if unsafe_no_gate else None,
+        "admin": admin,
+        "insecure": insecure,
+    }
+    settings = load_config(config, replica, data, overrides, os.environ)
+    configure_logging()
+    from epaxos.runtime.server import run
+
+    run(settings, announce)
+
+
+def announce(document: dict[str, Any]) -> None:
+    """The line that says that the replica is ready."""
+    sys.stdout.write(orjson.dumps(document).decode() + "\n")
+    sys.stdout.flush()
+
+
+def configure_logging() -> None:
+    """Logs go to stderr: for people on a terminal, JSON lines elsewhere."""
+    import structlog
+
+    renderer: Any = structlog.processors.JSONRenderer()
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(20),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
