@@ -1,0 +1,183 @@
+"""The loop: the law of durability, bounded steps, fail-stop."""
+
+import asyncio
+
+import msgspec
+import pytest
+from fakenode import FakeFlight, FakeLog, FakeNode
+
+from epaxos.core.errors import StorageError
+from epaxos.core.replica import EVERYONE
+from epaxos.node import AskStatus, NodeReady, Request
+from epaxos.runtime.alarm import clock
+from epaxos.runtime.driver import STEP_MESSAGES_MAX, Driver
+
+
+class Ping(msgspec.Struct, frozen=True, tag=1):
+    number: int
+
+
+class Waiter:
+    def __init__(self, trace):
+        self.trace = trace
+
+    def reply(self, reply, now):
+        self.trace.append(("reply", reply.flight.committed_at > 0))
+
+    def refuse(self, refusal):
+        self.trace.append(("refuse", refusal.code))
+
+
+class Scene:
+    """A driver whose log, links and replies write into one trace."""
+
+    def __init__(self):
+        self.trace = []
+        self.node = FakeNode()
+        self.log = FakeLog()
+        self.failures = []
+        self.log.append = lambda records: self.trace.append(("append", len(records)))
+        self.log.sync = self._sync
+        self.trouble = None
+        self.driver = Driver(
+            self.node,
+            self.log,
+            lambda messages: self.trace.append(("send", list(messages))),
+            self.failures.append,
+        )
+
+    def _sync(self):
+        self.trace.append("sync")
+        if self.trouble:
+            raise self.trouble
+
+
+@pytest.fixture
+async def scene():
+    made = Scene()
+    yield made
+    made.driver.stop()
+
+
+async def settle():
+    for _ in range(5):
+        await asyncio.sleep(0.002)
+
+
+async def test_nothing_leaves_before_the_sync(scene):
+    scene.driver.start()
+    taken = scene.node.take
+
+    def take(now):
+        ready = taken(now)
+        return ready._replace(messages=[(EVERYONE, Ping(1))]) if ready.replies else ready
+
+    scene.node.take = take
+    scene.driver.submit(Request(Waiter(scene.trace), b"\1", [b"k"], [b"v"], clock() + 10**6))
+    await settle()
+    assert scene.trace == [
+        ("append", 1),
+        "sync",
+        ("send", [(EVERYONE, Ping(1))]),
+        ("reply", True),
+    ]
+    assert scene.driver.commands == 1
+
+
+async def test_notes_are_appended_without_a_sync(scene):
+    scene.driver.start()
+    scene.node.take = lambda now: NodeReady([Ping(1)], False, [], [], [])
+    scene.driver.schedule()
+    await settle()
+    assert scene.trace == [("append", 1)]
+
+
+@pytest.mark.parametrize("what", ["sync", "step"])
+async def test_a_failure_ends_everything_and_nothing_leaves(scene, what):
+    scene.driver.start()
+    trouble = StorageError("disk") if what == "sync" else AssertionError("bug")
+    if what == "sync":
+        scene.trouble = trouble
+    else:
+        scene.node.trouble = trouble
+    for _ in range(2):
+        scene.driver.submit(Request(Waiter(scene.trace), b"\1", [b"k"], [b"v"], clock() + 10**6))
+        await settle()
+    assert scene.failures == [trouble]
+    assert [e for e in scene.trace if e[0] in ("send", "reply")] == []
+    assert len(scene.node.requests) == 1
+
+
+async def test_a_step_takes_a_bounded_number_of_messages_in_order(scene):
+    steps = []
+    taken = scene.node.take
+
+    def take(now):
+        steps.append(len(scene.node.received))
+        return taken(now)
+
+    scene.node.take = take
+    scene.driver.start()
+    steps.clear()
+    scene.driver.deliver(1, [Ping(i) for i in range(10)])
+    scene.driver.deliver(2, [Ping(i) for i in range(10, 3000)])
+    await settle()
+    assert [m.number for _, m in scene.node.received] == list(range(3000))
+    assert [s for s, _ in scene.node.received] == [1] * 10 + [2] * 2990
+    assert steps == [STEP_MESSAGES_MAX, 2 * STEP_MESSAGES_MAX, 3000]
+
+
+async def test_inputs_of_one_moment_share_one_tick_and_one_sync(scene):
+    scene.driver.start()
+    before = scene.driver.ticks
+    for _ in range(50):
+        scene.driver.submit(Request(Waiter(scene.trace), b"\1", [b"k"], [b"v"], clock() + 10**6))
+    scene.driver.deliver(1, [Ping(1)])
+    await settle()
+    assert scene.driver.ticks == before + 1
+    assert scene.trace.count("sync") == 1
+
+
+async def test_the_node_is_woken_at_its_deadline_and_not_before(scene):
+    scene.driver.start()
+    for wait in (30_000, 5_000):
+        wakes = scene.node.wakes
+        scene.node.at = at = clock() + wait
+        scene.driver.schedule()
+        while scene.node.wakes == wakes:  # noqa: ASYNC110 # the alarm has no event
+            await asyncio.sleep(0.001)
+        assert clock() >= at
+    scene.node.at = clock() - 1
+    scene.driver.schedule()
+    await settle()
+    assert scene.node.wakes == 3
+
+
+async def test_a_later_deadline_moves_the_wake(scene):
+    scene.driver.start()
+    scene.node.at = clock() + 5_000
+    scene.driver.schedule()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    scene.node.at = at = clock() + 30_000
+    while not scene.node.wakes:  # noqa: ASYNC110 # the alarm has no event
+        await asyncio.sleep(0.001)
+    assert clock() >= at
+
+
+async def test_questions_are_answered_after_the_sync(scene):
+    scene.driver.start()
+    scene.node.log.append(Ping(1))
+    told = await scene.driver.ask(AskStatus())
+    assert told.document == {"asked": "AskStatus"}
+    assert scene.trace == [("append", 1), "sync"]
+
+
+async def test_commits_are_counted_by_path_and_latency_by_command(scene):
+    scene.driver.start()
+    waiter = Waiter(scene.trace)
+    scene.driver.submit(Request(waiter, b"\1" * 7, [b"k"] * 7, [b"v"] * 7, clock() + 10**6))
+    await settle()
+    assert scene.driver.commits[FakeFlight().path] == 1
+    assert scene.driver.execute_latency.count == 7
+    assert scene.driver.sync_latency.count == 1
