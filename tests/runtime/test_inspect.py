@@ -51,9 +51,8 @@ def make(tmp_path):
         directory = DataDirectory(path, Owner("c1", 1, 3, protocol))
         wal = Wal(directory.wal_path, "c1", 1, segment_bytes)
         assert not list(wal.replay(Codec(find_protocol(protocol))))
-        boot = directory.next_boot(wal.boot)
-        wal.record_boot(boot)
-        directory.advance(boot)
+        wal.record_boot(directory.boot)
+        directory.advance()
         for record in records:
             wal.append([record])
             wal.sync()
