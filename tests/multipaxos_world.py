@@ -194,9 +194,12 @@ class World:
         return self
 
     def settled(self):
-        leaders = [m.me for m in self.members if m.leads]
+        leaders = self.leaders()
         alive = [m for m in self.members if m.alive]
         return len(leaders) == 1 and all(m.replica.leader == leaders[0] for m in alive)
+
+    def leaders(self):
+        return [member.me for member in self.members if member.leads]
 
     def leading(self):
         return next((m for m in self.members if m.leads), None)

@@ -211,7 +211,14 @@ class Elector:
             return self._ignored("stale_promise")
         if m.until:
             self.out.send(source, Prepare(stage.ballot, stage.position(source)))
+            self._campaign_moves(stage, now)
         self._try_lead(now)
+
+    def _campaign_moves(self, stage: Preparing, now: Micros) -> None:
+        """A campaign that gets on is neither given up nor slowed down."""
+        stage.attempts = 0
+        self._timers.set("campaign", now + self._wait(0))
+        self._draw_timeout(now)
 
     def _try_lead(self, now: Micros) -> None:
         """Lead if phase 1 is complete; catch up if that is all that is missing."""

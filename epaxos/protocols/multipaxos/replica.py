@@ -487,7 +487,9 @@ class MultiPaxosReplica(Elector):
             self._choose(slot, self.log.learn(slot, payload))
         self._timers.cancel("fetch")
         self._advance(now)
-        self._try_lead(now)
+        if isinstance(self.stage, Preparing):
+            self._campaign_moves(self.stage, now)
+            self._try_lead(now)
 
     # Heartbeats, vectors, forgetting.
 
