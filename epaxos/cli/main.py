@@ -38,7 +38,7 @@ _COMPLETION: Final = ("install_completion", "show_completion")
 def load_verb(name: str) -> Any:
     """The command of a verb, from its module."""
     verb = import_module(f"epaxos.cli.{name}").app
-    verb.rich_markup_mode = "markdown"  # the only mode that fills paragraphs
+    verb.rich_markup_mode = None  # help stands as written: <KEY> and [table] are no markup
     command = typer.main.get_command(verb)
     command.name = name
     command.params = [p for p in command.params if p.name not in _COMPLETION]
@@ -64,8 +64,8 @@ app = typer.Typer(
     epilog="Exit codes: "
     + ", ".join(f"{code.value} {code.name.lower()}" for code in ExitCode)
     + ". Most verbs take --json.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    rich_markup_mode=None,
 )
 
 
