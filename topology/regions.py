@@ -1,0 +1,139 @@
+"""Regions, and the round trips between them.
+
+A topology is data: places, a matrix of round trips, and how they vary. The same one drives emulated
+links, the simulator, the closed-form predictor and the report's map.
+
+Rules of this file: imports nothing of ours. Times of people are milliseconds, of machines
+microseconds. The triangle inequality is not required: real routing violates it in 1.5 to 6 % of triples.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import TypeVar
+
+from topology.delay import Jitter
+
+T = TypeVar("T")
+
+
+class TopologyError(ValueError):
+    """A topology cannot be found or read. The message names the place and the fix."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """One place."""
+
+    name: str
+    """Short and unique in its topology, like `VA`."""
+    title: str
+    """What people read, like `Virginia`."""
+    city: str = ""
+    lat: float | None = None
+    """Degrees north; None: not on the map."""
+    lon: float | None = None
+    """Degrees east."""
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Places and what lies between them; indices follow `regions`."""
+
+    name: str
+    """What a person types to get it."""
+    title: str
+    """One line on what it is."""
+    source: str
+    """Where the figures come from."""
+    date: str
+    """When they were measured; empty where that means nothing."""
+    regions: tuple[Region, ...]
+    rtt: tuple[tuple[float, ...], ...]
+    """Mean round trip in ms, by row and column. The diagonal is the way between two machines of a
+    region."""
+    jitters: tuple[tuple[Jitter, ...], ...]
+    """How the one-way delay varies, by sender and receiver."""
+    asymmetry: tuple[tuple[float, ...], ...]
+    """ms by which the way from i to j is longer than half the round trip; minus that for j to i."""
+    losses: tuple[tuple[float, ...], ...]
+    """Probability that a message from i to j is lost."""
+    notes: tuple[str, ...] = ()
+    """What must be said beside any figure made with it: guessed or inferred round trips."""
+
+    @property
+    def n(self) -> int:
+        """How many regions."""
+        return len(self.regions)
+
+    def rtt_ms(self, i: int, j: int) -> float:
+        """Mean round trip between two regions."""
+        return self.rtt[i][j]
+
+    def rtt_us(self, i: int, j: int) -> int:
+        """Mean round trip in µs; 0 from a region to itself."""
+        return 0 if i == j else round(self.rtt[i][j] * 1000)
+
+    def mean_one_way_us(self, i: int, j: int) -> int:
+        """Mean delay from i to j: half the round trip, and the asymmetry."""
+        if i == j:
+            return 0
+        return max(0, round((self.rtt[i][j] / 2 + self.asymmetry[i][j]) * 1000))
+
+    def one_way_us(self, i: int, j: int) -> int:
+        """The delay that never varies: what the jitter adds to has the matrix's mean."""
+        if i == j:
+            return 0
+        return max(0, self.mean_one_way_us(i, j) - round(self.jitters[i][j].mean_us))
+
+    def jitter(self, i: int, j: int) -> Jitter:
+        """What is added to `one_way_us`, message by message."""
+        return self.jitters[i][j]
+
+    def loss(self, i: int, j: int) -> float:
+        """Probability that a message is lost on the way."""
+        return self.losses[i][j]
+
+    def index(self, name: str) -> int:
+        """The position of a region by name, title or letter. Raises TopologyError."""
+        wanted = name.strip().casefold()
+        for position, region in enumerate(self.regions):
+            if wanted in (region.name.casefold(), region.title.casefold()):
+                return position
+        if len(wanted) == 1 and 0 <= ord(wanted) - ord("a") < self.n:
+            return ord(wanted) - ord("a")
+        known = [region.name for region in self.regions]
+        titles = [region.title for region in self.regions]
+        raise TopologyError(
+            f"topology {self.name} has no region {name!r}{suggestion(name, known + titles)}; "
+            f"it has {', '.join(known)}"
+        )
+
+    def subset(self, names: Sequence[str]) -> "Topology":
+        """The same figures for some regions, in the order given."""
+        chosen = [self.index(name) for name in names]
+        if len(set(chosen)) != len(chosen):
+            raise TopologyError(f"topology {self.name}: a region is named twice")
+
+        def pick(matrix: tuple[tuple[T, ...], ...]) -> tuple[tuple[T, ...], ...]:
+            return tuple(tuple(matrix[i][j] for j in chosen) for i in chosen)
+
+        return replace(
+            self,
+            regions=tuple(self.regions[i] for i in chosen),
+            rtt=pick(self.rtt),
+            jitters=pick(self.jitters),
+            asymmetry=pick(self.asymmetry),
+            losses=pick(self.losses),
+        )
+
+
+def square(size: int, value: T) -> tuple[tuple[T, ...], ...]:
+    """A matrix of one value."""
+    return ((value,) * size,) * size
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)` if something known is near."""
+    near = get_close_matches(name, list(known), 1, 0.5)
+    return f" (did you mean {near[0]}?)" if near else ""
