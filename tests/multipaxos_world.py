@@ -312,6 +312,13 @@ class World:
     def restart(self, me):
         self.members[me].start()
 
+    def campaign(self, me):
+        """Start phase 1 there, as if a probe had been welcome."""
+        member = self.members[me]
+        if not member.leads:
+            member.replica._campaign(self.now, None)
+            member.take()
+
     def propose(self, me):
         """The payload proposed, or None if it was definitely refused."""
         try:
@@ -375,9 +382,11 @@ def random_schedule(seed, kind=MultiPaxosReplica, steps=60, n=None):
                 for b in range(n)
                 if a != b and choose.random() < choose.choice((0.1, 0.5))
             }
-        elif act < 0.88:
+        elif act < 0.87:
             world.isolate(choose.randrange(n))
-        elif act < 0.95:
+        elif act < 0.91 and alive:
+            world.campaign(choose.choice(alive))
+        elif act < 0.96:
             world.heal()
         elif (leading := world.leading()) is not None:
             with contextlib.suppress(Definite):

@@ -84,8 +84,7 @@ def test_without_a_designated_leader_somebody_leads(seed):
 def test_two_candidates_end_as_one_leader():
     world = World(3, leader=None).start()
     for me in (A, B):
-        world.members[me].replica._campaign(world.now, None)
-        world.members[me].take()
+        world.campaign(me)
     world.run_until(world.settled, 10 * SECOND)
     heal_and_finish(world)
 
@@ -95,8 +94,7 @@ def test_two_candidates_whose_prepares_cross_in_every_order():
         world = World(3, seed=hold, leader=None).start()
         world.hold = only(Prepare, (A, B, A, B)[hold], (B, A, C, C)[hold])
         for me in (A, B):
-            world.members[me].replica._campaign(world.now, None)
-            world.members[me].take()
+            world.campaign(me)
         world.run(100 * MS)
         world.release()
         world.run_until(world.settled, 10 * SECOND)
@@ -266,8 +264,7 @@ def test_a_candidate_behind_a_promise_catches_up_before_it_leads():
     replica = world.members[C].replica
     world.cuts = {(A, C)}
     world.lose = only((Learn, Fetch))
-    replica._campaign(world.now, None)
-    world.members[C].take()
+    world.campaign(C)
     world.run(200 * MS)
     assert not world.members[C].leads
     assert replica.stage is not None
@@ -297,8 +294,7 @@ def test_a_long_promise_comes_in_chunks(monkeypatch, loss):
         return False
 
     world.lose = watch
-    world.members[E].replica._campaign(world.now, None)
-    world.members[E].take()
+    world.campaign(E)
     world.run_until(lambda: world.leading() is not None, 20 * SECOND)
     world.loss = 0
     world.run(5 * SECOND)
@@ -404,9 +400,7 @@ def promise_across_a_restart(kind):
     world.hold = only(Accept, A)
     stale = world.propose(A)
     world.isolate(A)
-    replica = world.members[B].replica
-    replica._campaign(world.now, None)
-    world.members[B].take()
+    world.campaign(B)
     world.run_until(lambda: world.members[B].leads, SECOND)
     assert ballot_replica(world.members[C].replica.promised) == B
     world.isolate(B)
@@ -433,8 +427,7 @@ def test_a_promise_that_is_not_durable_is_caught():
 def test_a_stale_leader_is_told_and_follows():
     world = World(3).elect()
     world.isolate(A)
-    world.members[B].replica._campaign(world.now, None)
-    world.members[B].take()
+    world.campaign(B)
     world.run_until(lambda: world.members[B].leads, SECOND)
     world.heal()
     assert world.members[A].leads

@@ -128,8 +128,7 @@ def commit_index_over_another_ballot(kind):
     world = World(3, kind=kind).elect()
     world.isolate(A)
     stale = world.propose(A)
-    world.members[B].replica._campaign(world.now, None)
-    world.members[B].take()
+    world.campaign(B)
     world.run_until(lambda: world.members[B].leads, SECOND)
     kept = world.propose(B)
     world.run(100 * MS)
@@ -308,6 +307,15 @@ def test_a_long_absence_is_made_good_by_bounded_ranges_one_at_a_time(monkeypatch
     assert sum(answers) == chosen
     assert max(answers) == 100
     assert max(outstanding) == 1
+
+
+def test_who_cannot_reach_the_leader_learns_from_others():
+    world = World(3).elect()
+    world.cut([A], [C])
+    batches = [world.propose(me) for me in (A, B)]
+    world.run(10 * SECOND)
+    assert world.members[A].leads
+    assert all(map(world.is_executed, batches))
 
 
 def test_what_is_executed_everywhere_is_forgotten():

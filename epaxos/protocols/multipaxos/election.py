@@ -9,7 +9,7 @@ does not. Source: Paxos Made Simple, section 2.2 and 3; docs/protocol.md 5.1, 1.
 """
 
 from epaxos.core.quorum import quorums
-from epaxos.core.replica import Setup, Timers
+from epaxos.core.replica import Outbox, Setup, Timers
 from epaxos.core.types import Ballot, Micros, ReplicaId, Slot, ballot_replica, next_ballot
 from epaxos.protocols.multipaxos.log import RTT_FLOOR_US, Members, SlotLog, TickOutbox
 from epaxos.protocols.multipaxos.messages import (
@@ -49,7 +49,7 @@ class Elector:
             PATIENCE_RTTS * max(RTT_FLOOR_US, *setup.rtt_us), PATIENCE_FLOOR_US
         )
         """T, in µs; election time-outs are drawn from T .. 2T."""
-        self.out = TickOutbox(self._end_tick)
+        self.out: Outbox = TickOutbox(self._end_tick)
         self.log = SlotLog()
         self.members = Members(setup.me, setup.rtt_us)
         self.promised: Ballot = 0

@@ -23,8 +23,8 @@ CHUNK_SLOTS = 4096
 ENTRY_BYTES = 600
 """Estimate of what one slot holds in memory beside its payload."""
 
-COMMAND_BYTES = 90
-"""Estimate of what one decoded command adds to its own bytes."""
+COMMAND_BYTES = 130
+"""Estimate of what a decoded command holds beside its encoded bytes."""
 
 RTT_FLOOR_US = 40_000
 """RTT_max is never taken for less."""
@@ -175,8 +175,7 @@ def size_of(payload: Payload | None) -> int:
     """Estimate of what a slot with this payload holds in memory."""
     if payload is None:
         return ENTRY_BYTES
-    encoded = payload.encoded
-    return ENTRY_BYTES + 2 * len(encoded) + COMMAND_BYTES * len(payload.batch.operations)
+    return ENTRY_BYTES + len(payload.encoded) + COMMAND_BYTES * len(payload.batch.operations)
 
 
 class Runs:

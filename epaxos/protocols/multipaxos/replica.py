@@ -511,7 +511,7 @@ class MultiPaxosReplica(Elector):
         Requires: vectors of our shape.
         Ensures:  floor is renewed; a leader is followed; one with a lower ballot is refused; we
                   lead no longer if somebody joined a higher ballot; a leader that says it leads no
-                  longer is believed.
+                  longer is believed; without a leader we learn from anybody.
         Records:  Promised if we follow a new ballot.       Sends: Nack, Fetch.
         """
         if len(m.executed) != 1 or len(m.stable) != 1 or len(m.echo) != self.n:
@@ -526,6 +526,8 @@ class MultiPaxosReplica(Elector):
         elif source == self.leader and m.ballot == self.promised:
             self.leader = None
             self._alive_at = None
+        if self.leader is None and m.commit > self.log.chosen:
+            self._catch_up(source, m.commit, now)
 
     def _renew_floor(self) -> None:
         floor = self.members.renew_floor()
