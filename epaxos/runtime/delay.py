@@ -26,7 +26,7 @@ LINE_BYTES_MAX: Final = 256 * 1024 * 1024
 class Jitter(Protocol):
     """What a topology says of a link's variation."""
 
-    def sample(self, random: random.Random) -> int:
+    def sample(self, rng: random.Random) -> int:
         """Extra delay in µs."""
         ...
 
@@ -34,9 +34,9 @@ class Jitter(Protocol):
 class DelayLine:
     """The way from one peer to here."""
 
-    def __init__(self, delay_us: Micros, jitter: Jitter | None, seed: str) -> None:
+    def __init__(self, delay_us: Micros, jitter: Jitter | None, loss: float, seed: str) -> None:
         self.delay_us = delay_us
-        self.loss = 0.0
+        self.loss = loss
         self.cut = False
         self.dropped = 0
         """Messages lost by loss, cut, or because the line was full."""

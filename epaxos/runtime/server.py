@@ -384,20 +384,7 @@ class _Distances:
             )
             return
         self._topology = topology.find(cluster.topology)
-        names: dict[str, int] = {}
-        for index, region in enumerate(self._topology.regions):
-            names.setdefault(region.title.casefold(), index)
-            names[region.name.casefold()] = index
-        self._index: list[int] = []
-        for i, member in enumerate(cluster.replicas):
-            found = names.get(member.region.casefold())
-            if found is None:
-                known = ", ".join(region.name for region in self._topology.regions)
-                raise ConfigError(
-                    f"replicas[{i}].region = {member.region!r} is not in topology "
-                    f"{cluster.topology}; it has {known}"
-                )
-            self._index.append(found)
+        self._index = [self._topology.index(member.region) for member in cluster.replicas]
         here = self._index[me]
         self.rtt_us = tuple(
             0 if i == me else self._topology.rtt_us(here, there)
@@ -411,6 +398,7 @@ class _Distances:
             i: DelayLine(
                 self._topology.one_way_us(there, here),
                 self._topology.jitter(there, here),
+                self._topology.loss(there, here),
                 f"{self._cluster.seed} line {i} {self._me}",
             )
             for i, there in enumerate(self._index)

@@ -58,7 +58,7 @@ class Peer:
             loop = asyncio.get_running_loop()
             lines = DelayLines(
                 loop,
-                {i: DelayLine(delays, None, f"{i}") for i in range(len(listeners)) if i != me},
+                {i: DelayLine(delays, None, 0.0, f"{i}") for i in range(len(listeners)) if i != me},
                 self.deliver,
             )
         self.listener = listeners[me]
@@ -366,10 +366,10 @@ async def test_links_can_be_cut_and_healed_while_running():
 
 def test_a_line_never_reorders_and_shortens_when_told():
     class Wild:
-        def sample(self, random):
-            return random.randrange(50_000)
+        def sample(self, rng):
+            return rng.randrange(50_000)
 
-    line = DelayLine(10_000, Wild(), "seed")
+    line = DelayLine(10_000, Wild(), 0.0, "seed")
     for i in range(100):
         line.push(i, [Ping(i)], 10)
     dues, numbers = [], []
