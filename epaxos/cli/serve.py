@@ -56,9 +56,10 @@ def serve(
         "insecure": insecure,
     }
     settings = load_config(config, replica, data, overrides, os.environ)
-    configure_logging()
+    from epaxos.runtime.logs import configure_logging
     from epaxos.runtime.server import run
 
+    configure_logging()
     run(settings, announce)
 
 
@@ -66,22 +67,3 @@ def announce(document: dict[str, Any]) -> None:
     """The line that says that the replica is ready."""
     sys.stdout.write(orjson.dumps(document).decode() + "\n")
     sys.stdout.flush()
-
-
-def configure_logging() -> None:
-    """Logs go to stderr: for people on a terminal, JSON lines elsewhere."""
-    import structlog
-
-    renderer: Any = structlog.processors.JSONRenderer()
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )

@@ -12,6 +12,7 @@ replica ends it, and is raised from `run`.
 import asyncio
 import errno
 import gc
+import os
 import random
 import resource
 import signal
@@ -73,6 +74,7 @@ def run(config: ServeConfig, announce: Announce) -> None:
 
     `announce` is told once, when the replica is ready to serve, where it listens. Raises
     ConfigError, StorageError, AddressError at the start, and later whatever made it fail."""
+    os.umask(0o077)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_main(config, announce))
 
