@@ -10,6 +10,7 @@ import time
 from typing import Any, Final
 
 import structlog
+from structlog.typing import EventDict
 
 LINES_PER_SECOND: Final = 10
 """Per kind of event."""
@@ -22,7 +23,7 @@ class RateLimit:
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, int]] = {}
 
-    def __call__(self, logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
         second = int(time.monotonic())
         name = str(event.get("event"))
         since, count = self._seen.get(name, (second, 0))
