@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
+import topology
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import milliseconds, print_json, printable
 from epaxos.client import Answer, EPaxosClient, Unavailable
@@ -41,7 +42,9 @@ Value = Annotated[
 ]
 Via = Annotated[
     str | None,
-    typer.Option(metavar="REGION", help="Ask the replica of this region, by name or letter."),
+    typer.Option(
+        metavar="REGION", help="Ask the replica of this region, by name, title or letter."
+    ),
 ]
 At = Annotated[
     str | None,
@@ -188,12 +191,24 @@ def _target(via: str | None, at: str | None, file: Path | None) -> Target:
     if at is not None:
         return Target([at], "", via)
     if file is None:
-        return Target(DEFAULT_ADDRESSES, "", via)
+        return Target(DEFAULT_ADDRESSES, "", via and _region_name(via, topology.DEFAULT))
     from epaxos.runtime.config import find_member, load_cluster
 
     cluster = load_cluster(file, {}, os.environ)
-    members = cluster.replicas if via is None else [cluster.replicas[find_member(cluster, via)]]
+    members = cluster.replicas
+    if via is not None:
+        members = [members[find_member(cluster, _region_name(via, cluster.topology))]]
     return Target([f"{m.host}:{m.client_port}" for m in members], cluster.cluster, None)
+
+
+def _region_name(text: str, spec: str) -> str:
+    """`JP` for `Tokyo`: what replicas call the region that a person knows by its title."""
+    try:
+        regions = topology.find(spec).regions
+    except topology.TopologyError:
+        return text
+    titles = {region.title.casefold(): region.name for region in regions}
+    return titles.get(text.casefold(), text)
 
 
 def _run(operation: Operation, key: str, argument: bytes, to: Target, timeout: float) -> Outcome:
@@ -238,7 +253,7 @@ async def _choose(to: Target) -> str:
         if wanted in (hello.region.casefold(), replica_name(hello.replica).casefold()):
             return address
     known = ", ".join(f"{replica_name(h.replica)} ({h.region})" for h in present.values())
-    raise ConfigError(f"--via {to.via!r}: no such region answers; choose one of {known}")
+    raise ConfigError(f"--via {to.via}: no such region answers; choose one of {known}")
 
 
 def _finish(outcome: Outcome, json: bool) -> None:

@@ -12,6 +12,7 @@ from fakereplica import FakeReplica, refuse
 from epaxos.cli import kv
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import run
+from epaxos.codec import PROTOCOL_VERSION, ServerHello
 
 
 @contextmanager
@@ -129,23 +130,25 @@ def test_default_cluster_and_region(monkeypatch, capfd):
         assert run(["kv", "put", "x", "1", "--via", "Region-2"]) == ExitCode.OK
         assert run(["kv", "put", "x", "1", "--via", "b"]) == ExitCode.OK
         assert [len(replica.requests) for replica in replicas] == [1, 1, 1]
+        replicas[2].hello = ServerHello(PROTOCOL_VERSION, "fake", 2, "JP")
+        assert run(["kv", "put", "x", "1", "--via", "tokyo"]) == ExitCode.OK
         capfd.readouterr()
         assert run(["kv", "put", "x", "1", "--via", "Atlantis"]) == ExitCode.CONFIG
         err = capfd.readouterr().err
-        assert "A (region-0), B (region-1), C (region-2)" in err
+        assert "A (region-0), B (region-1), C (JP)" in err
         assert err.count("\n") == 1
 
 
 def test_cluster_file(tmp_path, capfd):
     with cluster(2) as replicas:
         file = tmp_path / "cluster.toml"
-        text = 'cluster = "fake"\n'
+        text = 'cluster = "fake"\ntopology = "lan:2"\n'
         for i, replica in enumerate(replicas):
             port = replica.address.rpartition(":")[2]
-            text += f'[[replicas]]\nregion = "r{i}"\npeer_port = {9001 + i}\n'
+            text += f'[[replicas]]\nregion = "R{i + 1}"\npeer_port = {9001 + i}\n'
             text += f"client_port = {port}\nhttp_port = {9101 + i}\n"
         file.write_text(text)
-        for extra in ([], ["--via", "r1"]):
+        for extra in ([], ["--via", "Region 2"]):
             assert run(["kv", "put", "x", "1", "--cluster", str(file), *extra]) == ExitCode.OK
         assert [len(replica.requests) for replica in replicas] == [1, 1]
         file.write_text(text.replace("fake", "other"))
