@@ -60,7 +60,7 @@ class _Run:
             ClientAnswer(
                 self.first + reply.offset,
                 reply.results,
-                int(flight.path),  # type: ignore[attr-defined] # one of the node's own slots
+                int(flight.path),
                 committed - reply.arrived,
                 now - reply.arrived,
             ),

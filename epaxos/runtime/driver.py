@@ -215,7 +215,7 @@ class Driver:
         now = clock()
         for flight in flights:
             flight.committed_at = now
-            self.commits[Path(cast("int", flight.path))] += 1  # type: ignore[attr-defined] # a slot
+            self.commits[flight.path] += 1
 
     def _answer(self, replies: list[Reply | Refusal | Told]) -> None:
         now = clock()

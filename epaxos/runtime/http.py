@@ -477,7 +477,7 @@ def _headers(reply: Reply, now: Micros) -> dict[str, str]:
     """How the answer came about."""
     results, flight = reply.results, reply.flight
     committed = (flight.committed_at or now) - reply.arrived
-    path = Path(flight.path)  # type: ignore[attr-defined] # one of the node's own slots
+    path = flight.path
     return {
         "Server-Timing": (
             f"commit;dur={committed / 1000:.3f}, exec;dur={(now - reply.arrived) / 1000:.3f}"
