@@ -13,172 +13,567 @@ durability for it:
 `take` the node knows without a callback what is durable.
 """
 
-from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import heapq
+from collections.abc import Hashable, Iterator
+from operator import gt
+from typing import Any, cast
 
-from epaxos.core.command import Results
-from epaxos.core.errors import RequestError
-from epaxos.core.replica import Message, Record, Setup
-from epaxos.core.types import InstanceId, Micros, ReplicaId
+from epaxos.admission import HotQueue, Wanted, contended_keys
+from epaxos.core.command import (
+    Batch,
+    Footprint,
+    Operation,
+    Payload,
+    Results,
+    decode_cas,
+)
+from epaxos.core.errors import Ambiguous, CodecError, Definite, RequestError
+from epaxos.core.replica import Decided, Executed, LeaderReplica, Message, Record, Setup
+from epaxos.core.types import (
+    Deps,
+    InstanceId,
+    Micros,
+    ReplicaId,
+    Slot,
+    replica_name,
+)
+from epaxos.exchange import (
+    AskGraph,
+    AskInstance,
+    AskKeys,
+    AskStatus,
+    AskTransfer,
+    Flight,
+    Limits,
+    NodeReady,
+    Question,
+    Refusal,
+    Reply,
+    Request,
+    Run,
+    Told,
+)
+from epaxos.execution.store import Store
+from epaxos.inspection import graph_document, instance_document, status_document
 from epaxos.registry import ProtocolSpec
-
-
-class Request(NamedTuple):
-    """Commands of one client that arrived together, as columns of equal length."""
-
-    waiter: Hashable
-    """Whose they are: opaque here, unique among what is unanswered, comes back with every reply."""
-    operations: bytes
-    keys: list[bytes]
-    arguments: list[bytes]
-    deadline: Micros
-    """When the client stops waiting: unanswered commands are then refused, definite or
-    ambiguous."""
-
-
-class Flight:
-    """One batch made here, from its proposal to the last answer."""
-
-    __slots__ = ("committed_at", "instance", "number", "path", "payload", "proposed_at")
-
-    committed_at: Micros
-    """When an answer could have left if answers left at commit; set by the driver, 0 before."""
-    # The other attributes are the node's own; `path` is that of its instance once decided.
-
-
-class Reply(NamedTuple):
-    """Answers for a run of neighbouring commands of one request."""
-
-    waiter: Hashable
-    offset: int
-    """Position, in the request, of the run's first command."""
-    results: Results
-    arrived: Micros
-    """When the request arrived here."""
-    flight: Flight
-    """For path and commit time."""
-
-
-class Refusal(NamedTuple):
-    """A run of commands that did not succeed."""
-
-    waiter: Hashable
-    offset: int
-    count: int
-    error: RequestError
-    """Definite or Ambiguous, with a sentence."""
-    code: str
-    """`overloaded`, `not-proposed` (definite); `outcome-unknown` (ambiguous); `invalid`
-    (definite)."""
-
-
-@dataclass(frozen=True)
-class AskStatus:
-    """What `/v1/status` shows of the node: protocol, vectors, counters, readiness, memory,
-    holdout."""
-
-
-@dataclass(frozen=True)
-class AskInstance:
-    """One instance as this replica knows it."""
-
-    instance: InstanceId
-
-
-@dataclass(frozen=True)
-class AskGraph:
-    """Committed instances that still matter (above floor, newest first), with deps, keys and
-    edges."""
-
-    limit: int = 1000
-
-
-@dataclass(frozen=True)
-class AskTransfer:
-    """Make another replica the leader; refused (Definite) by protocols without one."""
-
-    target: ReplicaId
-
-
-@dataclass(frozen=True)
-class AskKeys:
-    """Number of keys and a digest of the store that is equal wherever the contents are (O9)."""
-
-
-Question = AskStatus | AskInstance | AskGraph | AskTransfer | AskKeys
-
-
-class Told(NamedTuple):
-    """The answer to a question; leaves like a reply (R10)."""
-
-    waiter: Hashable
-    document: dict[str, Any] | None
-    """Values that JSON can say; None: nothing is known of what was asked."""
-    error: RequestError | None
-    """Set when the question was refused."""
-
-
-class NodeReady(NamedTuple):
-    """Everything the node wants done, in order."""
-
-    log: list[Record]
-    must_sync: bool
-    messages: list[tuple[ReplicaId, Message]]
-    """(target, message); the target may be EVERYONE."""
-    replies: list[Reply | Refusal | Told]
-    flights: list[Flight]
-    """Own batches decided in this Ready."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds and switches of a node."""
-
-    batch_commands: int = 4096
-    """At most so many commands in one batch."""
-    batch_bytes: int = 4 * 1024 * 1024
-    """At most so many bytes of keys and arguments in one batch, unless one command alone is
-    larger."""
-    queued_commands: int = 65_536
-    """Commands on contended keys that may wait unproposed; beyond: refused, `overloaded`."""
-    live_bytes: int = 1 << 30
-    """Memory for live instances; at the bound new commands are refused, `overloaded`."""
-    gate: bool = True
-    """R12. False is `--unsafe-no-gate`: contended keys are not held back."""
 
 
 class Node:
     """One member of a cluster: what drivers and the simulator run."""
 
     def __init__(self, protocol: ProtocolSpec, setup: Setup, boot: int, limits: Limits) -> None:
-        raise NotImplementedError
+        self.me = setup.me
+        self.protocol = protocol
+        self.replica = protocol.replica(setup)
+        self.executor = protocol.executor(setup.n)
+        self.store = Store()
+        self.limits = limits
+        self._started = False
+        self._restoring = True
+        """Whether what the log left to be executed was not looked at yet."""
+        self._number = boot << _BOOT_SHIFT
+        self._fresh: list[Run] = []
+        """Commands that arrived since the last take."""
+        self._hot: HotQueue[Run] = HotQueue()
+        self._flying: dict[int, Flight] = {}
+        """Own batches that are not answered, by number."""
+        self._by_instance: dict[tuple[ReplicaId, Slot], Flight] = {}
+        """Own batches whose instance is known and not decided."""
+        self._replies: list[Reply | Refusal | Told] = []
+        self._deadlines: dict[int, list[Run]] = {}
+        """Runs by the period in which their deadline lies."""
+        self._periods: list[int] = []
+        """The keys of `_deadlines`, as a heap."""
+        self._executed_noted: Deps = tuple(self.executor.executed)
+        """The executed vector as of the log handed over at the last take."""
+        self._executed_durable: Deps = self._executed_noted
+        self._log_synced = False
+        """Whether the last Ready was synced."""
+        self._sync_at: Micros | None = None
+        """When an executed vector that is not durable must become so (R3)."""
+        self.counts = dict.fromkeys(_COUNTERS, 0)
+
+    # Inputs ------------------------------------------------------------------------------------
 
     def request(self, requests: list[Request], now: Micros) -> None:
         """Commands from clients. Malformed operands are refused (`invalid`), nothing is raised."""
+        if self.replica.live_bytes > self.limits.live_bytes:
+            for request in requests:
+                self._refuse_request(request, self._overloaded(), "overloaded")
+            return
+        for waiter, operations, keys, arguments, deadline in requests:
+            run = Run(waiter, 0, operations, keys, arguments, now, deadline)
+            fault = _fault_of(run)
+            if fault is None:
+                self._fresh.append(run)
+                self._watch(run)
+            else:
+                self._refuse(run, Definite(fault), "invalid")
 
     def ask(self, waiter: Hashable, question: Question, now: Micros) -> None:
         """A question about the node's state; answered by a `Told` in the next Ready."""
+        try:
+            document = self._answer_question(question, now)
+        except RequestError as error:
+            self._replies.append(Told(waiter, None, error))
+        else:
+            self._replies.append(Told(waiter, document, None))
 
     def receive(self, source: ReplicaId, message: Message, now: Micros) -> None:
         """A message from another member."""
+        self.replica.receive(source, message, now)
 
     def wake(self, now: Micros) -> None:
         """Some deadline has passed. The first wake ends restore."""
+        if not self._started:
+            self._started = True
+            self._executed_noted = self._executed_durable = tuple(self.executor.executed)
+            self.replica.wake(now)
+            self.replica.executed(self._executed_durable, now)
+            return
+        at = self.replica.deadline()
+        if at is not None and at <= now:
+            self.replica.wake(now)
+        while self._periods and (self._periods[0] + 1) * _PERIOD_US <= now:
+            self._expire(self._deadlines.pop(heapq.heappop(self._periods)))
 
     def deadline(self) -> Micros | None:
         """When to be woken next."""
+        at = self.replica.deadline()
+        if self._periods:
+            late = (self._periods[0] + 1) * _PERIOD_US
+            at = late if at is None else min(at, late)
+        if self._sync_at is not None:
+            at = self._sync_at if at is None else min(at, self._sync_at)
+        return at
 
     def restore(self, record: Record) -> None:
-        """Replay one record of the own log, front to back, before the first wake."""
+        """Replay one record of the own log, front to back, before the first wake.
+
+        Raises StorageError if the log says that something was executed that it does not hold."""
+        if not isinstance(record, Executed):
+            self.replica.restore(record)
+            for decided in self.replica.out.take().decided:
+                self.executor.commit(decided)
+            return
+        ids = [InstanceId(replica, slot) for replica, slot in zip(record.replicas, record.slots)]
+        for decided in self.executor.replay(ids):
+            self.store.apply(decided)
+
+    def _answer_question(self, question: Question, now: Micros) -> dict[str, Any] | None:
+        if isinstance(question, AskInstance):
+            return instance_document(self.replica, self.executor, question.instance)
+        if isinstance(question, AskGraph):
+            return graph_document(self.me, self.replica, self.executor, question.limit)
+        if isinstance(question, AskKeys):
+            return {"keys": len(self.store), "digest": self.store.digest()}
+        if isinstance(question, AskTransfer):
+            if not self.protocol.has_leader:
+                raise Definite(f"{self.protocol.title} has no leader to move")
+            cast("LeaderReplica", self.replica).transfer(question.target, now)
+            return {"leader": replica_name(question.target), "asked": True}
+        return {
+            **status_document(self.replica, self.executor, self.protocol.has_leader),
+            "keys": len(self.store),
+            "unready": self.unready(),
+        }
+
+    # Take --------------------------------------------------------------------------------------
 
     def take(self, now: Micros) -> NodeReady:
         """Propose what may leave, execute what may execute, and hand over what is to be done."""
-        raise NotImplementedError
+        if self._log_synced and self._executed_noted != self._executed_durable:
+            self._executed_durable = self._executed_noted
+            self._sync_at = None
+            self.replica.executed(self._executed_durable, now)
+        log: list[Record] = []
+        messages: list[tuple[ReplicaId, Message]] = []
+        flights: list[Flight] = []
+        executed: list[Decided] = self._execute() if self._restoring else []
+        self._restoring = False
+        must_sync = False
+        while True:
+            self._propose(now)
+            ready = self.replica.out.take()
+            log += ready.log
+            messages += ready.messages
+            must_sync = must_sync or ready.must_sync
+            if not ready.decided:
+                break
+            for decided in ready.decided:
+                self._on_decided(decided, flights, now)
+            executed += self._execute()
+        if executed:
+            log.append(
+                Executed(
+                    bytes([decided.replica for decided in executed]),
+                    [decided.slot for decided in executed],
+                )
+            )
+            self._executed_noted = tuple(self.executor.executed)
+        must_sync = self._sync_if_due(log, must_sync, now)
+        self._log_synced = must_sync
+        replies, self._replies = self._replies, []
+        return NodeReady(log, must_sync, messages, replies, flights)
+
+    def _sync_if_due(self, log: list[Record], must_sync: bool, now: Micros) -> bool:
+        """R3: what was executed becomes durable within 100 ms, so that idle vectors move."""
+        if self._executed_noted == self._executed_durable or must_sync:
+            return must_sync
+        if self._sync_at is None:
+            self._sync_at = now + _SYNC_DELAY_US
+        elif self._sync_at <= now:
+            log.append(Executed(b"", []))
+            return True
+        return False
+
+    def _propose(self, now: Micros) -> None:
+        if self._fresh:
+            fresh, self._fresh = self._fresh, []
+            cold = self._set_hot_aside(fresh) if self.limits.gate else fresh
+            for runs in self._batches(cold):
+                self._launch(runs, now)
+        for runs in self._batches(self._hot.leave()):
+            flight = self._launch(runs, now)
+            if flight is not None and flight.instance is not None:
+                writes = flight.payload.footprint.write_set
+                self._hot.hold(flight.instance.slot, writes)
+
+    def _launch(self, runs: list[Run], now: Micros) -> Flight | None:
+        """Make a batch of some runs and propose it."""
+        self._number += 1
+        payload = Payload.of(_batch_of(self.me, self._number, runs))
+        flight = Flight(self._number, payload, runs, now)
+        try:
+            instance = self.replica.propose(payload, now)
+        except Definite as error:
+            for run in runs:
+                self._refuse(run, error, "not-proposed")
+            return None
+        for run in runs:
+            run.operations, run.keys, run.arguments = b"", [], []
+        self._flying[flight.number] = flight
+        if instance is not None:
+            flight.instance = instance
+            self._by_instance[instance] = flight
+        self.counts["batches"] += 1
+        self.counts["commands"] += len(payload.batch.keys)
+        return flight
+
+    def _batches(self, runs: list[Run]) -> Iterator[list[Run]]:
+        """Cut runs into batches within the limits; a command alone is never too large."""
+        commands_max, bytes_max = self.limits.batch_commands, self.limits.batch_bytes
+        batch: list[Run] = []
+        commands = size = 0
+        for run in runs:
+            weight = sum(map(len, run.keys)) + sum(map(len, run.arguments))
+            if commands + run.count <= commands_max and size + weight <= bytes_max:
+                batch.append(run)
+                commands += run.count
+                size += weight
+                continue
+            if batch:
+                yield batch
+            if run.count <= commands_max and weight <= bytes_max:
+                batch, commands, size = [run], run.count, weight
+                continue
+            per_command = max(1, weight // run.count)
+            step = max(1, min(commands_max, bytes_max // per_command))
+            for part in self._split(run, step):
+                yield [part]
+            batch, commands, size = [], 0, 0
+        if batch:
+            yield batch
+
+    def _split(self, run: Run, step: int) -> Iterator[Run]:
+        run.done = True
+        for start in range(0, run.count, step):
+            part = run.part(start, min(start + step, run.count))
+            self._watch(part)
+            yield part
+
+    # Contended keys ----------------------------------------------------------------------------
+
+    def _set_hot_aside(self, fresh: list[Run]) -> list[Run]:
+        """Queue commands on contended keys; return the others (R12)."""
+        writes: list[bytes] = []
+        reads: list[bytes] = []
+        for run in fresh:
+            if run.operations.count(_GET):
+                for code, key in zip(run.operations, run.keys):
+                    (reads if code == _GET else writes).append(key)
+            else:
+                writes += run.keys
+        hot = self._contended(writes, reads)
+        if not hot:
+            return fresh
+        cold: list[Run] = []
+        for run in fresh:
+            if hot.isdisjoint(run.keys):
+                cold.append(run)
+            else:
+                cold += self._divide(run, hot)
+        return cold
+
+    def _contended(self, writes: list[bytes], reads: list[bytes]) -> set[bytes]:
+        queued = self._hot.names(writes) | self._hot.names(reads) if self._hot else set()
+        if not self._is_contended(Footprint(writes, reads)):
+            return queued
+        distinct = list(dict.fromkeys(writes))
+        hot = contended_keys(distinct, lambda part: self._is_contended(Footprint(part, ())))
+        if reads:
+            written = set(distinct)
+            only_read = [key for key in dict.fromkeys(reads) if key not in written]
+            hot |= contended_keys(only_read, lambda part: self._is_contended(Footprint((), part)))
+        return hot | queued
+
+    def _is_contended(self, footprint: Footprint) -> bool:
+        deps = self.replica.dependencies(footprint)
+        if not any(map(gt, deps, self.executor.executed)):
+            return False
+        is_executed = self.executor.is_executed
+        return any(slot and not is_executed(column, slot) for column, slot in enumerate(deps))
+
+    def _divide(self, run: Run, hot: set[bytes]) -> list[Run]:
+        """Queue the hot commands of a run one by one; return its cold parts."""
+        run.done = True
+        cold: list[Run] = []
+        start = 0
+        for position, (code, key) in enumerate(zip(run.operations, run.keys)):
+            if key not in hot:
+                continue
+            if start < position:
+                cold.append(run.part(start, position))
+                self._watch(cold[-1])
+            start = position + 1
+            self._queue(run.part(position, start), code, key)
+        if start < run.count:
+            cold.append(run.part(start, run.count))
+            self._watch(cold[-1])
+        return cold
+
+    def _queue(self, run: Run, code: int, key: bytes) -> None:
+        if len(self._hot) >= self.limits.queued_commands:
+            error = Definite(
+                f"{len(self._hot)} commands on contended keys wait already; try again later"
+            )
+            self._refuse(run, error, "overloaded")
+            return
+        self.counts["queued"] += 1
+        self._watch(run)
+        if not self._hot.names((key,)):
+            own = self.replica.dependencies(Footprint((), (key,)))[self.me]
+            if own and not self.executor.is_executed(self.me, own):
+                self._hot.hold(own, (key,))
+        keys = (key,)
+        self._hot.add(Wanted((), keys, run) if code == _GET else Wanted(keys, (), run))
+
+    # Decided and executed ----------------------------------------------------------------------
+
+    def _on_decided(self, decided: Decided, flights: list[Flight], now: Micros) -> None:
+        self.executor.commit(decided)
+        if decided.payload is None:
+            flight = self._by_instance.pop((decided.replica, decided.slot), None)
+            if flight is not None:
+                self._resubmit(flight, now)
+            return
+        batch = decided.payload.batch
+        if batch.origin != self.me:
+            return
+        flight = self._flying.get(batch.number)
+        if flight is not None:
+            self._by_instance.pop((decided.replica, decided.slot), None)
+            flight.path = decided.path
+            flights.append(flight)
+
+    def _resubmit(self, flight: Flight, now: Micros) -> None:
+        """R13: the id is decided as Nop, so its commands did not and will not happen under it."""
+        del self._flying[flight.number]
+        batch = flight.payload.batch
+        start = 0
+        for run in flight.runs:
+            stop = start + run.count
+            if not run.done and run.deadline > now:
+                run.operations = batch.operations[start:stop]
+                run.keys = batch.keys[start:stop]
+                run.arguments = batch.arguments[start:stop]
+                self._fresh.append(run)
+                self.counts["resubmitted"] += run.count
+            start = stop
+
+    def _execute(self) -> list[Decided]:
+        executed: list[Decided] = []
+        flying, store, me = self._flying, self.store, self.me
+        for component in self.executor.ready():
+            for decided in component:
+                payload = decided.payload
+                flight = None
+                if payload is not None and payload.batch.origin == me:
+                    flight = flying.pop(payload.batch.number, None)
+                if flight is not None:
+                    self._answer(flight, store.answer(decided))
+                elif payload is not None:
+                    store.apply(decided)
+                if decided.replica == me:
+                    self._hot.release(decided.slot)
+            executed += component
+        return executed
+
+    def _answer(self, flight: Flight, results: Results) -> None:
+        """Give every run its part of the batch's results."""
+        replies = self._replies
+        start = 0
+        for run in flight.runs:
+            if not run.done:
+                run.done = True
+                part = results
+                if len(flight.runs) > 1:
+                    part = _slice(results, start, run.count)
+                replies.append(Reply(run.waiter, run.offset, part, run.arrived, flight))
+            start += run.count
+
+    # Refusals ----------------------------------------------------------------------------------
+
+    def _watch(self, run: Run) -> None:
+        period = run.deadline // _PERIOD_US
+        runs = self._deadlines.get(period)
+        if runs is None:
+            self._deadlines[period] = [run]
+            heapq.heappush(self._periods, period)
+        else:
+            runs.append(run)
+
+    def _expire(self, runs: list[Run]) -> None:
+        """Deadlines have passed. Queued commands were never proposed; others may still happen."""
+        queued = False
+        for run in runs:
+            if run.done:
+                continue
+            if run.keys:
+                queued = True
+                self.counts["expired_queued"] += run.count
+                why = "the key was contended for as long as the client waited"
+                self._refuse(run, Definite(why), "not-proposed")
+            else:
+                self.counts["expired"] += run.count
+                why = "not decided and executed in time; the command may still take effect"
+                self._refuse(run, Ambiguous(why), "outcome-unknown")
+        if queued:
+            self._hot.drop(lambda run: run.done)
+            self._fresh = [run for run in self._fresh if not run.done]
+
+    def _refuse(self, run: Run, error: RequestError, code: str) -> None:
+        run.done = True
+        self._replies.append(Refusal(run.waiter, run.offset, run.count, error, code))
+
+    def _refuse_request(self, request: Request, error: RequestError, code: str) -> None:
+        self._replies.append(Refusal(request.waiter, 0, len(request.keys), error, code))
+
+    def _overloaded(self) -> Definite:
+        holdout = self.replica.holdout()
+        who = "" if holdout is None else f"; {replica_name(holdout)} holds them back"
+        return Definite(
+            f"live instances take {self.replica.live_bytes >> 20} MiB of "
+            f"{self.limits.live_bytes >> 20}{who}"
+        )
+
+    # What others ask ---------------------------------------------------------------------------
 
     def unready(self) -> str | None:
         """Why `/readyz` should say no; None if it should say yes."""
+        if not self._started:
+            return "the log is being replayed"
+        if self.replica.live_bytes > self.limits.live_bytes:
+            return str(self._overloaded())
+        return self.replica.unready()
 
     def statistics(self) -> dict[str, int]:
         """Counters of replica, executor and node."""
-        raise NotImplementedError
+        return {
+            **self.replica.statistics(),
+            **self.executor.statistics(),
+            **self.counts,
+            "in_flight": len(self._flying),
+            "waiting_hot": len(self._hot),
+        }
+
+
+def _fault_of(run: Run) -> str | None:
+    """What is wrong with a client's columns, in a sentence."""
+    if not run.count == len(run.operations) == len(run.arguments):
+        return "operations, keys and arguments must be columns of equal length"
+    if not run.count:
+        return "a request needs at least one command"
+    if run.operations.translate(None, _CODES):
+        return f"operation codes are 0 to {max(_CODES)}"
+    if _CAS in run.operations:
+        for code, argument in zip(run.operations, run.arguments):
+            if code == _CAS:
+                try:
+                    decode_cas(argument)
+                except CodecError as error:
+                    return str(error)
+    return None
+
+
+def _batch_of(origin: ReplicaId, number: int, runs: list[Run]) -> Batch:
+    if len(runs) == 1:
+        run = runs[0]
+        return Batch(origin, number, run.operations, run.keys, run.arguments)
+    keys: list[bytes] = []
+    arguments: list[bytes] = []
+    for run in runs:
+        keys += run.keys
+        arguments += run.arguments
+    return Batch(origin, number, b"".join([run.operations for run in runs]), keys, arguments)
+
+
+def _slice(results: Results, start: int, count: int) -> Results:
+    """The results of some neighbouring commands."""
+    if not results.statuses:
+        return Results(results.replica, results.slot, start, count, b"", [], [])
+    stop = start + count
+    return Results(
+        results.replica,
+        results.slot,
+        start,
+        count,
+        results.statuses[start:stop],
+        results.values[start:stop],
+        results.versions[start:stop],
+    )
+
+
+_BOOT_SHIFT = 40
+"""A batch's number is the boot counter above so many bits of a counter."""
+_PERIOD_US = 10_000
+"""Deadlines of clients are kept to this, never early."""
+_SYNC_DELAY_US = 100_000
+"""How long what was executed may stay without a sync (R3)."""
+_GET, _CAS = int(Operation.GET), int(Operation.CAS)
+_CODES = bytes(Operation)
+_COUNTERS = (
+    "batches",
+    "commands",
+    "queued",
+    "resubmitted",
+    "expired",
+    "expired_queued",
+)
+
+__all__ = [
+    "AskGraph",
+    "AskInstance",
+    "AskKeys",
+    "AskStatus",
+    "AskTransfer",
+    "Flight",
+    "Limits",
+    "Node",
+    "NodeReady",
+    "Question",
+    "Refusal",
+    "Reply",
+    "Request",
+    "Told",
+]

@@ -41,18 +41,30 @@ def find_protocol(name: str) -> ProtocolSpec:
     """The protocol called `name`. Raises ConfigError that lists the known ones."""
     if name == "epaxos":
         from epaxos.execution.executor import GraphExecutor
-        from epaxos.protocols.epaxos.messages import MESSAGES, RECORDS
+        from epaxos.protocols.epaxos import messages as epaxos
         from epaxos.protocols.epaxos.replica import EPaxosReplica
 
         return ProtocolSpec(
-            "epaxos", "EPaxos", False, MESSAGES, RECORDS, EPaxosReplica, GraphExecutor
+            "epaxos",
+            "EPaxos",
+            False,
+            epaxos.MESSAGES,
+            epaxos.RECORDS,
+            EPaxosReplica,
+            GraphExecutor,
         )
     if name == "multipaxos":
         from epaxos.execution.sequence import SlotExecutor
-        from epaxos.protocols.multipaxos.messages import MESSAGES, RECORDS
+        from epaxos.protocols.multipaxos import messages as multipaxos
         from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 
         return ProtocolSpec(
-            "multipaxos", "Multi-Paxos", True, MESSAGES, RECORDS, MultiPaxosReplica, SlotExecutor
+            "multipaxos",
+            "Multi-Paxos",
+            True,
+            multipaxos.MESSAGES,
+            multipaxos.RECORDS,
+            MultiPaxosReplica,
+            SlotExecutor,
         )
     raise ConfigError(f"unknown protocol {name!r}; choose one of {', '.join(protocol_names())}")

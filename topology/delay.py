@@ -2,8 +2,8 @@
 
 Measured links spread by 0.3 to 1.7 % of their round trip; a shifted gamma with the floor at the
 minimum, the mean at the mean and the scale from the mean deviation reproduces that, and the
-measured maximum bounds its tail (data/SOURCES.md). The means are kept: whoever adds a sample to a floor takes
-`mean_us` off the floor first.
+measured maximum bounds its tail (data/SOURCES.md). The means are kept: whoever adds a sample to a
+floor takes `mean_us` off the floor first.
 """
 
 import random
@@ -61,8 +61,8 @@ def measured_jitter(
 ) -> Jitter:
     """From a ping's mean, minimum, mean deviation and maximum of the round trip, all in ms.
 
-    Both ways share the spread: half the mean, and variances that add up to the round trip's. A gamma
-    of mean m and standard deviation s has shape (m / s)^2 and scale s^2 / m."""
+    Both ways share the spread: half the mean, and variances that add up to the round trip's. A
+    gamma of mean m and standard deviation s has shape (m / s)^2 and scale s^2 / m."""
     rest_us = max(0.0, mean_ms - least_ms) / 2 * 1000
     if rest_us == 0:
         return default_jitter(mean_ms)

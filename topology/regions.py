@@ -4,8 +4,8 @@ A topology is data: places, a matrix of round trips, and how they vary. The same
 links, the simulator, the closed-form predictor and the report's map.
 
 Rules of this file: imports nothing of ours. Times of people are milliseconds, of machines
-microseconds. The triangle inequality is not required: real routing violates it in 1.5 to 6 % of triples.
-"""
+microseconds. The triangle inequality is not required: real routing violates it in 1.5 to 6 % of
+triples."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -162,6 +162,16 @@ def footprint_of(batch: Batch) -> Footprint:
     )
 
 
+def show_footprint(footprint: Footprint | None) -> dict[str, list[str]]:
+    """Keys written and only read, for people: UTF-8 with backslash escapes, sorted."""
+    if footprint is None:
+        return {"writes": [], "reads": []}
+    return {
+        "writes": sorted(key.decode("utf-8", "backslashreplace") for key in footprint.write_set),
+        "reads": sorted(key.decode("utf-8", "backslashreplace") for key in footprint.read_set),
+    }
+
+
 _batch_encoder = msgspec.msgpack.Encoder()
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
 _CODES = bytes(Operation)

@@ -184,10 +184,17 @@ class Replica(Protocol):
 
     out: Outbox
     """Everything the replica wants done."""
-    floor: Deps
-    """What may be forgotten (R15): every member knows that every member executed it. Only grows."""
-    live_bytes: int
-    """Estimate of the memory held by instances above `floor`, payloads included."""
+
+    @property
+    def floor(self) -> Deps:
+        """What may be forgotten (R15): every member knows that every member executed it. Only
+        grows."""
+        ...
+
+    @property
+    def live_bytes(self) -> int:
+        """Estimate of the memory held by instances above `floor`, payloads included."""
+        ...
 
     def propose(self, payload: Payload, now: Micros) -> InstanceId | None:
         """Start agreement on a batch made here.
@@ -246,8 +253,10 @@ class Replica(Protocol):
 class LeaderReplica(Replica, Protocol):
     """A replica of a protocol that has one leader at a time."""
 
-    leader: ReplicaId | None
-    """Whom this replica believes to lead."""
+    @property
+    def leader(self) -> ReplicaId | None:
+        """Whom this replica believes to lead."""
+        ...
 
     def transfer(self, target: ReplicaId, now: Micros) -> None:
         """Ask that `target` become the leader. Raises Definite where that cannot be tried now."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from epaxos.core.command import Footprint, Payload
+from epaxos.core.command import Footprint, Payload, show_footprint
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Message, Outbox, Path, Record, Setup, Timers
 from epaxos.core.types import (
@@ -231,6 +231,7 @@ class EPaxosReplica(Recovery):
             "deps": list(known.deps),
             "nop": known.phase >= Phase.ACCEPTED and payload is None,
             "commands": None if payload is None else len(payload.batch.keys),
+            **show_footprint(None if payload is None else payload.footprint),
             "initial_deps": None if known.initial_deps is None else list(known.initial_deps),
             "attempt": None if known.attempt is None else type(known.attempt).__name__.lower(),
         }

@@ -1,0 +1,71 @@
+"""When a decided slot of Multi-Paxos may execute: after all slots before it.
+
+Does not know what a command does, nor why a slot is missing.
+"""
+
+from epaxos.core.errors import StorageError
+from epaxos.core.replica import Decided
+from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot
+
+BLOCKED_MAX = 1000
+"""How many entries `blocked` shows at most."""
+
+
+class SlotExecutor:
+    """The `Executor` of protocols with one log: one column, number 0, in order of slots."""
+
+    def __init__(self, n: int) -> None:
+        self.executed: list[Slot] = [0]
+        self._pending: dict[Slot, Decided] = {}
+
+    def commit(self, decided: Decided) -> None:
+        """Take in one decided slot; each at most once."""
+        self._pending[decided.slot] = decided
+
+    def ready(self) -> list[list[Decided]]:
+        """The slots that may execute now, one by one, up to the first gap."""
+        out = []
+        slot = self.executed[0]
+        while (decided := self._pending.pop(slot + 1, None)) is not None:
+            slot += 1
+            out.append([decided])
+        self.executed[0] = slot
+        return out
+
+    def replay(self, ids: list[InstanceId]) -> list[Decided]:
+        """During restore: these slots were executed in this order before."""
+        replayed = []
+        for instance in ids:
+            decided = self._pending.pop(instance.slot, None)
+            if decided is None:
+                raise StorageError(
+                    f"the log says that slot {instance.slot} was executed, but not what it is"
+                )
+            if instance.slot != self.executed[0] + 1:
+                raise StorageError(
+                    f"the log says that slot {instance.slot} was executed after slot"
+                    f" {self.executed[0]}"
+                )
+            self.executed[0] = instance.slot
+            replayed.append(decided)
+        return replayed
+
+    def is_executed(self, replica: ReplicaId, slot: Slot) -> bool:
+        """Whether that slot has executed here."""
+        return slot <= self.executed[0]
+
+    def forget(self, floor: Deps) -> None:
+        """Nothing to do: what is kept is above `executed`, and floor never is."""
+
+    def blocked(self) -> dict[InstanceId, InstanceId]:
+        """The decided slots that wait, all for the first gap (a sample)."""
+        gap = InstanceId(0, self.executed[0] + 1)
+        return {InstanceId(0, slot): gap for slot in sorted(self._pending)[:BLOCKED_MAX]}
+
+    def pending(self) -> list[Decided]:
+        """Decided and not executed, in order of slots."""
+        return [self._pending[slot] for slot in sorted(self._pending)]
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the start: none."""
+        return {}
