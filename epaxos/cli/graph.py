@@ -243,9 +243,11 @@ def summarize(document: dict[str, Any], graph: "nx.DiGraph[str]") -> dict[str, A
 
 
 def _print_summary(summary: dict[str, Any], at: str, out: Path | None, *, stderr: bool) -> None:
-    table = make_table(
-        "", ">", "", title=f"dependency graph of replica {summary['replica']} ({at})"
-    )
+    screen = console(stderr=stderr)
+    screen.print(f"dependency graph of replica {summary['replica']} ({at})", markup=False)
+    if not summary["instances"]:
+        screen.print("empty: what is known there has been executed at every replica")
+    table = make_table("", ">", "")
     table.show_header = False
     statuses = ", ".join(f"{count(n)} {status}" for status, n in summary["statuses"].items())
     table.add_row("instances", count(summary["instances"]), statuses)
@@ -256,7 +258,6 @@ def _print_summary(summary: dict[str, Any], at: str, out: Path | None, *, stderr
     some = largest["instances"][:8]
     more = " …" if len(some) < largest["size"] else ""
     table.add_row("  largest", count(largest["size"]), " ".join(some) + more)
-    screen = console(stderr=stderr)
     screen.print(table)
     if out is not None:
-        screen.print(f"written to {out}", soft_wrap=True)
+        screen.print(f"written to {out}", soft_wrap=True, markup=False)
