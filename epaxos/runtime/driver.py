@@ -73,12 +73,12 @@ class DrivenNode(Protocol):
 
 
 class Driver:
-    """Runs one node in the present event loop."""
+    """Runs one node in the present event loop. Without a log (memory mode) nothing is durable."""
 
     def __init__(
         self,
         node: DrivenNode,
-        log: Log,
+        log: Log | None,
         send: Callable[[Iterable[tuple[ReplicaId, Message]]], None],
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -173,12 +173,13 @@ class Driver:
         self.ticks += 1
         self._feed(now)
         ready = self._node.take(now)
-        if ready.log:
-            self._log.append(ready.log)
-        if ready.must_sync:
-            before = clock()
-            self._log.sync()
-            self.sync_latency.record(clock() - before)
+        log = self._log
+        if log is not None and ready.log:
+            log.append(ready.log)
+            if ready.must_sync:
+                before = clock()
+                log.sync()
+                self.sync_latency.record(clock() - before)
         if ready.flights:
             self._committed(ready.flights)
         if ready.messages:

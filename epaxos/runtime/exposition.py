@@ -28,7 +28,7 @@ from epaxos.runtime.config import ServeConfig
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.metrics import Distribution
 from epaxos.runtime.transport import Transport
-from epaxos.runtime.wal import MemoryLog, Wal
+from epaxos.runtime.wal import Wal
 
 _WAN_BOUNDS_US: Final = [round(1000 * 2 ** (i / 2)) for i in range(31)]
 """1 ms to 32 s, two per doubling."""
@@ -45,7 +45,7 @@ class Parts:
     node: Node
     driver: Driver
     transport: Transport
-    log: Wal | MemoryLog
+    log: Wal | None
     clients: ClientPort
     started: int
     """When, on `clock`."""
@@ -91,7 +91,7 @@ def status_document(
         "links": link_documents(parts) or [],
         "link_error": parts.transport.lines.error.summary() if parts.transport.lines else None,
         "log": {
-            "bytes": parts.log.bytes,
+            "bytes": parts.log.bytes if parts.log else 0,
             "syncs": driver.sync_latency.count,
             "sync": driver.sync_latency.summary(),
         },
@@ -201,7 +201,8 @@ class _ReplicaCollector(Collector):
                 _LOCAL_BOUNDS_US,
             )
         yield from self._links()
-        yield GaugeMetricFamily("epaxos_log_bytes", "Size of the log", value=parts.log.bytes)
+        if parts.log is not None:
+            yield GaugeMetricFamily("epaxos_log_bytes", "Size of the log", value=parts.log.bytes)
         yield GaugeMetricFamily(
             "epaxos_client_connections", "Binary clients", value=parts.clients.connections
         )

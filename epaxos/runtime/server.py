@@ -54,7 +54,7 @@ from epaxos.runtime.exposition import (
 from epaxos.runtime.http import HttpPort, LinkChange
 from epaxos.runtime.identity import DataDirectory, MemoryIdentity, Owner
 from epaxos.runtime.transport import LinkHello, Transport
-from epaxos.runtime.wal import MemoryLog, Wal
+from epaxos.runtime.wal import Wal
 from epaxos.runtime.webserver import WebServer
 
 RTT_UNKNOWN_US: Final = 50_000
@@ -321,9 +321,9 @@ class Server:
 
     def _open_log(
         self, identity: DataDirectory | MemoryIdentity, node: Node, codec: Codec
-    ) -> Wal | MemoryLog:
+    ) -> Wal | None:
         if isinstance(identity, MemoryIdentity):
-            return MemoryLog()
+            return None
         wal = Wal(identity.wal_path, self.config.cluster.cluster, self.config.me)
         self._stack.callback(wal.abandon)
         started, count = clock(), 0
@@ -362,7 +362,7 @@ class Server:
         if parts is not None:
             parts.driver.stop()
             await parts.transport.close()
-            if not self.failed.done():
+            if parts.log is not None and not self.failed.done():
                 parts.log.close()
         self._stack.close()
 

@@ -403,24 +403,6 @@ class _Spare:
         self.path.unlink(missing_ok=True)
 
 
-class MemoryLog:
-    """The log in memory mode: nothing is written, and what a crash forgets is forgotten."""
-
-    bytes = 0
-
-    def append(self, records: Sequence[Record]) -> None:
-        """Nothing to do."""
-
-    def sync(self) -> None:
-        """Nothing to do."""
-
-    def close(self) -> None:
-        """Nothing to do."""
-
-    def abandon(self) -> None:
-        """Nothing to do."""
-
-
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
