@@ -93,6 +93,7 @@ class Driver:
         self._sources: list[Source] = []
         self._scheduled = False
         self._stopped = True
+        self._deadline: Micros | None = 0
         self._armed: Micros | None = None
         self._alarm = Alarm(self._loop, self._ring)
         self._lag_due: Micros = 0
@@ -208,7 +209,7 @@ class Driver:
             questions, self._questions = self._questions, []
             for waiter, question in questions:
                 node.ask(waiter, question, now)
-        deadline = node.deadline()
+        deadline = self._deadline
         if deadline is not None and deadline <= now:
             node.wake(now)
 
@@ -240,7 +241,7 @@ class Driver:
 
     def _arm(self) -> None:
         """Have the alarm ring no later than the node's deadline. One that is set earlier stays."""
-        deadline = self._node.deadline()
+        deadline = self._deadline = self._node.deadline()
         if deadline is not None and (self._armed is None or deadline < self._armed):
             self._armed = deadline
             self._alarm.set(deadline)
@@ -249,8 +250,7 @@ class Driver:
         self._armed = None
         if self._stopped:
             return
-        deadline = self._node.deadline()
-        if deadline is not None and deadline <= clock():
+        if self._deadline is not None and self._deadline <= clock():
             self.schedule()
         else:
             self._arm()

@@ -13,38 +13,41 @@ class FrameBuffer:
 
     Grows to the frame that is arriving, never beyond `limit`, and shrinks again."""
 
-    __slots__ = ("_buffer", "_end", "_start", "limit")
+    __slots__ = ("_end", "_start", "_view", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         """Size in bytes of the largest body accepted."""
-        self._buffer = bytearray(_SMALL)
+        self._view = memoryview(bytearray(_SMALL))
         self._start = 0
         self._end = 0
 
     def space(self) -> memoryview:
         """Where the next bytes go; what `cut` returned before is no longer valid."""
-        buffer, left = self._buffer, self._end - self._start
+        start, end, view = self._start, self._end, self._view
+        if start == end and len(view) <= _LARGE:
+            self._start = self._end = 0
+            return view
+        left = end - start
         needed = _SMALL
         if left >= FRAME_HEADER.size:
-            length = FRAME_HEADER.unpack_from(buffer, self._start)[0]
-            needed = max(_SMALL, FRAME_HEADER.size + length)
-        if needed > len(buffer) or (len(buffer) > _LARGE and needed <= _SMALL and left < _SMALL):
-            grown = bytearray(needed)
-            grown[:left] = buffer[self._start : self._end]
-            self._buffer = grown
-        elif self._start:
-            buffer[:left] = buffer[self._start : self._end]
+            needed = max(_SMALL, FRAME_HEADER.size + FRAME_HEADER.unpack_from(view, start)[0])
+        if needed > len(view) or (len(view) > _LARGE and needed <= _SMALL and left < _SMALL):
+            grown = memoryview(bytearray(needed))
+            grown[:left] = view[start:end]
+            self._view = view = grown
+        elif start:
+            view[:left] = view[start:end]
         self._start, self._end = 0, left
-        return memoryview(self._buffer)[left:]
+        return view[left:]
 
     def cut(self, received: int) -> list[memoryview]:
         """The bodies that are complete now that `received` more bytes are there; to be decoded
         before the next `space`. Raises CodecError for a frame over the limit or with a wrong
         CRC."""
+        start = self._start
         self._end += received
-        bodies, taken = split_frames(
-            memoryview(self._buffer)[self._start :], self._end - self._start, self.limit
-        )
+        view = self._view[start:] if start else self._view
+        bodies, taken = split_frames(view, self._end - start, self.limit)
         self._start += taken
         return bodies

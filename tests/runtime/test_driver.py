@@ -140,6 +140,7 @@ async def test_inputs_of_one_moment_share_one_tick_and_one_sync(scene):
 
 async def test_the_node_is_woken_at_its_deadline_and_not_before(scene):
     scene.driver.start()
+    assert scene.node.wakes == 1
     for wait in (30_000, 5_000):
         wakes = scene.node.wakes
         scene.node.at = at = clock() + wait
@@ -150,7 +151,7 @@ async def test_the_node_is_woken_at_its_deadline_and_not_before(scene):
     scene.node.at = clock() - 1
     scene.driver.schedule()
     await settle()
-    assert scene.node.wakes == 3
+    assert scene.node.wakes == 4
 
 
 async def test_a_later_deadline_moves_the_wake(scene):
@@ -160,7 +161,8 @@ async def test_a_later_deadline_moves_the_wake(scene):
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     scene.node.at = at = clock() + 30_000
-    while not scene.node.wakes:  # noqa: ASYNC110 # the alarm has no event
+    scene.driver.schedule()
+    while scene.node.wakes == 1:  # noqa: ASYNC110 # the alarm has no event
         await asyncio.sleep(0.001)
     assert clock() >= at
 
