@@ -35,6 +35,7 @@ class Run:
         "count",
         "deadline",
         "done",
+        "flight",
         "keys",
         "offset",
         "operations",
@@ -62,6 +63,8 @@ class Run:
         self.deadline = deadline
         self.done = False
         """Whether the client has its answer or refusal."""
+        self.flight: Flight | None = None
+        """The batch that carries its commands, once they were proposed."""
 
     def part(self, start: int, stop: int) -> "Run":
         """Some of its commands, as a run of their own."""

@@ -75,6 +75,8 @@ class Node:
         self._fresh: list[Run] = []
         """Commands that arrived since the last take."""
         self._hot: HotQueue[Run] = HotQueue()
+        self._queued = 0
+        """Commands in `_hot`."""
         self._flying: dict[int, Flight] = {}
         """Own batches that are not answered, by number."""
         self._by_instance: dict[tuple[ReplicaId, Slot], Flight] = {}
@@ -233,7 +235,9 @@ class Node:
             cold = self._set_hot_aside(fresh) if self.limits.gate else fresh
             for runs in self._batches(cold):
                 self._launch(runs, now)
-        for runs in self._batches(self._hot.leave()):
+        leaving = self._hot.leave()
+        self._queued -= sum(run.count for run in leaving)
+        for runs in self._batches(leaving):
             flight = self._launch(runs, now)
             if flight is not None and flight.instance is not None:
                 writes = flight.payload.footprint.write_set
@@ -252,6 +256,7 @@ class Node:
             return None
         for run in runs:
             run.operations, run.keys, run.arguments = b"", [], []
+            run.flight = flight
         self._flying[flight.number] = flight
         if instance is not None:
             flight.instance = instance
@@ -335,59 +340,67 @@ class Node:
         return any(slot and not is_executed(column, slot) for column, slot in enumerate(deps))
 
     def _divide(self, run: Run, hot: set[bytes]) -> list[Run]:
-        """Queue the hot commands of a run one by one; return its cold parts."""
+        """Queue the hot commands of a run; return its cold parts.
+
+        Neighbours of one kind on one key wait as one: they would leave together anyway."""
         run.done = True
         cold: list[Run] = []
+        operations, keys = run.operations, run.keys
         start = 0
-        for position, (code, key) in enumerate(zip(run.operations, run.keys)):
-            if key not in hot:
-                continue
-            if start < position:
-                cold.append(run.part(start, position))
+        while start < run.count:
+            key = keys[start]
+            stop = start + 1
+            if key in hot:
+                reads = operations[start] == _GET
+                while (
+                    stop < run.count and keys[stop] == key and (operations[stop] == _GET) is reads
+                ):
+                    stop += 1
+                self._queue(run.part(start, stop), reads, key)
+            else:
+                while stop < run.count and keys[stop] not in hot:
+                    stop += 1
+                cold.append(run.part(start, stop))
                 self._watch(cold[-1])
-            start = position + 1
-            self._queue(run.part(position, start), code, key)
-        if start < run.count:
-            cold.append(run.part(start, run.count))
-            self._watch(cold[-1])
+            start = stop
         return cold
 
-    def _queue(self, run: Run, code: int, key: bytes) -> None:
-        if len(self._hot) >= self.limits.queued_commands:
+    def _queue(self, run: Run, reads: bool, key: bytes) -> None:
+        if self._queued + run.count > self.limits.queued_commands:
             error = Definite(
-                f"{len(self._hot)} commands on contended keys wait already; try again later"
+                f"{self._queued} commands on contended keys wait already; try again later"
             )
             self._refuse(run, error, "overloaded")
             return
-        self.counts["queued"] += 1
+        self._queued += run.count
+        self.counts["queued"] += run.count
         self._watch(run)
         if not self._hot.names((key,)):
             own = self.replica.dependencies(Footprint((), (key,)))[self.me]
             if own and not self.executor.is_executed(self.me, own):
                 self._hot.hold(own, (key,))
         keys = (key,)
-        self._hot.add(Wanted((), keys, run) if code == _GET else Wanted(keys, (), run))
+        self._hot.add(Wanted((), keys, run) if reads else Wanted(keys, (), run))
 
     # Decided and executed ----------------------------------------------------------------------
 
     def _on_decided(self, decided: Decided, flights: list[Flight], now: Micros) -> None:
         self.executor.commit(decided)
-        if decided.payload is None:
-            flight = self._by_instance.pop((decided.replica, decided.slot), None)
-            if flight is not None:
-                self._resubmit(flight, now)
-            return
-        batch = decided.payload.batch
-        if batch.origin != self.me:
-            return
-        flight = self._flying.get(batch.number)
+        replica, slot, _, payload, path = decided
+        flight = None
+        if payload is not None and payload.batch.origin == self.me:
+            flight = self._flying.get(payload.batch.number)
+        proposed = self._by_instance.pop((replica, slot), None)
+        if proposed is not None and proposed is not flight:
+            self._resubmit(proposed, now)
         if flight is not None:
-            self._by_instance.pop((decided.replica, decided.slot), None)
-            flight.path = decided.path
+            flight.path = path
             flights.append(flight)
 
     def _resubmit(self, flight: Flight, now: Micros) -> None:
-        """R13: the id is decided as Nop, so its commands did not and will not happen under it."""
+        """R13: the id is decided without this batch, so its commands did not and will not happen.
+
+        A batch is proposed under one id only, and goes into no other by recovery or elections."""
         del self._flying[flight.number]
         batch = flight.payload.batch
         start = 0
@@ -456,11 +469,18 @@ class Node:
                 self._refuse(run, Definite(why), "not-proposed")
             else:
                 self.counts["expired"] += run.count
+                run.done = True
+                self._abandon(run.flight)
                 why = "not decided and executed in time; the command may still take effect"
                 self._refuse(run, Ambiguous(why), "outcome-unknown")
         if queued:
-            self._hot.drop(lambda run: run.done)
+            self._queued -= sum(run.count for run in self._hot.drop(lambda run: run.done))
             self._fresh = [run for run in self._fresh if not run.done]
+
+    def _abandon(self, flight: Flight | None) -> None:
+        """Nobody waits any more for a batch that a leader elsewhere may never propose."""
+        if flight is not None and flight.instance is None and all(run.done for run in flight.runs):
+            self._flying.pop(flight.number, None)
 
     def _refuse(self, run: Run, error: RequestError, code: str) -> None:
         run.done = True
@@ -494,7 +514,7 @@ class Node:
             **self.executor.statistics(),
             **self.counts,
             "in_flight": len(self._flying),
-            "waiting_hot": len(self._hot),
+            "waiting_hot": self._queued,
         }
 
 

@@ -208,7 +208,7 @@ class Graph:
         if index.keys().isdisjoint(key_set):
             index.update(dict.fromkeys(keys, vertex))
             return
-        for key in keys:
+        for key in dict.fromkeys(keys):
             holder = index.get(key)
             if isinstance(holder, _Touched):
                 if holder.last is not vertex:

@@ -258,7 +258,11 @@ class Server:
             random=random.Random(f"{cluster.seed} node {me} {identity.boot}"),
             leader=first_leader(cluster),
         )
-        limits = Limits(live_bytes=cluster.live_bytes, gate=cluster.gate)
+        limits = Limits(
+            batch_commands=cluster.batch_commands,
+            live_bytes=cluster.live_bytes,
+            gate=cluster.gate,
+        )
         node = Node(spec, setup, identity.boot, limits)
         log_file = self._open_log(identity, node, codec)
         driver = Driver(node, log_file, lambda messages: transport.send(messages), self._fail)

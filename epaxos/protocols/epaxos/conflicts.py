@@ -9,8 +9,6 @@ Rules of this file: batches are tested with whole-dict operations; Python touche
 only where batches meet. Set intersections are iterated only into maxima, so their order cannot
 matter."""
 
-from collections.abc import Sequence
-
 from epaxos.core.command import Footprint
 from epaxos.core.types import Deps, ReplicaId, Slot
 
@@ -56,13 +54,13 @@ class ConflictIndex:
             if writes:
                 if writers and not writers.keys().isdisjoint(writes):
                     found = found or list(base)
-                    _collect(writers, writes, found)
+                    _collect(writers, footprint.write_set, found)
                 if readers and not readers.keys().isdisjoint(writes):
                     found = found or list(base)
-                    _collect(readers, writes, found)
+                    _collect(readers, footprint.write_set, found)
             if reads and writers and not writers.keys().isdisjoint(reads):
                 found = found or list(base)
-                _collect(writers, reads, found)
+                _collect(writers, footprint.read_set, found)
         if found is None:
             return base
         deps = tuple(found)
@@ -75,9 +73,15 @@ class ConflictIndex:
             young.tops[replica] = slot
         packed = slot << _COLUMN_BITS | replica
         if footprint.writes:
-            self._put(young.writers, footprint.writes, packed)
+            if young.writers.keys().isdisjoint(footprint.writes):
+                young.writers.update(dict.fromkeys(footprint.writes, packed))
+            else:
+                self._join_all(young.writers, footprint.write_set, packed)
         if footprint.reads:
-            self._put(young.readers, footprint.reads, packed)
+            if young.readers.keys().isdisjoint(footprint.reads):
+                young.readers.update(dict.fromkeys(footprint.reads, packed))
+            else:
+                self._join_all(young.readers, footprint.read_set, packed)
 
     def turn(self, floor: Deps) -> None:
         """Drop the old generation if all that it names is <= floor."""
@@ -88,10 +92,7 @@ class ConflictIndex:
     def __len__(self) -> int:
         return sum(len(g.writers) + len(g.readers) for g in (self._young, self._old))
 
-    def _put(self, table: _Table, keys: Sequence[bytes], packed: int) -> None:
-        if table.keys().isdisjoint(keys):
-            table.update(dict.fromkeys(keys, packed))
-            return
+    def _join_all(self, table: _Table, keys: frozenset[bytes], packed: int) -> None:
         met = {key: self._join(table[key], packed) for key in table.keys() & keys}
         if len(met) < len(keys):
             table.update(dict.fromkeys(keys, packed))
@@ -111,7 +112,7 @@ class ConflictIndex:
         return entry
 
 
-def _collect(table: _Table, keys: Sequence[bytes], found: list[Slot]) -> None:
+def _collect(table: _Table, keys: frozenset[bytes], found: list[Slot]) -> None:
     for key in table.keys() & keys:
         entry = table[key]
         if isinstance(entry, int):

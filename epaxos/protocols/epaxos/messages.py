@@ -67,6 +67,19 @@ class Accept(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """What to accept; empty (all 0) with Nop."""
 
 
+class AcceptShort(msgspec.Struct, frozen=True, array_like=True, tag=16, gc=False):
+    """Command leader → all, phase 2 in b0, without the payload that its PreAccept carried.
+
+    A replica that lacks the payload ignores it; asked again, it gets an Accept."""
+
+    replica: ReplicaId
+    """Column of the instance: its command leader, who must also be the sender."""
+    slot: Slot
+    """Slot of the instance."""
+    deps: Deps
+    """What to accept with the initial payload."""
+
+
 class AcceptOk(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """Acceptor → owner of the ballot: accepted, and durable."""
 
@@ -339,6 +352,7 @@ MESSAGES = (
     PreAccept,
     PreAcceptOk,
     Accept,
+    AcceptShort,
     AcceptOk,
     Commit,
     CommitShort,

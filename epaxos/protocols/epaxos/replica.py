@@ -43,6 +43,7 @@ from epaxos.protocols.epaxos.messages import (
     Accepted,
     AcceptedShort,
     AcceptOk,
+    AcceptShort,
     Commit,
     CommitReq,
     CommitShort,
@@ -104,6 +105,7 @@ class EPaxosReplica(Recovery):
             PreAccept: self._on_preaccept,
             PreAcceptOk: self._on_preaccept_ok,
             Accept: self._on_accept,
+            AcceptShort: self._on_accept_short,
             AcceptOk: self._on_accept_ok,
             Commit: self._on_commit,
             CommitShort: self._on_commit_short,
@@ -396,11 +398,14 @@ class EPaxosReplica(Recovery):
     ) -> None:
         """Phase 2 at the owner of the ballot; it accepts first itself.
 
-        Records:  Accepted.        Sends: Accept to all."""
+        Records:  Accepted.        Sends: Accept to all (b0: its short form)."""
         self._vote_accepted(replica, slot, instance, ballot, payload, deps)
         attempt = Accepting(replica, slot, instance, ballot, self.me)
         instance.attempt = attempt
-        self.out.broadcast(Accept(replica, slot, ballot, payload, deps))
+        if ballot == 0:
+            self.out.broadcast(AcceptShort(replica, slot, deps))
+        else:
+            self.out.broadcast(Accept(replica, slot, ballot, payload, deps))
         self._watch(attempt, now)
         self._commit_if_accepted(attempt)
 
@@ -432,21 +437,41 @@ class EPaxosReplica(Recovery):
                   Nack; a committed instance answers Commit (H2).
         Ensures:  Accepted in that ballot; a lower attempt here ends.
         Records:  Accepted, once.        Sends: AcceptOk to source."""
-        replica, slot = m.replica, m.slot
-        owner = replica if m.ballot == 0 else ballot_replica(m.ballot)
-        if source != owner or self._ignore_forgotten(replica, slot):
+        owner = m.replica if m.ballot == 0 else ballot_replica(m.ballot)
+        if source == owner:
+            self._accept(source, m.replica, m.slot, m.ballot, m.payload, m.deps)
+
+    def _on_accept_short(self, source: ReplicaId, m: AcceptShort, now: Micros) -> None:
+        """Phase 2 in b0 at an acceptor, as `_on_accept`.
+
+        Requires: the sender leads the instance, and its PreAccept came; otherwise ignored.
+        Ensures, records, sends: as `_on_accept`."""
+        known = self.columns.get(m.replica, m.slot)
+        if source == m.replica and known is not None and known.initial_payload is not None:
+            self._accept(source, m.replica, m.slot, 0, known.initial_payload, m.deps)
+
+    def _accept(
+        self,
+        source: ReplicaId,
+        replica: ReplicaId,
+        slot: Slot,
+        ballot: Ballot,
+        payload: Payload | None,
+        deps: Deps,
+    ) -> None:
+        if self._ignore_forgotten(replica, slot):
             return
         instance = self.columns.obtain(replica, slot)
         if instance.phase == Phase.COMMITTED:
             self._send_commit(source, replica, slot, instance)
             return
-        if instance.promised > m.ballot:
+        if instance.promised > ballot:
             self.out.send(source, Nack(replica, [slot], instance.promised))
             return
-        if instance.phase < Phase.ACCEPTED or instance.voted != m.ballot:
+        if instance.phase < Phase.ACCEPTED or instance.voted != ballot:
             self._end_attempt(replica, slot, instance)
-            self._vote_accepted(replica, slot, instance, m.ballot, m.payload, m.deps)
-        self.out.send(source, AcceptOk(replica, slot, m.ballot))
+            self._vote_accepted(replica, slot, instance, ballot, payload, deps)
+        self.out.send(source, AcceptOk(replica, slot, ballot))
 
     def _on_accept_ok(self, source: ReplicaId, m: AcceptOk, now: Micros) -> None:
         """Phase 2 at the owner of the ballot (l.34-36).
