@@ -1,0 +1,287 @@
+"""Real replicas as real processes on this machine, from a topology.
+
+Each replica runs in a session of its own: Ctrl-C reaches only us, and we stop the others in order.
+Where the kernel can, a replica also dies with us. `with Cluster(...)` leaves nothing running.
+"""
+
+import ctypes
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from epaxos.core.errors import AddressError, EpaxosError
+from topology import Topology
+
+READY_WITHIN_S: Final = 30.0
+STOPS_WITHIN_S: Final = 8.0
+STATUS_WITHIN_S: Final = 10.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Ports(NamedTuple):
+    """Where one replica listens, on 127.0.0.1."""
+
+    peer: int
+    client: int
+    http: int
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """What the replicas are told; the names are those of the cluster's file."""
+
+    protocol: str = "epaxos"
+    durability: str = "fsync"
+    leader: str = ""
+    """Region of the first leader."""
+    emulate: bool = True
+    seed: int = 1
+    gate: bool = True
+    admin: bool = False
+    more: dict[str, int] = field(default_factory=dict)
+    """Further settings of the file, like `batch_commands`."""
+
+
+def free_ports(n: int) -> list[Ports]:
+    """Ports for n replicas that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(3 * n)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        numbers = [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+    return [Ports(*numbers[3 * i : 3 * i + 3]) for i in range(n)]
+
+
+def fixed_ports(n: int) -> list[Ports]:
+    """The ports that people and the other verbs expect: 7001, 7101 and 8001 upwards."""
+    return [Ports(7001 + i, 7101 + i, 8001 + i) for i in range(n)]
+
+
+class Process:
+    """One replica: its process, or none."""
+
+    def __init__(self, region: str, ports: Ports, command: list[str], log: Path) -> None:
+        self.region = region
+        self.ports = ports
+        self.log = log
+        """Its stderr."""
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready = threading.Event()
+        self._ended = threading.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        return self._process.pid if self.running and self._process else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the process; `wait_ready` waits for it."""
+        self._ready.clear()
+        self._ended.clear()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+
+    def wait_ready(self, limit: float) -> None:
+        """Wait until it says that it is ready. Raises EpaxosError with its last words."""
+        while not self._ready.wait(0.02):
+            if self._ended.is_set():
+                raise EpaxosError(
+                    f"the replica in {self.region} did not start: {self.last_words()}"
+                )
+            if time.monotonic() > limit:
+                raise EpaxosError(
+                    f"the replica in {self.region} is not ready after {READY_WITHIN_S:g} s: "
+                    f"{self.last_words()}"
+                )
+
+    def last_words(self) -> str:
+        """The last line of its log, cleared of a leading `error:`."""
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError:
+            return "it left no log"
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1].removeprefix("error: ") if said else "it said nothing"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def wait(self, limit: float) -> None:
+        """Wait for its end until `limit`, then kill it."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(max(0.0, limit - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def status(self) -> dict[str, Any]:
+        """Its `/v1/status`. Raises AddressError while it does not answer."""
+        url = f"http://127.0.0.1:{self.ports.http}/v1/status"
+        try:
+            with urllib.request.urlopen(url, timeout=STATUS_WITHIN_S) as answer:
+                document: dict[str, Any] = json.load(answer)
+        except (OSError, ValueError) as error:
+            raise AddressError(f"{self.region} does not answer at {url}: {error}") from None
+        return document
+
+    def _listen(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                if b'"ready"' in line:
+                    self._ready.set()
+        self._ended.set()
+
+
+class Cluster:
+    """All replicas of a topology. Directory: cluster.toml, and per replica a log and its data."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        directory: Path,
+        options: ClusterOptions,
+        ports: list[Ports] | None = None,
+    ) -> None:
+        self.topology = topology
+        self.options = options
+        self.ports = ports or free_ports(topology.n)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.config = directory / "cluster.toml"
+        self.config.write_text(_config_text(topology, options, self.ports), encoding="utf-8")
+        self.processes = [
+            Process(
+                region.name,
+                self.ports[i],
+                self._command(directory, i),
+                directory / f"{region.name}.log",
+            )
+            for i, region in enumerate(topology.regions)
+        ]
+
+    def start(self, on_ready: Callable[[int], None] = lambda count: None) -> None:
+        """Start all and wait until each is ready; `on_ready` hears how many are. Raises
+        EpaxosError."""
+        limit = time.monotonic() + READY_WITHIN_S
+        for process in self.processes:
+            process.start()
+        for count, process in enumerate(self.processes, 1):
+            process.wait_ready(limit)
+            on_ready(count)
+
+    def status(self) -> list[dict[str, Any]]:
+        """`/v1/status` of all. Raises AddressError where one does not answer."""
+        return [process.status() for process in self.processes]
+
+    def kill(self, i: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to one replica and, where it ends one, wait for the end."""
+        self.processes[i].signal(number)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            self.processes[i].wait(time.monotonic() + STOPS_WITHIN_S)
+
+    def restart(self, i: int) -> None:
+        """Start one again and wait until it is ready. Raises EpaxosError."""
+        self.processes[i].start()
+        self.processes[i].wait_ready(time.monotonic() + READY_WITHIN_S)
+
+    def stop_all(self) -> None:
+        """SIGTERM, then SIGKILL for what does not end."""
+        for process in self.processes:
+            process.signal(signal.SIGTERM)
+            process.signal(signal.SIGCONT)
+        limit = time.monotonic() + STOPS_WITHIN_S
+        for process in self.processes:
+            process.wait(limit)
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        before = None
+        if threading.current_thread() is threading.main_thread():
+            # A second Ctrl-C must not leave replicas behind: stopping has its own limit.
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self.stop_all()
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
+
+    def _command(self, directory: Path, i: int) -> list[str]:
+        command = [sys.executable, "-m", "epaxos.cli.main", "serve", "--config", str(self.config)]
+        command += ["--replica", str(i)]
+        if self.options.durability == "fsync":
+            command += ["--data", str(directory / f"data-{self.topology.regions[i].name}")]
+        return command
+
+
+def _config_text(topology: Topology, options: ClusterOptions, ports: list[Ports]) -> str:
+    settings: dict[str, str | int] = {
+        "cluster": f"local-{options.protocol}",
+        "protocol": options.protocol,
+        "durability": options.durability,
+        "topology": topology.name,
+        "emulate": options.emulate,
+        "seed": options.seed,
+        "leader": options.leader,
+        "gate": options.gate,
+        "admin": options.admin,
+        **options.more,
+    }
+    # JSON's strings, numbers and booleans are TOML's.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    for region, port in zip(topology.regions, ports):
+        lines += [
+            "",
+            "[[replicas]]",
+            f"region = {json.dumps(region.name)}",
+            f"peer_port = {port.peer}",
+            f"client_port = {port.client}",
+            f"http_port = {port.http}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+_libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """In the child, before its program: SIGTERM when the parent's thread ends."""
+    assert _libc is not None
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
