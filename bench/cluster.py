@@ -104,7 +104,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent,
             )
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
 
@@ -281,7 +281,7 @@ def _config_text(topology: Topology, options: ClusterOptions, ports: list[Ports]
 _libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
-    """In the child, before its program: SIGTERM when the parent's thread ends."""
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def die_with_parent() -> None:
+    """For a child, before its program: SIGTERM when its parent ends, where the kernel can."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -10,7 +10,7 @@ Rules of this file: no clock and no network; the same seed gives the same comman
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,18 @@ from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 
 
+OWN_KEY: Final = -1
+"""Instead of the number of a shared key."""
+
+
 class Command(NamedTuple):
     """One command of a client."""
 
     operation: Operation
     key: bytes
     argument: bytes
-    shared: bool
-    """Whether its key is one that all regions use."""
+    shared: int
+    """Which of the shared keys it is on; OWN_KEY: a key of its own."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,10 @@ class Workload:
         number = 0
         while True:
             number += 1
-            shared = rng.random() * 100 < self.conflict
-            key = b"shared-%d" % rng.randrange(self.shared_keys) if shared else own + b"%d" % number
+            shared = OWN_KEY
+            if rng.random() * 100 < self.conflict:
+                shared = rng.randrange(self.shared_keys)
+            key = own + b"%d" % number if shared == OWN_KEY else b"shared-%d" % shared
             if rng.random() < self.put_share:
                 yield Command(Operation.PUT, key, value, shared)
             else:
