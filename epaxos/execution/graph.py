@@ -286,7 +286,10 @@ class Graph:
                 head.waiters += each.waiters
                 head.edges += each.edges
                 each.group = head
+                # Its keys may still be met by instances that enter later.
+                decided = each.decided
                 _clear(each)
+                each.decided = decided
         head.waits = head.jump = None
         return head
 

@@ -1,8 +1,9 @@
 """What must hold of EPaxos* replicas, numbered, as code.
 
-Three kinds: of one replica's state (`check`), of one step (`check_step`), of a cluster
-(`check_cluster`). On in tests and in the simulator, off in benchmarks. Each returns the sentences
-that are violated, with the ids concerned; an empty list means that all is well.
+Four kinds: of one replica's state (`check`), of one step (`check_step`), of a replica restored from
+its log and a message it once let out (`check_remembered`), of a cluster (`check_cluster`). On in
+tests and in the simulator, off in benchmarks. Each raises AssertionError that begins with the
+number of the broken sentence and names the ids concerned.
 
 Source: EPaxos* (OPODIS'25) invariants as read in its TLA+ model; R1, R15 of the protocol reference.
 """
@@ -11,8 +12,21 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from epaxos.core.command import interferes
+from epaxos.core.replica import Message
 from epaxos.core.types import Ballot, Deps, InstanceId, ReplicaId, Slot, covers
 from epaxos.protocols.epaxos.instance import Instance, Phase
+from epaxos.protocols.epaxos.messages import (
+    Accept,
+    AcceptOk,
+    AcceptShort,
+    CommitShort,
+    PreAccept,
+    PreAcceptOk,
+    Recover,
+    RecoverOk,
+    ValidateOk,
+    Vote,
+)
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 
 EP1 = "EP1: nobody votes above what it promised"
@@ -28,6 +42,8 @@ EP10 = "EP10: known, committed, stable and floor never go back"
 EP11 = "EP11: two replicas that committed an instance committed the same payload and deps"
 EP12 = "EP12: of two interfering committed instances one is in the other's deps, or one was"
 EP12 += " executed everywhere before the other was decided"
+EP13 = "EP13: after a restart a replica still keeps what it said: votes, promises, introductions"
+EP13 += " and fast commits"
 
 
 class InstanceState(NamedTuple):
@@ -74,10 +90,10 @@ def snapshot(replica: EPaxosReplica) -> State:
     )
 
 
-def check(replica: EPaxosReplica) -> list[str]:
-    """Violations of EP1 to EP5 in one replica's state."""
+def check(replica: EPaxosReplica) -> None:
+    """EP1 to EP5 in one replica's state."""
     columns = replica.columns
-    found = []
+    found: list[str] = []
     for column, instances in enumerate(columns.instances):
         for slot, known in instances.items():
             found += [
@@ -92,7 +108,7 @@ def check(replica: EPaxosReplica) -> list[str]:
         found.append(EP4)
     if not covers(columns.stable, columns.floor):
         found.append(EP5)
-    return found
+    _raise(found)
 
 
 def _check_instance(column: ReplicaId, slot: Slot, known: Instance) -> Iterable[str]:
@@ -106,9 +122,10 @@ def _check_instance(column: ReplicaId, slot: Slot, known: Instance) -> Iterable[
         yield EP3
 
 
-def check_step(before: State, after: State) -> list[str]:
-    """Violations of EP6 to EP10 between two states of one process life."""
-    found = []
+def check_step(before: State, replica: EPaxosReplica) -> None:
+    """EP6 to EP10 between an earlier state of the same process life and the present one."""
+    after = snapshot(replica)
+    found: list[str] = []
     for key, old in before.instances.items():
         new = after.instances.get(key)
         if new is None:
@@ -127,13 +144,13 @@ def check_step(before: State, after: State) -> list[str]:
     vectors = zip(before[1:], after[1:])
     if not all(covers(new, old) for old, new in vectors):
         found.append(EP10)
-    return found
+    _raise(found)
 
 
-def check_cluster(replicas: Sequence[EPaxosReplica]) -> list[str]:
-    """Violations of EP11 and EP12 among the present states of a cluster's replicas."""
+def check_cluster(replicas: Sequence[EPaxosReplica]) -> None:
+    """EP11 and EP12 among the present states of a cluster's replicas."""
     decided: dict[tuple[ReplicaId, Slot], Instance] = {}
-    found = []
+    found: list[str] = []
     for replica in replicas:
         for column, instances in enumerate(replica.columns.instances):
             for slot, known in instances.items():
@@ -158,4 +175,64 @@ def check_cluster(replicas: Sequence[EPaxosReplica]) -> list[str]:
                 and interferes(known.payload.footprint, known2.payload.footprint)
             ):
                 found.append(f"{EP12} ({InstanceId(*key)}, {InstanceId(*key2)})")
-    return found
+    _raise(found)
+
+
+def check_remembered(replica: EPaxosReplica, message: Message) -> None:
+    """EP13: a message that this replica once let out, against its state restored from the log."""
+    column: ReplicaId = getattr(message, "replica", 0)
+    broken: list[Slot] = []
+    if isinstance(message, RecoverOk):
+        for vote in message.votes:
+            known = _known(replica, column, vote.slot)
+            if known is not None and not _still_votes(known, vote, message.ballot):
+                broken.append(vote.slot)
+    elif isinstance(message, Recover):
+        for slot in message.slots:
+            known = _known(replica, column, slot)
+            if known is not None and known.promised < message.ballot:
+                broken.append(slot)
+    elif isinstance(message, _SINGLE):
+        known = _known(replica, column, message.slot)
+        if known is not None and not _still_holds(replica, known, message):
+            broken.append(message.slot)
+    _raise([f"{EP13} ({InstanceId(column, slot)}, {message})" for slot in broken])
+
+
+_SINGLE = (PreAccept, PreAcceptOk, Accept, AcceptShort, AcceptOk, ValidateOk, CommitShort)
+
+
+def _known(replica: EPaxosReplica, column: ReplicaId, slot: Slot) -> Instance | None:
+    """The instance, an empty one if nothing is known; None if it is committed or forgotten."""
+    if slot <= replica.floor[column]:
+        return None
+    known = replica.columns.get(column, slot)
+    if known is None:
+        return Instance()
+    return None if known.phase == Phase.COMMITTED else known
+
+
+def _still_votes(known: Instance, vote: Vote, ballot: Ballot) -> bool:
+    if vote.phase == Phase.COMMITTED:
+        return True
+    return known.promised >= ballot and known.phase >= vote.phase and known.voted >= vote.voted
+
+
+def _still_holds(replica: EPaxosReplica, known: Instance, message: Message) -> bool:
+    if isinstance(message, PreAccept | PreAcceptOk):
+        return known.phase >= Phase.PREACCEPTED and known.initial_deps is not None
+    if isinstance(message, Accept | AcceptOk):
+        return known.phase == Phase.ACCEPTED and known.voted >= message.ballot
+    if isinstance(message, AcceptShort):
+        return known.phase == Phase.ACCEPTED
+    if isinstance(message, ValidateOk):
+        return known.promised >= message.ballot and known.initial_deps is not None
+    # After the slow path any quorum still has it; after the fast path only the command leader is
+    # sure to.
+    assert isinstance(message, CommitShort), "one of _SINGLE"
+    return message.replica != replica.me or known.phase == Phase.ACCEPTED
+
+
+def _raise(found: Sequence[str]) -> None:
+    if found:
+        raise AssertionError("; ".join(found[:3]))

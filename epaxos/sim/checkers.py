@@ -1,0 +1,197 @@
+"""Outside observers: each has one English sentence and remembers only what it needs for it.
+
+They see what left a process (its Ready was released), never what was merely computed: a commit
+whose sync never happened was never decided.
+
+Rules of this file: a violation is raised as `Violation` with the sentence and the ids concerned; no
+observer changes anything.
+"""
+
+from epaxos.core.command import Operation, Payload, interferes
+from epaxos.core.replica import Decided
+from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot, replica_name
+
+Id = tuple[ReplicaId, Slot]
+
+Place = tuple[Id, int]
+"""Instance, and index in its batch."""
+
+_GET = int(Operation.GET)
+
+AGREEMENT = "every replica that decides an instance decides the same payload and deps"
+VISIBILITY = (
+    "of two interfering decided instances one is in the other's deps, or every replica had durably "
+    "executed one before the other was decided"
+)
+ORDER = "interfering commands execute in one order at all replicas"
+ONCE = "every command is executed at most once at each replica, and under one instance only"
+PROPOSED = "only what a client sent is executed"
+REMEMBERED = "what a replica said it still knows after any crash"
+INVARIANT = "the protocol's own invariants hold"
+LINEARIZABLE = "what clients saw is linearizable, key by key"
+EXECUTES = "after healing everything known is executed everywhere, and every request is answered"
+CONVERGES = "after healing all stores are equal"
+
+
+class Violation(Exception):
+    """A sentence that does not hold."""
+
+    def __init__(self, sentence: str, detail: str) -> None:
+        super().__init__(f"{sentence}: {detail}")
+        self.sentence = sentence
+        self.detail = detail
+
+
+class DecisionChecker:
+    """Agreement and visibility."""
+
+    def __init__(self, n: int) -> None:
+        self._decided: dict[Id, tuple[bytes | None, Deps]] = {}
+        self._by_key: dict[bytes, list[tuple[Id, Payload, Deps]]] = {}
+        self._durable_at: dict[Id, set[ReplicaId]] = {}
+        self._everywhere: set[Id] = set()
+        self._n = n
+
+    def executed_durably(self, member: ReplicaId, ids: list[Id]) -> None:
+        """These ids are executed at `member`, and its disk says so."""
+        for each in ids:
+            members = self._durable_at.setdefault(each, set())
+            members.add(member)
+            if len(members) == self._n:
+                self._everywhere.add(each)
+
+    def decided(self, member: ReplicaId, decided: Decided) -> None:
+        """`member` has let out that an instance is decided."""
+        key = (decided.replica, decided.slot)
+        value = (None if decided.payload is None else decided.payload.encoded, decided.deps)
+        before = self._decided.setdefault(key, value)
+        if before is not value:
+            if before != value:
+                raise Violation(
+                    AGREEMENT,
+                    f"{InstanceId(*key)} is {_show(before)} and, at {replica_name(member)}, "
+                    f"{_show(value)}",
+                )
+            return
+        if decided.payload is not None and decided.deps:
+            self._look_for_blind_spots(key, decided.payload, decided.deps)
+
+    def _look_for_blind_spots(self, key: Id, payload: Payload, deps: Deps) -> None:
+        footprint = payload.footprint
+        for name in dict.fromkeys((*footprint.writes, *footprint.reads)):
+            others = self._by_key.setdefault(name, [])
+            for other, theirs, their_deps in others:
+                if (
+                    other[1] > deps[other[0]]
+                    and key[1] > their_deps[key[0]]
+                    and other not in self._everywhere
+                    and interferes(footprint, theirs.footprint)
+                ):
+                    raise Violation(
+                        VISIBILITY,
+                        f"{InstanceId(*key)} deps {deps} and {InstanceId(*other)} deps "
+                        f"{their_deps} on key {name!r}",
+                    )
+            others.append((key, payload, deps))
+
+
+class _KeyOrder:
+    """The order of one key: writers, and before which writer each reader came."""
+
+    __slots__ = ("readers", "writers")
+
+    def __init__(self) -> None:
+        self.writers: list[Id] = []
+        self.readers: dict[Id, int] = {}
+
+
+class ExecutionChecker:
+    """One order per key, at most once, only what was proposed."""
+
+    def __init__(self) -> None:
+        self.sent: set[bytes] = set()
+        """Every argument that clients ever sent; arguments of writes are unique."""
+        self._orders: dict[bytes, _KeyOrder] = {}
+        self._where: dict[bytes, Place] = {}
+        """Argument -> the place where it was first executed."""
+        self._seen: list[dict[Id, Decided]] = []
+        """Per replica what it has executed in this life, in its order."""
+        self._counts: list[dict[bytes, int]] = []
+
+    def start(self, member: ReplicaId) -> None:
+        """A process life begins; it replays what its log says it executed."""
+        while len(self._seen) <= member:
+            self._seen.append({})
+            self._counts.append({})
+        self._seen[member] = {}
+        self._counts[member] = {}
+
+    def executed(self, member: ReplicaId, decided: Decided) -> None:
+        """`member` has executed an instance."""
+        key = (decided.replica, decided.slot)
+        if key in self._seen[member]:
+            raise Violation(ONCE, f"{InstanceId(*key)} twice at {replica_name(member)}")
+        self._seen[member][key] = decided
+        if decided.payload is None:
+            return
+        batch = decided.payload.batch
+        for index, (code, argument) in enumerate(zip(batch.operations, batch.arguments)):
+            if code == _GET or not argument:
+                continue
+            if argument not in self.sent:
+                raise Violation(PROPOSED, f"{argument!r} in {InstanceId(*key)}")
+            place = self._where.setdefault(argument, (key, index))
+            if place != (key, index):
+                raise Violation(
+                    ONCE,
+                    f"{argument!r} in {InstanceId(*key)} and in {InstanceId(*place[0])}",
+                )
+        footprint = decided.payload.footprint
+        for name in sorted(footprint.write_set):
+            self._wrote(member, key, name)
+        for name in sorted(footprint.read_set - footprint.write_set):
+            self._read(member, key, name)
+
+    def places(self, member: ReplicaId) -> dict[Place, int]:
+        """Where each command stands in the order in which `member` executed them."""
+        found: dict[Place, int] = {}
+        for key, decided in self._seen[member].items():
+            if decided.payload is not None:
+                for index in range(len(decided.payload.batch.keys)):
+                    found[key, index] = len(found)
+        return found
+
+    def place_of(self, argument: bytes) -> Place | None:
+        """Where a write was executed, found by its unique argument."""
+        return self._where.get(argument)
+
+    def _wrote(self, member: ReplicaId, key: Id, name: bytes) -> None:
+        order = self._orders.setdefault(name, _KeyOrder())
+        counts = self._counts[member]
+        position = counts.get(name, 0)
+        counts[name] = position + 1
+        if position == len(order.writers):
+            order.writers.append(key)
+        elif order.writers[position] != key:
+            window = [str(InstanceId(*each)) for each in order.writers[position : position + 3]]
+            raise Violation(
+                ORDER,
+                f"on key {name!r} writer {position + 1} is {InstanceId(*key)} at "
+                f"{replica_name(member)}, elsewhere {' '.join(window)}",
+            )
+
+    def _read(self, member: ReplicaId, key: Id, name: bytes) -> None:
+        order = self._orders.setdefault(name, _KeyOrder())
+        position = self._counts[member].get(name, 0)
+        before = order.readers.setdefault(key, position)
+        if before != position:
+            raise Violation(
+                ORDER,
+                f"on key {name!r} reader {InstanceId(*key)} runs after {position} writers at "
+                f"{replica_name(member)}, elsewhere after {before}",
+            )
+
+
+def _show(value: tuple[bytes | None, Deps]) -> str:
+    payload = "Nop" if value[0] is None else repr(Payload.decode(value[0]))
+    return f"({payload}, {value[1]})"

@@ -1,0 +1,221 @@
+"""Clients of the simulated cluster, and the history of what they saw.
+
+Each client sits beside one replica and sends short requests at random times, without waiting for
+the answer of the one before. Arguments of writes are unique. A client whose replica crashes does
+not know the fate of what it sent; it does not retry.
+
+Rules of this file: a definite failure is left out of the history, an unknown outcome stays in it
+without an end.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+
+from epaxos.core.command import Cas, Operation, Status, decode_cas, encode_cas
+from epaxos.core.errors import Definite
+from epaxos.core.types import Micros, ReplicaId
+from epaxos.exchange import Refusal, Reply, Request
+from epaxos.sim.checkers import Place
+from epaxos.sim.linearizability import Op
+from epaxos.sim.world import World
+
+_KINDS = {
+    Operation.GET: "get",
+    Operation.PUT: "put",
+    Operation.DELETE: "delete",
+    Operation.CAS: "cas",
+}
+
+
+@dataclass
+class Call:
+    """One command of a client."""
+
+    key: bytes
+    operation: Operation
+    argument: bytes
+    called: Micros
+    replica: ReplicaId
+    returned: Micros | None = None
+    result: object = None
+    failed: bool = False
+    """It definitely did not happen."""
+    place: Place | None = None
+    """Where the answer says it was executed."""
+    settled: bool = False
+    """The client knows its fate, or has given up."""
+
+
+class Clients:
+    """All clients of a world."""
+
+    def __init__(self, world: World, keys: int, patience_us: Micros) -> None:
+        self._world = world
+        self._keys = [b"k%d" % number for number in range(keys)]
+        self._patience_us = patience_us
+        self._number = 0
+        self._waiting: dict[int, list[Call]] = {}
+        self.calls: list[Call] = []
+        self.latencies: list[Micros] = []
+        """Of answered commands, in the order of their answers."""
+        world.on_reply = self._on_reply
+        world.on_crash = self._on_crash
+
+    def plan(self, commands: int, active_us: Micros, rng: random.Random) -> None:
+        """Spread so many commands over the time in which things fail."""
+        left = commands
+        while left > 0:
+            size = min(left, rng.choice((1, 1, 1, 2, 4)))
+            left -= size
+            when = rng.randrange(active_us)
+            member = rng.randrange(self._world.options.replicas)
+            seed = rng.getrandbits(32)
+            self._world.at(when, partial(self.send, member, size, random.Random(seed)))
+
+    def send(self, member: ReplicaId, size: int, rng: random.Random) -> None:
+        """One request of a few random commands."""
+        self.submit(member, [self._command(rng) for _ in range(size)])
+
+    def probe(self, member: ReplicaId) -> None:
+        """Write and read every key through a replica."""
+        commands = []
+        for key in self._keys:
+            commands += [(Operation.PUT, key, self._token()), (Operation.GET, key, b"")]
+        self.submit(member, commands)
+
+    def submit(
+        self, member: ReplicaId, commands: list[tuple[Operation, bytes, bytes]]
+    ) -> list[Call]:
+        """Send these commands in one request; returns their calls."""
+        now = self._world.now
+        self._number += 1
+        calls = [Call(key, code, argument, now, member) for code, key, argument in commands]
+        request = Request(
+            self._number,
+            bytes(code for code, _, _ in commands),
+            [key for _, key, _ in commands],
+            [argument for _, _, argument in commands],
+            now + self._patience_us,
+        )
+        if not self._world.request(member, request):
+            return []
+        self.calls += calls
+        self._waiting[self._number] = calls
+        return calls
+
+    def unsettled(self) -> int:
+        """How many commands wait for an answer."""
+        return sum(not call.settled for calls in self._waiting.values() for call in calls)
+
+    def history(self) -> dict[bytes, list[Op]]:
+        """What was seen, per key."""
+        found: dict[bytes, list[Op]] = {}
+        for call in self.calls:
+            if not call.failed:
+                found.setdefault(call.key, []).append(_op_of(call))
+        return found
+
+    def in_order(self, key: bytes, places: dict[Place, int]) -> list[Op] | None:
+        """The operations of a key in the order in which a replica executed them.
+
+        None if one that was answered, or that certainly failed, has the wrong place in it."""
+        found: list[tuple[int, Op]] = []
+        for call in self.calls:
+            if call.key != key:
+                continue
+            place = call.place
+            if place is None and call.argument:
+                place = self._world.executions.place_of(call.argument)
+            position = None if place is None else places.get(place)
+            if call.failed and position is not None:
+                return None
+            if call.returned is not None and position is None:
+                return None
+            if position is not None:
+                found.append((position, _op_of(call)))
+        found.sort(key=lambda each: each[0])
+        return _reads_by_call([op for _, op in found])
+
+    def _token(self) -> bytes:
+        self._number += 1
+        return b"v%d" % self._number
+
+    def _command(self, rng: random.Random) -> tuple[Operation, bytes, bytes]:
+        key = rng.choice(self._keys)
+        roll = rng.random()
+        if roll < 0.35:
+            return Operation.GET, key, b""
+        if roll < 0.8:
+            return Operation.PUT, key, self._token()
+        if roll < 0.85:
+            return Operation.DELETE, key, b""
+        expect: bool | bytes = False
+        if rng.random() < 0.7 and self.calls:
+            expect = rng.choice(self.calls).argument or False
+        return Operation.CAS, key, encode_cas(expect, self._token())
+
+    def _on_reply(self, reply: Reply | Refusal) -> None:
+        world = self._world
+        calls = self._waiting.get(int(str(reply.waiter)))
+        if calls is None:
+            return
+        count = reply.results.count if isinstance(reply, Reply) else reply.count
+        for index in range(count):
+            call = calls[reply.offset + index]
+            assert not call.settled, "one answer per command"
+            call.settled = True
+            if isinstance(reply, Reply):
+                call.returned = world.now
+                call.result = _result_of(call, reply, index)
+                results = reply.results
+                call.place = ((results.replica, results.slot), results.index + index)
+                self.latencies.append(world.now - call.called)
+                world.mark("answer", call.key, call.argument, call.result)
+            else:
+                call.failed = isinstance(reply.error, Definite)
+        if all(call.settled for call in calls):
+            del self._waiting[int(str(reply.waiter))]
+
+    def _on_crash(self, member: ReplicaId) -> None:
+        for number, calls in list(self._waiting.items()):
+            if calls[0].replica == member:
+                for call in calls:
+                    call.settled = True
+                del self._waiting[number]
+
+
+def _reads_by_call(order: list[Op]) -> list[Op]:
+    """The same order with neighbouring reads by the time of their call: reads commute, so replicas
+    execute them in any order."""
+    found: list[Op] = []
+    for is_read, group in groupby(order, key=lambda op: op.kind == "get"):
+        run = list(group)
+        found += sorted(run, key=lambda op: op.called) if is_read else run
+    return found
+
+
+def _result_of(call: Call, reply: Reply, index: int) -> object:
+    results = reply.results
+    if not results.statuses:
+        return True
+    status = results.statuses[index]
+    if call.operation == Operation.GET:
+        return None if status == Status.MISSING else results.values[index]
+    if call.operation == Operation.CAS:
+        if status == Status.OK:
+            return True
+        met = results.values[index] if results.versions[index][1] else None
+        return (False, met)
+    return status == Status.OK
+
+
+def _op_of(call: Call) -> Op:
+    value: bytes | None = call.argument
+    expect: bytes | None = None
+    if call.operation == Operation.CAS:
+        operands: Cas = decode_cas(call.argument)
+        value = operands.value
+        expect = operands.expect if isinstance(operands.expect, bytes) else None
+    return Op(_KINDS[call.operation], value, expect, call.called, call.returned, call.result)

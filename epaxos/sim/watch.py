@@ -1,0 +1,53 @@
+"""Observers that know a protocol: its invariants, and whether what it said survives a crash.
+
+Rules of this file: a protocol takes part through its `invariants` module (`check`, `snapshot`,
+`check_step`, `check_remembered`), whose functions raise AssertionError.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from epaxos.core.replica import Message
+from epaxos.core.types import ReplicaId
+from epaxos.node import Node
+from epaxos.registry import ProtocolSpec
+from epaxos.sim.checkers import INVARIANT, REMEMBERED, Violation
+from epaxos.sim.options import Options
+
+
+class ProtocolWatch:
+    """State and step invariants after each step (when deep), promises after each crash."""
+
+    def __init__(self, spec: ProtocolSpec, options: Options) -> None:
+        self._deep = options.deep
+        self._module: Any = import_module(f"epaxos.protocols.{spec.name}.invariants")
+        self._before: dict[ReplicaId, Any] = {}
+        self._said: dict[ReplicaId, list[Message]] = {}
+
+    def start(self, member: ReplicaId, node: Node) -> None:
+        """A process life begins."""
+        if self._deep:
+            self._before[member] = self._module.snapshot(node.replica)
+
+    def stepped(self, member: ReplicaId, node: Node) -> None:
+        """A step was taken."""
+        if not self._deep:
+            return
+        try:
+            self._module.check(node.replica)
+            self._module.check_step(self._before[member], node.replica)
+        except AssertionError as error:
+            raise Violation(INVARIANT, str(error)) from None
+        self._before[member] = self._module.snapshot(node.replica)
+
+    def said(self, member: ReplicaId, message: Message) -> None:
+        """A message has left."""
+        self._said.setdefault(member, []).append(message)
+
+    def remembered(self, member: ReplicaId, restored: Node) -> None:
+        """After a crash: does what the disk kept cover what was said in all lives?"""
+        try:
+            for message in self._said.get(member, ()):
+                self._module.check_remembered(restored.replica, message)
+        except AssertionError as error:
+            raise Violation(REMEMBERED, str(error)) from None
