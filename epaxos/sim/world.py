@@ -29,7 +29,7 @@ from epaxos.sim.checkers import DecisionChecker, ExecutionChecker, Violation
 from epaxos.sim.options import Options
 from epaxos.sim.watch import ProtocolWatch
 
-Action = Callable[[], None]
+Action = Callable[[], object]
 
 LATE_COPY_US = 3_000_000
 """How late the latest copies of a duplicated message are."""
