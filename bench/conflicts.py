@@ -1,7 +1,8 @@
 """Which conflicts really happened, and whether they explain the slow paths.
 
 Two commands on one shared key meet when one is proposed while the other, from another region, may
-be unknown somewhere: from its start until its Commit has reached everybody. A slow path is explained
+be unknown somewhere: from its start until its Commit has reached everybody. A slow path is
+explained
 when a command of its instance met one. A command on a key of its own never meets anything; its
 instance may still carry one on a shared key.
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 
-
 OWN_KEY: Final = -1
 """Instead of the number of a shared key."""
 

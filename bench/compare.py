@@ -1,0 +1,244 @@
+"""The comparison: the same work through each protocol, over the same emulated regions.
+
+One cluster per protocol and leader; in it one phase per conflict rate, in sequence. All clusters
+get the same seed, hence the same commands at the same intended starts. What a phase costs is what
+the replicas counted between its start and its end.
+
+Rules of this file: it runs and collects. Figures are made in summary.py, judged in verdict.py and
+written in record.py.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.cluster import Cluster, ClusterOptions
+from bench.load import LoadProcess, LoadResult, Spec, Target
+from bench.workload import Workload
+from epaxos.core.errors import ConfigError, EpaxosError
+from epaxos.registry import protocol_names
+from topology import Topology, best_leader, worst_leader
+
+COOLDOWN_S: Final = 0.3
+_SETTLE_S: Final = 0.2
+"""From the last answer until the counters are read: Commits are still under way."""
+_CLUSTER_S: Final = 4.0
+"""What starting and stopping a cluster takes, for the estimate."""
+_PHASE_EXTRA_S: Final = 1.8
+"""What a phase takes beside its load, for the estimate."""
+_POLL_S: Final = 0.1
+LEADERLESS: Final = ("epaxos",)
+"""Protocols that no leader is placed for."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is compared. Raises ConfigError."""
+
+    topology: Topology
+    protocols: tuple[str, ...] = ("epaxos", "multipaxos")
+    leaders: tuple[str, ...] = ("best", "worst")
+    """`best`, `worst` (closed form, mean over the regions) or regions."""
+    conflicts: tuple[float, ...] = (0.0, 2.0, 100.0)
+    """Percent."""
+    rate: float = 50.0
+    """Commands per second and region."""
+    duration_s: float = 7.0
+    """Measured per phase."""
+    warmup_s: float = 1.5
+    durability: str = "fsync"
+    seed: int = 1
+    gate: bool = True
+    value_size: int = 16
+    put_share: float = 1.0
+    shared_keys: int = 1
+    patience_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for protocol in self.protocols:
+            if protocol not in protocol_names():
+                known = ", ".join(protocol_names())
+                raise ConfigError(f"protocol {protocol!r} is unknown; choose among {known}")
+        for name, low, high in (
+            ("rate", 0.1, 20_000.0),
+            ("duration_s", 0.5, 3600.0),
+            ("warmup_s", 0.0, 600.0),
+            ("patience_s", 0.1, 3600.0),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} = {value:g} must be between {low:g} and {high:g}")
+        if self.durability not in ("fsync", "memory"):
+            raise ConfigError(f"durability = {self.durability!r}: write fsync or memory")
+        if not self.protocols or not self.conflicts:
+            raise ConfigError("nothing to compare: name a protocol and a conflict rate")
+        for each in (self.protocols, self.conflicts):
+            if len(set(each)) != len(each):
+                raise ConfigError(f"{', '.join(map(str, each))}: one of them is named twice")
+        for conflict in self.conflicts:
+            self.workload(conflict)
+        self.runs()
+
+    def workload(self, conflict: float) -> Workload:
+        """The commands of a phase."""
+        return Workload(conflict, self.value_size, self.put_share, self.seed, self.shared_keys)
+
+    def runs(self) -> "list[Run]":
+        """The clusters, in order. A leader that is best and worst at once is run once."""
+        found: list[Run] = []
+        for protocol in self.protocols:
+            if protocol in LEADERLESS:
+                found.append(Run(protocol, protocol, None, ""))
+                continue
+            taken = set()
+            for placement in self.leaders:
+                leader = _leader(self.topology, placement)
+                if leader not in taken:
+                    taken.add(leader)
+                    name = self.topology.regions[leader].name
+                    found.append(Run(f"{protocol}-{name}", protocol, leader, placement))
+            if not taken:
+                raise ConfigError(f"{protocol} needs a leader: best, worst or a region")
+        return found
+
+    def estimate_s(self) -> float:
+        """How long the whole takes."""
+        return len(self.runs()) * (_CLUSTER_S + len(self.conflicts) * self.phase_s)
+
+    @property
+    def phase_s(self) -> float:
+        """How long one phase takes."""
+        return self.warmup_s + self.duration_s + COOLDOWN_S + _PHASE_EXTRA_S
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cluster of the comparison."""
+
+    name: str
+    """Unique in the comparison, like `multipaxos-CA`."""
+    protocol: str
+    leader: int | None
+    """Index of the leader's region."""
+    placement: str
+    """What was asked for: best, worst, or a region; empty without a leader."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one conflict rate in one cluster gave."""
+
+    run: Run
+    conflict: float
+    load: LoadResult
+    before: list[dict[str, Any]]
+    """`/v1/status` per replica."""
+    after: list[dict[str, Any]]
+    wall_s: float
+    """Between `before` and `after`."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the comparison stands."""
+
+    run: Run
+    activity: str
+    """Like `2 % conflicts` or `starting 5 replicas`."""
+    share: float
+    """Done of this activity, 0 to 1."""
+    total: float
+    """Done of the whole, 0 to 1."""
+    left_s: float
+    """Estimate."""
+
+
+Watch = Callable[[Progress], None]
+
+
+def compare(options: Options, directory: Path, watch: Watch = lambda progress: None) -> list[Phase]:
+    """Run everything; clusters keep their files in `directory`. Raises EpaxosError; whatever
+    happens, no process is left."""
+    phases: list[Phase] = []
+    clock = _Clock(options, watch)
+    for run in options.runs():
+        cluster_options = ClusterOptions(
+            protocol=run.protocol,
+            durability=options.durability,
+            leader="" if run.leader is None else options.topology.regions[run.leader].name,
+            seed=options.seed,
+            gate=options.gate,
+        )
+        place = directory / run.name
+        with Cluster(options.topology, place, cluster_options) as cluster:
+            n = options.topology.n
+            starting = f"starting {n} replicas"
+            clock.tell(run, starting, 0.0)
+            cluster.start(lambda count: clock.tell(run, starting, count / n))  # noqa: B023 - now
+            clock.done(_CLUSTER_S)
+            for conflict in options.conflicts:
+                phases.append(_phase(options, run, conflict, cluster, place, clock))
+                clock.done(options.phase_s)
+    return phases
+
+
+class _Clock:
+    """Estimates."""
+
+    def __init__(self, options: Options, watch: Watch) -> None:
+        self._watch = watch
+        self._total_s = options.estimate_s()
+        self._done_s = 0.0
+
+    def tell(self, run: Run, activity: str, share: float, expected_s: float = 0.0) -> None:
+        """`share` of an activity that takes `expected_s` is done."""
+        done_s = self._done_s + min(share, 1.0) * expected_s
+        left_s = max(0.0, self._total_s - done_s)
+        self._watch(Progress(run, activity, share, done_s / self._total_s, left_s))
+
+    def done(self, expected_s: float) -> None:
+        """An activity has ended."""
+        self._done_s += expected_s
+
+
+def _phase(
+    options: Options, run: Run, conflict: float, cluster: Cluster, place: Path, clock: _Clock
+) -> Phase:
+    activity = f"{conflict:g} % conflicts"
+    clock.tell(run, activity, 0.0)
+    before = cluster.status()
+    begun = time.monotonic()
+    spec = Spec(
+        targets=[
+            Target(region.name, ports.client)
+            for region, ports in zip(options.topology.regions, cluster.ports)
+        ],
+        workload=options.workload(conflict),
+        rate=options.rate,
+        warmup_s=options.warmup_s,
+        duration_s=options.duration_s,
+        cooldown_s=COOLDOWN_S,
+        patience_us=round(options.patience_s * 1e6),
+    )
+    with LoadProcess(spec, place) as load:
+        while not load.done():
+            time.sleep(_POLL_S)
+            dead = [p for p in cluster.processes if not p.running]
+            if dead:
+                raise EpaxosError(f"the replica in {dead[0].region} ended: {dead[0].last_words()}")
+            share = (time.monotonic() - begun) / options.phase_s
+            clock.tell(run, activity, min(share, 1.0), options.phase_s)
+        result = load.result()
+    time.sleep(_SETTLE_S)
+    after = cluster.status()
+    return Phase(run, conflict, result, before, after, time.monotonic() - begun)
+
+
+def _leader(topology: Topology, placement: str) -> int:
+    if placement == "best":
+        return best_leader(topology)
+    if placement == "worst":
+        return worst_leader(topology)
+    return topology.index(placement)
