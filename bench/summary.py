@@ -1,0 +1,309 @@
+"""From what a comparison measured to one document: `summary.json`.
+
+    setup       what was configured; the matrix, quorums, rates
+    runs        the clusters: protocol, leader, the label that people read
+    phases      per conflict rate:
+      cells         per run and region: optimum, commit and answer percentiles, CDFs, paths, fates
+      comparisons   per region: EPaxos's median minus the other run's, with its interval
+      costs         per run: messages, bytes, syncs and CPU per command
+      conflicts     per run: configured and realised conflicts, slow paths and unexplained ones
+      health        per run: lags, errors, CPU, lost requests
+
+The optimum is the closed form over the configured round trips, plus three measured medians of a
+sync and the client's own hop. That of the fast path is what physics allows; a command that must
+take the slow path has `slow_ms` as its optimum.
+
+Rules of this file: milliseconds, names of regions; the same samples give the same document.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from bench import statistics
+from bench.compare import COOLDOWN_S, LEADERLESS, Options, Phase, Run
+from bench.conflicts import realised
+from bench.load import Sample
+from epaxos.core.quorum import quorums
+from epaxos.core.replica import Path
+from topology import Prediction, Topology, predict_epaxos, predict_leader
+
+FORMAT: Final = 1
+"""Changes whenever a reader of summary.json could misread it."""
+_NAMES: Final = {"epaxos": "EPaxos", "multipaxos": "Multi-Paxos"}
+_SHORT: Final = {"epaxos": "EPaxos", "multipaxos": "MP"}
+_WORDS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def summarize(options: Options, phases: Sequence[Phase]) -> dict[str, Any]:
+    """The document without its verdict."""
+    return {
+        "format": FORMAT,
+        "title": title(options),
+        "setup": setup(options),
+        "runs": [_run(options, run) for run in options.runs()],
+        "phases": [
+            _conflict_rate(options, conflict, [p for p in phases if p.conflict == conflict])
+            for conflict in options.conflicts
+        ],
+    }
+
+
+def title(options: Options) -> str:
+    """What was configured, in one line."""
+    topology = options.topology
+    n = topology.n
+    count = _WORDS[n] if n < len(_WORDS) else str(n)
+    parts = [
+        f"{count} region{'s' if n != 1 else ''}",
+        topology.name,
+        f"n={n}",
+        options.durability,
+        f"{options.rate:g} commands/s per region",
+        "open loop",
+        f"seed {options.seed}",
+    ]
+    if not options.gate:
+        parts.append("no gate")
+    return " · ".join(parts)
+
+
+def setup(options: Options) -> dict[str, Any]:
+    """Everything that was configured."""
+    topology = options.topology
+    n = topology.n
+    return {
+        "topology": {
+            "name": topology.name,
+            "title": topology.title,
+            "source": topology.source,
+            "date": topology.date,
+            "notes": list(topology.notes),
+            "regions": [
+                {
+                    "name": region.name,
+                    "title": region.title,
+                    "city": region.city,
+                    "lat": region.lat,
+                    "lon": region.lon,
+                }
+                for region in topology.regions
+            ],
+            "rtt_ms": [list(row) for row in topology.rtt],
+        },
+        "replicas": n,
+        "quorums": quorums(n)._asdict(),
+        "durability": options.durability,
+        "protocols": list(options.protocols),
+        "leaders": list(options.leaders),
+        "conflicts": list(options.conflicts),
+        "rate": options.rate,
+        "loop": "open (Poisson)",
+        "warmup_s": options.warmup_s,
+        "duration_s": options.duration_s,
+        "cooldown_s": COOLDOWN_S,
+        "value_size": options.value_size,
+        "put_share": options.put_share,
+        "shared_keys": options.shared_keys,
+        "gate": options.gate,
+        "seed": options.seed,
+        "patience_s": options.patience_s,
+    }
+
+
+def _run(options: Options, run: Run) -> dict[str, Any]:
+    leader = None if run.leader is None else options.topology.regions[run.leader]
+    name, short = _NAMES.get(run.protocol, run.protocol), _SHORT.get(run.protocol, run.protocol)
+    return {
+        "run": run.name,
+        "protocol": run.protocol,
+        "leader": leader.name if leader else None,
+        "placement": run.placement or None,
+        "label": f"{short} @{leader.name}" if leader else short,
+        "title": f"{name} led from {leader.title}" if leader else name,
+    }
+
+
+def _conflict_rate(options: Options, conflict: float, phases: Sequence[Phase]) -> dict[str, Any]:
+    return {
+        "conflict": conflict,
+        "cells": [
+            _cell(options.topology, phase, region)
+            for region in range(options.topology.n)
+            for phase in phases
+        ],
+        "comparisons": _comparisons(options, phases),
+        "costs": [_costs(phase) for phase in phases],
+        "conflicts": [_conflicts(options.topology, phase) for phase in phases],
+        "health": [_health(phase) for phase in phases],
+    }
+
+
+def _measured(phase: Phase, region: int) -> list[Sample]:
+    return [s for s in phase.load.samples if s.measured and s.region == region]
+
+
+def _cell(topology: Topology, phase: Phase, region: int) -> dict[str, Any]:
+    samples = _measured(phase, region)
+    commits = [s.commit_us for s in samples]
+    answers = [s.answer_us for s in samples]
+    paths = Counter(Path(s.path).name.lower() for s in samples)
+    optimum = _optimum(topology, phase, region)
+    commit = statistics.percentiles(commits)
+    fates = phase.load.fates[region]
+    return {
+        "run": phase.run.name,
+        "region": topology.regions[region].name,
+        "samples": len(samples),
+        "optimum": optimum,
+        "commit": commit | {"interval": statistics.median_interval(commits, region)},
+        "answer": statistics.percentiles(answers)
+        | {"interval": statistics.median_interval(answers, region)},
+        "ratio": None if commit["p50"] is None else round(commit["p50"] / optimum["fast_ms"], 4),
+        "paths": dict(sorted(paths.items())),
+        "fast_share": paths["fast"] / len(samples)
+        if samples and phase.run.protocol in LEADERLESS
+        else None,
+        "fates": {
+            "sent": fates.sent,
+            "answered": fates.answered,
+            "refused": fates.refused,
+            "ambiguous": fates.ambiguous,
+            "lost": fates.lost,
+            "codes": fates.codes,
+        },
+        "commit_cdf": statistics.cdf(commits),
+        "answer_cdf": statistics.cdf(answers),
+    }
+
+
+def _optimum(topology: Topology, phase: Phase, region: int) -> dict[str, Any]:
+    prediction = _predictions(topology, phase.run)[region]
+    asker = region if prediction.leader is None else prediction.leader
+    syncs = [status["log"]["sync"]["p50_us"] / 1000 for status in phase.after]
+    others = [syncs[i] for i in prediction.quorum if i != asker]
+    sync_ms = 2 * syncs[asker] + max(others, default=0.0)
+    hop_ms = phase.load.hop_us[region] / 1000
+    return {
+        "fast_ms": round(prediction.fast_ms + sync_ms + hop_ms, 3),
+        "slow_ms": round(prediction.slow_ms + 2 * sync_ms + hop_ms, 3)
+        if prediction.leader is None
+        else None,
+        "network_ms": round(prediction.fast_ms, 3),
+        "sync_ms": round(sync_ms, 3),
+        "hop_ms": round(hop_ms, 3),
+        "quorum": [topology.regions[i].name for i in prediction.quorum],
+    }
+
+
+def _predictions(topology: Topology, run: Run) -> list[Prediction]:
+    if run.leader is None:
+        return predict_epaxos(topology)
+    return predict_leader(topology, run.leader)
+
+
+def _comparisons(options: Options, phases: Sequence[Phase]) -> list[dict[str, Any]]:
+    ours = next((phase for phase in phases if phase.run.protocol in LEADERLESS), None)
+    found: list[dict[str, Any]] = []
+    if ours is None:
+        return found
+    for phase in phases:
+        if phase is ours:
+            continue
+        for i, region in enumerate(options.topology.regions):
+            a, b = _measured(ours, i), _measured(phase, i)
+            found.append(
+                {
+                    "run": ours.run.name,
+                    "against": phase.run.name,
+                    "region": region.name,
+                    "commit": statistics.difference(
+                        [s.commit_us for s in a], [s.commit_us for s in b], options.seed
+                    ),
+                    "answer": statistics.difference(
+                        [s.answer_us for s in a], [s.answer_us for s in b], options.seed
+                    ),
+                }
+            )
+    return found
+
+
+def _costs(phase: Phase) -> dict[str, Any]:
+    commands = _grown(phase, "commands")
+    per = 1 / commands if commands else 0.0
+    messages = sum(_sent_messages(s) for s in phase.after) - sum(
+        _sent_messages(s) for s in phase.before
+    )
+    octets = sum(_sent_bytes(s) for s in phase.after) - sum(_sent_bytes(s) for s in phase.before)
+    return {
+        "run": phase.run.name,
+        "commands": int(commands),
+        "messages": round(messages * per, 2),
+        "bytes": round(octets * per, 1),
+        "syncs": round(_grown(phase, "log", "syncs") * per, 2),
+        "cpu_ms": round(_grown(phase, "process", "cpu_s") * 1000 * per, 3),
+    }
+
+
+def _grown(phase: Phase, *keys: str) -> float:
+    """By how much a counter grew, over all replicas."""
+
+    def total(statuses: list[dict[str, Any]]) -> float:
+        found = 0.0
+        for status in statuses:
+            value: Any = status
+            for key in keys:
+                value = value[key]
+            found += value
+        return found
+
+    return total(phase.after) - total(phase.before)
+
+
+def _sent_messages(status: dict[str, Any]) -> int:
+    return sum(int(kind["count"]) for kind in status["messages"]["sent"].values())
+
+
+def _sent_bytes(status: dict[str, Any]) -> int:
+    return sum(int(peer["sent_bytes"]) for peer in status["peers"])
+
+
+def _conflicts(topology: Topology, phase: Phase) -> dict[str, Any]:
+    spread_us = max(
+        topology.mean_one_way_us(i, j) for i in range(topology.n) for j in range(topology.n)
+    )
+    found = realised(phase.load.samples, spread_us)
+    commands = max(1, found.commands)
+    leaderless = phase.run.protocol in LEADERLESS
+    return {
+        "run": phase.run.name,
+        "configured": phase.conflict,
+        "shared_share": round(found.shared / commands, 4),
+        "realised_share": round(found.met / commands, 4),
+        "slow": found.slow if leaderless else None,
+        "unexplained": found.unexplained if leaderless else None,
+    }
+
+
+def _health(phase: Phase) -> dict[str, Any]:
+    load = phase.load
+    errors = [s["link_error"]["p99_us"] for s in phase.after if s["link_error"]]
+    return {
+        "run": phase.run.name,
+        "loop_lag_p99_ms": max(s["process"]["loop_lag"]["p99_us"] for s in phase.after) / 1000,
+        "link_error_p99_ms": max(errors) / 1000 if errors else None,
+        "client_lag_p99_ms": load.loop_lag.p99_us / 1000,
+        "start_error_p99_ms": load.start_error.p99_us / 1000,
+        "client_cpu": round(load.cpu_share, 4),
+        "machine_cpu": round(
+            (_grown(phase, "process", "cpu_s") + load.cpu_share * load.wall_s)
+            / (phase.wall_s * (os.cpu_count() or 1)),
+            4,
+        ),
+        "sync_p50_ms": max(s["log"]["sync"]["p50_us"] for s in phase.after) / 1000,
+        "dropped_messages": int(
+            sum(p["dropped"] for s in phase.after for p in s["peers"])
+            - sum(p["dropped"] for s in phase.before for p in s["peers"])
+        ),
+    }
