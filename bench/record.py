@@ -1,0 +1,133 @@
+"""Results on disk: a directory per run that is never written over.
+
+results/2026-11-23-1507-compare/
+  summary.json     every figure and the verdict (summary.py)
+  manifest.json    what is needed to repeat it: command line, seed, versions, machine
+  samples.jsonl    one answered command per line
+  report.html      the same for eyes
+  replicas/        the clusters' settings and logs
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+import epaxos
+from bench.compare import Phase
+from epaxos.core.errors import ConfigError
+from epaxos.core.replica import Path as CommitPath
+
+_PACKAGES: Final = ("msgspec", "orjson", "aiohttp", "uvloop", "hdrhistogram", "numpy")
+_INDENTED: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+
+
+def make_directory(parent: Path, kind: str, now: datetime) -> Path:
+    """A new directory `<parent>/<date>-<time>-<kind>[-n]`. Raises ConfigError."""
+    stem = f"{now:%Y-%m-%d-%H%M}-{kind}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 1000):
+            path = parent / (stem if attempt == 1 else f"{stem}-{attempt}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return path
+    except OSError as error:
+        raise ConfigError(
+            f"--out {parent}: {error.strerror}; name a directory that can be written"
+        ) from None
+    raise ConfigError(f"--out {parent}: there are a thousand results of this minute; name another")
+
+
+def manifest(summary: dict[str, Any], arguments: Sequence[str], begun: datetime) -> dict[str, Any]:
+    """Everything that is needed to repeat a run, and to know where it ran."""
+    return {
+        "begun": begun.astimezone().isoformat(timespec="seconds"),
+        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command_line": shlex.join(["epaxos", *arguments]),
+        "seed": summary["setup"]["seed"],
+        "setup": summary["setup"],
+        **versions(),
+        "machine": machine(),
+    }
+
+
+def versions() -> dict[str, Any]:
+    """Of us, of Python, and of the packages that figures depend on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "version": epaxos.__version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": found,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Where it ran, as far as figures depend on it."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "cpus": os.cpu_count(),
+        "cpu": _cpu_model(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if sys.platform != "win32"
+        else None,
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def write_samples(path: Path, phases: Sequence[Phase], regions: Sequence[str]) -> None:
+    """One JSON object per measured command, in order of run, conflict rate and answer."""
+    with path.open("wb") as file:
+        for phase in phases:
+            for sample in phase.load.samples:
+                if not sample.measured:
+                    continue
+                line = {
+                    "run": phase.run.name,
+                    "conflict": phase.conflict,
+                    "region": regions[sample.region],
+                    "start_s": sample.start_us / 1e6,
+                    "commit_ms": sample.commit_us / 1000,
+                    "answer_ms": sample.answer_us / 1000,
+                    "path": CommitPath(sample.path).name.lower(),
+                    "instance": sample.instance,
+                    "shared_key": sample.shared if sample.shared >= 0 else None,
+                }
+                file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """An indented document."""
+    path.write_bytes(orjson.dumps(document, option=_INDENTED | orjson.OPT_SERIALIZE_NUMPY))
+
+
+def sweep(replicas: Path) -> None:
+    """Take away the data of replicas that have ended; their settings and logs stay."""
+    for data in replicas.glob("*/data-*"):
+        shutil.rmtree(data, ignore_errors=True)
+    for name in ("load.json", "load-result.json"):
+        for left in replicas.glob(f"*/{name}"):
+            left.unlink(missing_ok=True)
