@@ -22,7 +22,9 @@ from typing import Any, Final
 import orjson
 
 import epaxos
-from bench.compare import Phase
+from bench.compare import Options, Phase
+from bench.summary import summarize
+from bench.verdict import judge
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Path as CommitPath
 
@@ -49,6 +51,24 @@ def make_directory(parent: Path, kind: str, now: datetime) -> Path:
     raise ConfigError(f"--out {parent}: there are a thousand results of this minute; name another")
 
 
+def write_results(
+    directory: Path,
+    options: Options,
+    phases: Sequence[Phase],
+    arguments: Sequence[str],
+    begun: datetime,
+) -> dict[str, Any]:
+    """Everything of a comparison but the report; returns what `summary.json` says."""
+    document = summarize(options, phases)
+    document["verdict"] = judge(document)
+    document["manifest"] = manifest(document, arguments, begun)
+    write_json(directory / "summary.json", document)
+    write_json(directory / "manifest.json", document["manifest"] | {"setup": document["setup"]})
+    names = [region.name for region in options.topology.regions]
+    write_samples(directory / "samples.jsonl", phases, names)
+    return document
+
+
 def manifest(summary: dict[str, Any], arguments: Sequence[str], begun: datetime) -> dict[str, Any]:
     """Everything that is needed to repeat a run, and to know where it ran."""
     return {
@@ -56,7 +76,6 @@ def manifest(summary: dict[str, Any], arguments: Sequence[str], begun: datetime)
         "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command_line": shlex.join(["epaxos", *arguments]),
         "seed": summary["setup"]["seed"],
-        "setup": summary["setup"],
         **versions(),
         "machine": machine(),
     }

@@ -69,6 +69,11 @@ def title(options: Options) -> str:
     return " · ".join(parts)
 
 
+def run_labels(options: Options) -> dict[str, str]:
+    """The short name of each run, like `MP @CA`."""
+    return {run.name: _run(options, run)["label"] for run in options.runs()}
+
+
 def setup(options: Options) -> dict[str, Any]:
     """Everything that was configured."""
     topology = options.topology

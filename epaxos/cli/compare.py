@@ -1,0 +1,296 @@
+"""`epaxos compare`: EPaxos against Multi-Paxos over emulated regions, with a verdict.
+
+Real replica processes, real sockets and disks; only the distance between regions is emulated.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from bench.compare import Options, Watch
+from bench.compare import Progress as Standing
+from bench.compare import compare as run_comparison
+from bench.record import make_directory, sweep, write_results
+from bench.summary import run_labels, title
+from epaxos.cli.exits import ExitCode
+from epaxos.cli.output import console, make_table, print_json, size
+from epaxos.core.errors import ConfigError
+from topology import DEFAULT, find
+
+app = typer.Typer()
+
+BAR_WIDTH: Final = 20
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_COLOURS: Final = ("cyan", "yellow", "magenta", "blue", "white")
+"""One per run, everywhere; the label says the same without colour."""
+
+
+@app.command()
+def compare(
+    topology: Annotated[
+        str, typer.Option(help="Name or file; `epaxos topology list` shows them.")
+    ] = DEFAULT,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")
+    ] = None,
+    protocols: Annotated[
+        str, typer.Option(metavar="LIST", help="What to compare.")
+    ] = "epaxos,multipaxos",
+    leader: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Where leaders stand: best, worst (by closed form), or regions.",
+        ),
+    ] = "best,worst",
+    conflicts: Annotated[
+        str, typer.Option(metavar="LIST", help="Percent of commands on a key all regions share.")
+    ] = "0,2,100",
+    rate: Annotated[float, typer.Option(help="Commands per second and region.")] = 50.0,
+    duration: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Measured per protocol and conflict rate.")
+    ] = 7.0,
+    warmup: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Load before it, not measured.")
+    ] = 1.5,
+    durability: Annotated[str, typer.Option(help="fsync or memory.")] = "fsync",
+    value_size: Annotated[int, typer.Option(metavar="BYTES", help="Size of a value.")] = 16,
+    puts: Annotated[float, typer.Option(metavar="SHARE", help="Share of puts; else gets.")] = 1.0,
+    shared_keys: Annotated[int, typer.Option(help="How many keys the regions share.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of commands, arrivals and emulated jitter.")] = 1,
+    unsafe_no_gate: Annotated[
+        bool,
+        typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys."),
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")
+    ] = Path("results"),
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document with everything.")
+    ] = False,
+) -> None:
+    """Compare protocols over emulated regions; the default run takes under two minutes.
+
+    Starts real replicas on this machine, one cluster per protocol and leader, and sends each the
+    same commands at the same moments: open loop, at an equal rate in every region. Latency counts
+    from the moment a command should have been sent. Ends with 1 if the result is INVALID."""
+    options = Options(
+        topology=find(topology, replicas),
+        protocols=_list(protocols, "--protocols"),
+        leaders=_list(leader, "--leader"),
+        conflicts=_percents(conflicts),
+        rate=rate,
+        duration_s=duration,
+        warmup_s=warmup,
+        durability=durability,
+        seed=seed,
+        gate=not unsafe_no_gate,
+        value_size=value_size,
+        put_share=puts,
+        shared_keys=shared_keys,
+    )
+    begun = datetime.now()
+    directory = make_directory(out, "compare", begun)
+    remarks = console(stderr=True)
+    screen = console()
+    (remarks if json else screen).print(title(options), markup=False)
+    document = _measure(options, directory, remarks, begun)
+    report = _write_report(directory, document)
+    if json:
+        print_json(document | {"directory": str(directory)})
+    else:
+        print_document(screen, document)
+        _print_files(screen, directory, report)
+    if document["verdict"]["validity"] == "INVALID":
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _list(text: str, option: str) -> tuple[str, ...]:
+    found = tuple(each.strip() for each in text.split(",") if each.strip())
+    if not found:
+        raise ConfigError(f"{option} is empty; see epaxos compare --help")
+    return found
+
+
+def _percents(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(each.removesuffix("%")) for each in _list(text, "--conflicts"))
+    except ValueError:
+        raise ConfigError(f"--conflicts {text!r}: write percents, like 0,2,100") from None
+
+
+def _measure(
+    options: Options, directory: Path, remarks: Console, begun: datetime
+) -> dict[str, Any]:
+    replicas = directory / "replicas"
+    try:
+        with _progress(options, remarks) as watch:
+            phases = run_comparison(options, replicas, watch)
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        remarks.print("stopped; nothing was kept", markup=False)
+        raise
+    finally:
+        sweep(replicas)
+    return write_results(directory, options, phases, sys.argv[1:], begun)
+
+
+def _write_report(directory: Path, document: dict[str, Any]) -> Path | None:
+    if find_spec("bench.report") is None:
+        return None
+    report: Path = import_module("bench.report").write_report(directory, document)
+    return report
+
+
+@contextmanager
+def _progress(options: Options, remarks: Console) -> Iterator[Watch]:
+    """A bar with an estimate; a line per activity where nobody watches."""
+    labels = run_labels(options)
+    if not remarks.is_terminal:
+        seen: list[tuple[str, str]] = []
+
+        def tell(standing: Standing) -> None:
+            activity = (standing.run.name, standing.activity)
+            if activity not in seen:
+                seen.append(activity)
+                left = f"about {standing.left_s:.0f} s to go"
+                label = labels[standing.run.name]
+                remarks.print(f"{label} · {standing.activity} · {left}", markup=False)
+
+        yield tell
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=remarks, transient=True) as bars:
+        task = bars.add_task("", total=1.0, left="")
+
+        def show(standing: Standing) -> None:
+            bars.update(
+                task,
+                completed=standing.total,
+                description=f"{labels[standing.run.name]} · {standing.activity}",
+                left=f"about {standing.left_s:.0f} s to go",
+            )
+
+        yield show
+
+
+def print_document(screen: Console, document: dict[str, Any]) -> None:
+    """Tables, costs, verdict and validity, for a person."""
+    for phase in document["phases"]:
+        screen.print()
+        screen.print(phase_table(document, phase))
+    screen.print(_costs_table(document))
+    for sentence in document["verdict"]["sentences"]:
+        screen.print(sentence, markup=False, soft_wrap=not screen.is_terminal)
+    for note in document["setup"]["topology"]["notes"]:
+        screen.print(f"note: {note}", markup=False)
+    screen.print()
+    verdict = document["verdict"]
+    style = {"VALID": "bold green", "SUSPECT": "bold yellow"}.get(verdict["validity"], "bold red")
+    screen.print(Text.assemble((verdict["validity"], style), "  " + verdict["evidence"]))
+    for reason in verdict["reasons"]:
+        screen.print(f"  {reason}", markup=False)
+
+
+def phase_table(document: dict[str, Any], phase: dict[str, Any]) -> Table:
+    """One conflict rate: a row per region and run."""
+    runs = {run["run"]: run for run in document["runs"]}
+    colours = {run: _COLOURS[i % len(_COLOURS)] for i, run in enumerate(runs)}
+    titles = {r["name"]: r["title"] for r in document["setup"]["topology"]["regions"]}
+    cells = phase["cells"]
+    tail = any(cell["answer"]["p99"] is not None for cell in cells)
+    percents = ("p50", "p95", "p99") if tail else ("p50", "p95")
+    headings = [
+        f"{phase['conflict']:g} % conflicts",
+        "ms",
+        ">optimum",
+        *(f">commit {p}" if p == "p50" else f">{p}" for p in percents),
+        *(f">answer {p}" if p == "p50" else f">{p}" for p in percents),
+        "",
+        ">fast path",
+    ]
+    table = make_table(*headings)
+    longest = max((cell["answer"]["p50"] or 0.0 for cell in cells), default=0.0)
+    before = None
+    for cell in cells:
+        region = cell["region"]
+        if before not in (None, region):
+            table.add_row()
+        share = cell["fast_share"]
+        table.add_row(
+            titles[region] if region != before else "",
+            runs[cell["run"]]["label"],
+            _ms(cell["optimum"]["fast_ms"]),
+            *(_ms(cell["commit"][p]) for p in percents),
+            *(_ms(cell["answer"][p]) for p in percents),
+            Text(bar(cell["answer"]["p50"], longest), style=colours[cell["run"]]),
+            "" if share is None else _percent(share),
+        )
+        before = region
+    return table
+
+
+def bar(value: float | None, longest: float) -> str:
+    """BAR_WIDTH characters for `longest`, in eighths."""
+    if not value or not longest:
+        return ""
+    eighths = max(1, round(value / longest * BAR_WIDTH * 8))
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def _percent(share: float) -> str:
+    """`100 %` is said only of all."""
+    if share in (0.0, 1.0):
+        return f"{share * 100:.0f} %"
+    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
+
+
+def _costs_table(document: dict[str, Any]) -> Table:
+    table = make_table(
+        "per command", "", ">messages", ">bytes", ">syncs", ">CPU ms", ">slow paths", ">conflicts"
+    )
+    labels = {run["run"]: run["label"] for run in document["runs"]}
+    for phase in document["phases"]:
+        realised = {row["run"]: row for row in phase["conflicts"]}
+        for i, cost in enumerate(phase["costs"]):
+            found = realised[cost["run"]]
+            table.add_row(
+                f"{phase['conflict']:g} % conflicts" if i == 0 else "",
+                labels[cost["run"]],
+                f"{cost['messages']:.1f}",
+                size(round(cost["bytes"])),
+                f"{cost['syncs']:.1f}",
+                f"{cost['cpu_ms']:.2f}",
+                "" if found["slow"] is None else f"{found['slow']:,}",
+                f"{found['realised_share'] * 100:.1f} %",
+            )
+    return table
+
+
+def _print_files(screen: Console, directory: Path, report: Path | None) -> None:
+    raw = "samples.jsonl, summary.json, manifest.json"
+    if report is None:
+        screen.print(f"results  {directory}  ({raw})", markup=False)
+    else:
+        screen.print(f"report  {report}  (raw: {raw})", markup=False)
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.1f}"
