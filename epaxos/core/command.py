@@ -25,7 +25,7 @@ class Operation(IntEnum):
     PUT = 1
     """Write a key unconditionally. Argument: the value."""
     DELETE = 2
-    """Remove a key unconditionally. Argument: empty."""
+    """Remove a key unconditionally. Argument: ignored."""
     CAS = 3
     """Compare-and-set: write or remove a key if it is as expected. Argument: `encode_cas`.
 

@@ -1,7 +1,7 @@
 """Clients of the simulated cluster, and the history of what they saw.
 
 Each client sits beside one replica and sends short requests at random times, without waiting for
-the answer of the one before. Arguments of writes are unique. A client whose replica crashes does
+the answer of the one before. Arguments of writes are unique (that of a DELETE means nothing). A client whose replica crashes does
 not know the fate of what it sent; it does not retry.
 
 Rules of this file: a definite failure is left out of the history, an unknown outcome stays in it
@@ -150,7 +150,7 @@ class Clients:
         if roll < 0.8:
             return Operation.PUT, key, self._token()
         if roll < 0.85:
-            return Operation.DELETE, key, b""
+            return Operation.DELETE, key, self._token()
         expect: bool | bytes = False
         if rng.random() < 0.7 and self.calls:
             expect = rng.choice(self.calls).argument or False
