@@ -70,6 +70,21 @@ def fixed_ports(n: int) -> list[Ports]:
     return [Ports(7001 + i, 7101 + i, 8001 + i) for i in range(n)]
 
 
+def check_ports(topology: Topology, ports: list[Ports]) -> None:
+    """Raises AddressError that names a port which somebody else listens on."""
+    for region, each in zip(topology.regions, ports):
+        for kind, port in each._asdict().items():
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError as error:
+                    raise AddressError(
+                        f"port {port} ({kind} port of {region.title}) cannot be used: "
+                        f"{error.strerror}; stop what listens there, or give --free-ports"
+                    ) from None
+
+
 class Process:
     """One replica: its process, or none."""
 
@@ -121,6 +136,11 @@ class Process:
                     f"{self.last_words()}"
                 )
 
+    @property
+    def code(self) -> int | None:
+        """How it ended; None while it runs or before it was started."""
+        return None if self._process is None else self._process.poll()
+
     def last_words(self) -> str:
         """The last line of its log, cleared of a leading `error:`."""
         try:
@@ -145,11 +165,11 @@ class Process:
             self._process.kill()
             self._process.wait()
 
-    def status(self) -> dict[str, Any]:
+    def status(self, within_s: float = STATUS_WITHIN_S) -> dict[str, Any]:
         """Its `/v1/status`. Raises AddressError while it does not answer."""
         url = f"http://127.0.0.1:{self.ports.http}/v1/status"
         try:
-            with urllib.request.urlopen(url, timeout=STATUS_WITHIN_S) as answer:
+            with urllib.request.urlopen(url, timeout=within_s) as answer:
                 document: dict[str, Any] = json.load(answer)
         except (OSError, ValueError) as error:
             raise AddressError(f"{self.region} does not answer at {url}: {error}") from None
