@@ -16,8 +16,8 @@ from tests.scenarios.cluster import Broken, Cluster
 
 
 def nop_at_b_only(replica):
-    """n = 3. B has proposed Z (lost). A's batch learns of Z at B, so A starts the slow path and only
-    A itself accepts. B recovers A.1 with C and accepts Nop, which nobody else hears of."""
+    """n = 3. B has proposed Z (lost). A's batch learns of Z at B, so A starts the slow path and
+    only A itself accepts. B recovers A.1 with C and accepts Nop, which nobody else hears of."""
     world = Cluster(3, replica)
     world.put("B", "x")
     world.drop_all()

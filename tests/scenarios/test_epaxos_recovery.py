@@ -226,7 +226,8 @@ def test_2_5_a_late_validate_that_rewrites_is_caught():
 
 def introduction_from_accept(replica):
     """A decides on x with B and D, and dies. D's batch on x and y is slow because C has one on y;
-    only E accepts it, without ever having seen its PreAccept. D dies. B recovers A.1 with C and E."""
+    only E accepts it, without ever having seen its PreAccept. D dies. B recovers A.1 with C and
+    E."""
     world = Cluster(5, replica)
     world.put("A", "x")
     for member in "BD":
