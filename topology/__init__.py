@@ -1,9 +1,10 @@
 """Regions, delays, placement, and what physics allows. Stands alone: imports nothing of ours."""
 
+from topology.export import to_csv, to_netem, to_toml
 from topology.placement import best_leader, worst_leader
 from topology.predict import Prediction, predict_epaxos, predict_leader
 from topology.regions import Region, Topology, TopologyError
-from topology.sources import DEFAULT, find, names
+from topology.sources import DEFAULT, cloud_regions, clouds, find, names
 
 __all__ = [
     "DEFAULT",
@@ -12,9 +13,14 @@ __all__ = [
     "Topology",
     "TopologyError",
     "best_leader",
+    "cloud_regions",
+    "clouds",
     "find",
     "names",
     "predict_epaxos",
     "predict_leader",
+    "to_csv",
+    "to_netem",
+    "to_toml",
     "worst_leader",
 ]

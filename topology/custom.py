@@ -54,7 +54,7 @@ def read_toml(path: Path) -> Topology:
     if not 1 <= len(regions) <= 16:
         raise TopologyError(f"{where}: [regions] needs 1 to 16 regions, not {len(regions)}")
     names = list(regions)
-    found = {_ends(where, link, names): (link, values) for link, values in links.items()}
+    found = _by_ends(where, links, names)
     size = len(names)
     rtt = [[_IN_REGION_MS] * size for _ in names]
     jitters = [[NO_JITTER] * size for _ in names]
@@ -104,6 +104,22 @@ def _region(where: str, name: str, values: dict[str, Any]) -> Region:
         _number(at, values, "lat", None) if placed else None,
         _number(at, values, "lon", None) if placed else None,
     )
+
+
+def _by_ends(
+    where: str, links: dict[str, dict[str, Any]], names: list[str]
+) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
+    found: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    for link, values in links.items():
+        a, b = _ends(where, link, names)
+        twin = found.get((a, b)) or found.get((b, a))
+        if twin is not None:
+            raise TopologyError(
+                f"{where}: [links.{link}] and [links.{twin[0]}] join the same two regions; "
+                "keep one (asymmetry_ms says which way is longer)"
+            )
+        found[a, b] = (link, values)
+    return found
 
 
 def _ends(where: str, link: str, names: list[str]) -> tuple[str, str]:

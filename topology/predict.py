@@ -99,7 +99,7 @@ def predict_leader(
 
 
 def _members(topology: Topology, alive: Collection[int] | None) -> list[int]:
-    return list(range(topology.n)) if alive is None else sorted(alive)
+    return list(range(topology.n)) if alive is None else sorted(set(alive))
 
 
 def _hop_ms(topology: Topology, i: int, j: int) -> float:

@@ -33,7 +33,11 @@ _NAMED = (
     "aws-tempo5-2021-02",
 )
 _CLOUDS = ("aws", "aws-2020-06", "gcp", "azure", "ibm")
-_SHAPES = ("lan", "equidistant", "one-far")
+_SHAPES = {
+    "lan": "lan[:N]",
+    "equidistant": "equidistant:N,RTT_MS",
+    "one-far": "one-far:N,NEAR_MS,FAR_MS",
+}
 _IN_REGION_MS = 0.3
 """Round trip inside a region where the source has none, or only a connect to an endpoint."""
 _TITLES = {
@@ -54,7 +58,22 @@ _ORDER = ("VA", "CA", "OR", "EU", "JP")
 
 def names() -> list[str]:
     """What `find` knows, for people: named ones, clouds, shapes."""
-    return [*_NAMED, *(f"{cloud}:REGION,..." for cloud in _CLOUDS), *_SHAPES]
+    return [*_NAMED, *(f"{cloud}:REGION,..." for cloud in _CLOUDS), *_SHAPES.values()]
+
+
+def clouds() -> list[str]:
+    """The matrices whose regions a person picks, like `aws:us-east-1,eu-west-1`."""
+    return list(_CLOUDS)
+
+
+def cloud_regions(name: str) -> tuple[Region, ...]:
+    """Every region of a cloud. Raises TopologyError that lists the clouds."""
+    if name not in _CLOUDS:
+        raise TopologyError(
+            f"there is no cloud {name!r}{suggestion(name, _CLOUDS)}; choose one of "
+            f"{', '.join(_CLOUDS)}"
+        )
+    return tuple(_region(place) for place in _load(name)["regions"])
 
 
 def find(spec: str = DEFAULT, replicas: int | None = None) -> Topology:
@@ -193,9 +212,13 @@ def _shape(kind: str, rest: str, replicas: int | None) -> Topology:
         numbers = [float(each) for each in rest.split(",") if each.strip()]
         size = int(numbers.pop(0)) if numbers else (replicas or 5)
         wanted = {"lan": 0, "equidistant": 1, "one-far": 2}[kind]
-        if len(numbers) != wanted or not 1 <= size <= 16 or any(each < 0 for each in numbers):
+        if (
+            len(numbers) != wanted
+            or not 1 <= size <= 16
+            or not all(0 <= each <= 60_000 for each in numbers)
+        ):
             raise ValueError
-    except ValueError:
+    except (ValueError, OverflowError):
         raise TopologyError(f"write {kind} like {form}, not {kind}:{rest}") from None
     if kind == "lan":
         return _made_up(f"lan:{size}", size, 0.2, 0.2, "one room, 0.2 ms")
