@@ -62,7 +62,7 @@ def parse_version(text: str) -> Version:
         try:
             return (ord(parts[1]) - ord("A"), int(parts[2]), int(parts[3]))
         except ValueError:
-            pass
+            pass  # the sentence below says more than int() does
     raise ValueError(f"{text!r} is not a version; write one that a reply carried, like 0.A.7.0")
 
 
