@@ -14,7 +14,7 @@ from zlib import crc32
 
 import msgspec
 
-from epaxos.core.command import Payload, Results
+from epaxos.core.command import UNDECODABLE, Payload, Results
 from epaxos.core.errors import CodecError
 from epaxos.core.replica import Executed, Message, Record
 from epaxos.registry import ProtocolSpec
@@ -178,5 +178,5 @@ class Codec:
 def _decode(decoder: Any, body: bytes | memoryview, what: str) -> Any:
     try:
         return decoder.decode(body)
-    except (CodecError, msgspec.DecodeError, msgspec.ValidationError, TypeError) as error:
+    except (CodecError, TypeError, *UNDECODABLE) as error:
         raise CodecError(f"{what} does not decode: {error}") from None

@@ -9,12 +9,20 @@ transactions will be further columns at the end of `Batch` (array-like structs g
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from epaxos.core.errors import CodecError
 from epaxos.core.types import ReplicaId, Slot, replica_name
+
+UNDECODABLE: Final = (
+    msgspec.DecodeError,
+    msgspec.ValidationError,
+    UnicodeDecodeError,  # a text that is not UTF-8
+    RecursionError,  # arrays in arrays in a field that a newer version might have appended
+)
+"""All that msgspec raises for bytes that do not decode."""
 
 
 class Operation(IntEnum):
@@ -89,7 +97,7 @@ def decode_cas(argument: bytes) -> Cas:
     """The operands of a CAS. Raises CodecError."""
     try:
         return _cas_decoder.decode(argument)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNDECODABLE as error:
         raise CodecError(f"the operands of a compare-and-set do not decode: {error}") from None
 
 
@@ -202,7 +210,7 @@ class Payload:
         """The payload in bytes from a peer or the disk. Raises CodecError."""
         try:
             batch = _batch_decoder.decode(encoded)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except UNDECODABLE as error:
             raise CodecError(f"a batch does not decode: {error}") from None
         if not len(batch.operations) == len(batch.keys) == len(batch.arguments):
             raise CodecError("a batch has columns of different lengths")

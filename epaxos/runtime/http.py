@@ -22,6 +22,7 @@ from aiohttp import web
 
 from epaxos.core.command import (
     NO_VERSION,
+    UNDECODABLE,
     Operation,
     Status,
     Version,
@@ -444,7 +445,7 @@ def _json(document: Any, status: int = 200, headers: dict[str, str] | None = Non
 def _decode(body: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNDECODABLE as error:
         raise _invalid(f"the body does not fit: {error}".replace("`", "")) from None
 
 

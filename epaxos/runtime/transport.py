@@ -25,6 +25,7 @@ import msgspec
 import structlog
 
 from epaxos.codec import FRAME_BYTES_MAX, FRAME_HEADER, Codec, encode_frame
+from epaxos.core.command import UNDECODABLE
 from epaxos.core.errors import CodecError, EpaxosError, StorageError
 from epaxos.core.replica import EVERYONE, Message
 from epaxos.core.types import ReplicaId, replica_name
@@ -90,7 +91,7 @@ def decode_hello(body: memoryview) -> LinkHello | LinkRefusal:
     """The first frame of a link. Raises CodecError."""
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNDECODABLE as error:
         raise CodecError(f"a hello does not decode: {error}") from None
 
 
