@@ -85,6 +85,8 @@ class Cas(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _cas_encoder = msgspec.msgpack.Encoder()
+_CAS_HEAD: Final = b"\x92"
+"""MessagePack's array of two."""
 _cas_decoder = msgspec.msgpack.Decoder(Cas)
 
 
@@ -94,7 +96,12 @@ def encode_cas(expect: bool | Version | bytes, value: bytes | None) -> bytes:
 
 
 def decode_cas(argument: bytes) -> Cas:
-    """The operands of a CAS. Raises CodecError."""
+    """The operands of a CAS. Raises CodecError.
+
+    Exactly two operands: skipping further, deeply nested ones depends on how deep the caller's own
+    stack is, and every replica must read the same."""
+    if argument[:1] != _CAS_HEAD:
+        raise CodecError("the operands of a compare-and-set are not an array of two")
     try:
         return _cas_decoder.decode(argument)
     except UNDECODABLE as error:

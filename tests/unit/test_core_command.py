@@ -103,8 +103,15 @@ def test_operands_of_cas_are_read_back(expect, value):
 
 @pytest.mark.parametrize(
     "argument",
-    [b"", b"\xc1", b"\x92\x01\xc0", b"\x93\xc3\xc0" + b"\x91" * 100_000],
-    ids=["empty", "no msgpack", "wrong type", "deep"],
+    [
+        b"",
+        b"\xc1",
+        b"\x92\x01\xc0",
+        b"\x93\xc3\xc0\xc0",
+        b"\x92\xc3" + b"\x91" * 100_000,
+        b"\x92\xc3\xc0\x00",
+    ],
+    ids=["empty", "no msgpack", "wrong type", "three", "deep", "longer"],
 )
 def test_what_are_no_operands_of_cas_is_refused(argument):
     with pytest.raises(CodecError, match="operands of a compare-and-set"):
