@@ -1,0 +1,141 @@
+"""Verdicts: what is said follows from the figures, and what cannot be believed is called so."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.verdict import judge, validity
+
+SUMMARY = json.loads(
+    (Path(__file__).parent.parent / "data" / "summary.json").read_text(encoding="utf-8")
+)
+
+
+@pytest.fixture
+def summary():
+    return copy.deepcopy(SUMMARY)
+
+
+def paragraph(summary, conflict):
+    [found] = [s for s in judge(summary)["sentences"] if s.startswith(f"At {conflict} %")]
+    return found
+
+
+def compare(summary, conflict, against, difference):
+    """Let all regions differ in the same way."""
+    for phase in summary["phases"]:
+        for row in phase["comparisons"]:
+            if phase["conflict"] == conflict and row["against"] == against:
+                row["answer"] = dict(difference)
+
+
+def test_the_example_is_valid_and_judged_as_it_was(summary):
+    assert judge(summary) == SUMMARY["verdict"]
+    assert SUMMARY["verdict"]["validity"] == "VALID"
+
+
+def test_says_where_epaxos_wins_and_where_it_is_level(summary):
+    text = paragraph(summary, 2)
+    assert "faster in Virginia, Oregon, Ireland and Tokyo" in text
+    assert "level in California" in text
+    assert "its best leader" in text
+
+
+def test_says_where_epaxos_loses(summary):
+    assert "slower in all 5 regions" in paragraph(summary, 100)
+
+
+@pytest.mark.parametrize(
+    ("median", "significant", "word"),
+    [
+        (-9.0, True, "faster in all 5 regions (by 9.0 ms)"),
+        (9.0, True, "slower in all 5 regions (by 9.0 ms)"),
+        (9.0, False, "level in all 5 regions"),
+        (0.1, True, "level in all 5 regions"),
+    ],
+)
+def test_only_a_significant_difference_of_some_size_is_one(summary, median, significant, word):
+    difference = {"median_ms": median, "low_ms": 0, "high_ms": 0, "significant": significant}
+    compare(summary, 0, "multipaxos-CA", difference)
+    assert word in paragraph(summary, 0)
+
+
+def test_a_region_without_answers_is_said(summary):
+    compare(summary, 0, "multipaxos-CA", {})
+    for row in summary["phases"][0]["comparisons"]:
+        row["answer"] = None
+    assert "without figures in all 5 regions" in paragraph(summary, 0)
+
+
+def test_how_far_from_the_optimum(summary):
+    for cell in summary["phases"][0]["cells"]:
+        cell["ratio"] = 1.0121
+    assert "within 2 % of the optimum in all 5 regions" in paragraph(summary, 0)
+    [cell] = [
+        c for c in summary["phases"][0]["cells"] if (c["run"], c["region"]) == ("epaxos", "JP")
+    ]
+    cell["ratio"] = 1.5
+    assert "1.5 times the one-round-trip optimum in Tokyo" in paragraph(summary, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "level"),
+    [
+        ("loop_lag_p99_ms", 6.0, "SUSPECT"),
+        ("loop_lag_p99_ms", 60.0, "INVALID"),
+        ("link_error_p99_ms", 6.0, "SUSPECT"),
+        ("client_lag_p99_ms", 60.0, "INVALID"),
+        ("start_error_p99_ms", 6.0, "SUSPECT"),
+        ("client_cpu", 0.99, "INVALID"),
+        ("machine_cpu", 0.8, "SUSPECT"),
+    ],
+)
+def test_what_disturbs_is_a_reason(summary, key, value, level):
+    summary["phases"][1]["health"][2][key] = value
+    found, reasons = validity(summary)
+    assert found == level
+    assert len(reasons) == 1
+    assert reasons[0].startswith("MP @EU, 2 %:")
+
+
+def test_lost_commands_are_a_reason(summary):
+    fates = summary["phases"][0]["cells"][0]["fates"]
+    fates["lost"] = 1
+    assert validity(summary)[0] == "INVALID"
+    fates["sent"] = 10_000
+    level, [reason] = validity(summary)
+    assert level == "SUSPECT"
+    assert "1 commands lost" in reason
+
+
+def test_refusals_and_few_samples_are_reasons(summary):
+    cell = summary["phases"][0]["cells"][0]
+    cell["fates"]["refused"] = 1
+    assert validity(summary)[0] == "SUSPECT"
+    cell["fates"]["refused"] = 0
+    cell["samples"] = 99
+    assert validity(summary)[0] == "SUSPECT"
+    cell["samples"] = 9
+    assert validity(summary)[0] == "INVALID"
+
+
+def test_a_slow_path_without_a_conflict_is_a_reason(summary):
+    row = summary["phases"][1]["conflicts"][0]
+    row["unexplained"] = 2
+    level, reasons = validity(summary)
+    assert level == "SUSPECT"
+    assert reasons == ["EPaxos, 2 %: 2 slow paths without a conflict"]
+    assert "2 of them not explained by any conflict" in paragraph(summary, 2)
+
+
+def test_one_protocol_alone_has_a_verdict(summary):
+    summary["runs"] = summary["runs"][1:]
+    for phase in summary["phases"]:
+        for key in ("cells", "costs", "conflicts", "health"):
+            phase[key] = [row for row in phase[key] if row["run"] != "epaxos"]
+        phase["comparisons"] = []
+    sentences = judge(summary)["sentences"]
+    assert len(sentences) == 2
+    assert all("of its own optimum" in sentence for sentence in sentences)
