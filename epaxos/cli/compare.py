@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -23,6 +21,7 @@ from bench.compare import Options, Watch
 from bench.compare import Progress as Standing
 from bench.compare import compare as run_comparison
 from bench.record import make_directory, sweep, write_results
+from bench.report import write_report
 from bench.summary import run_labels, title
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json, size
@@ -107,12 +106,13 @@ def compare(
     screen = console()
     (remarks if json else screen).print(title(options), markup=False)
     document = _measure(options, directory, remarks, begun)
-    report = _write_report(directory, document)
+    report = write_report(directory, document)
     if json:
         print_json(document | {"directory": str(directory)})
     else:
         print_document(screen, document)
-        _print_files(screen, directory, report)
+        raw = "raw: samples.jsonl, summary.json, manifest.json"
+        screen.print(f"report  {report}  ({raw})", markup=False)
     if document["verdict"]["validity"] == "INVALID":
         raise typer.Exit(ExitCode.FAILED)
 
@@ -145,13 +145,6 @@ def _measure(
     finally:
         sweep(replicas)
     return write_results(directory, options, phases, sys.argv[1:], begun)
-
-
-def _write_report(directory: Path, document: dict[str, Any]) -> Path | None:
-    if find_spec("bench.report") is None:
-        return None
-    report: Path = import_module("bench.report").write_report(directory, document)
-    return report
 
 
 @contextmanager
@@ -282,14 +275,6 @@ def _costs_table(document: dict[str, Any]) -> Table:
                 f"{found['realised_share'] * 100:.1f} %",
             )
     return table
-
-
-def _print_files(screen: Console, directory: Path, report: Path | None) -> None:
-    raw = "samples.jsonl, summary.json, manifest.json"
-    if report is None:
-        screen.print(f"results  {directory}  ({raw})", markup=False)
-    else:
-        screen.print(f"report  {report}  (raw: {raw})", markup=False)
 
 
 def _ms(value: float | None) -> str:
