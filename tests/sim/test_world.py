@@ -210,3 +210,10 @@ def test_options_follow_from_the_seed():
     assert draw(4) == draw(4)
     assert draw(4) != draw(5)
     assert isinstance(draw(4), Options)
+
+
+@pytest.mark.parametrize("seed", [2040, 3942, 4307, 4839, 7274])
+def test_a_leader_that_is_answered_again_sends_all_that_is_open(seed):
+    """Its pause between retransmissions had grown while a majority was away, and stayed long for
+    what was still open when the first answer came."""
+    assert isinstance(tell(draw(seed, "multipaxos")), Outcome)

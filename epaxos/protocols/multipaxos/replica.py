@@ -312,6 +312,10 @@ class MultiPaxosReplica(Elector):
             entry.votes |= bit
             if entry.votes.bit_count() >= self.majority:
                 self._choose(slot, entry)
+                if stage.attempts:
+                    # Somebody answers again: what else is open need not wait for the long pause.
+                    stage.attempts = 0
+                    self._arm_resend(stage, now)
 
     def _on_commit_index(self, source: ReplicaId, m: CommitIndex, now: Micros) -> None:
         """The leader's commit index at a follower.
