@@ -1,0 +1,403 @@
+"""A node around a replica whose decisions the test controls: batches, answers, refusals,
+restore."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from epaxos.core.command import Batch, Operation, Payload, encode_cas
+from epaxos.core.errors import Ambiguous, Definite, StorageError
+from epaxos.core.replica import Executed, Outbox, Path, Setup
+from epaxos.core.types import InstanceId
+from epaxos.node import (
+    AskGraph,
+    AskInstance,
+    AskKeys,
+    AskStatus,
+    AskTransfer,
+    Limits,
+    Node,
+    Refusal,
+    Reply,
+    Request,
+    Told,
+)
+from epaxos.protocols.epaxos.messages import Committed
+from epaxos.registry import find_protocol
+
+SECOND = 1_000_000
+
+
+class Puppet:
+    """Proposes into its own column; decides when it is told to."""
+
+    def __init__(self, setup):
+        self.me, self.n = setup.me, setup.n
+        self.out = Outbox()
+        self.floor = (0,) * setup.n
+        self.live_bytes = 0
+        self.proposed = []
+        self.advertised = []
+        self.latest = {}
+        self.forwards = False
+        self.refuses = False
+        self.woken = 0
+
+    def propose(self, payload, now):
+        if self.refuses:
+            raise Definite("no leader")
+        self.proposed.append(payload)
+        for key in payload.batch.keys:
+            self.latest[key] = len(self.proposed)
+        return None if self.forwards else InstanceId(self.me, len(self.proposed))
+
+    def decide(self, slot, nop=False, deps=None, path=Path.FAST):
+        payload = None if nop else self.proposed[slot - 1]
+        self.out.commit(self.me, slot, deps or (0,) * self.n, payload, path)
+
+    def dependencies(self, footprint):
+        latest = [self.latest.get(key, 0) for key in (*footprint.writes, *footprint.reads)]
+        return (max(latest, default=0), *(0,) * (self.n - 1))
+
+    def executed(self, durable, now):
+        self.advertised.append(durable)
+
+    def receive(self, source, message, now):
+        message(self)
+
+    def wake(self, now):
+        self.woken += 1
+
+    def deadline(self):
+        return None if self.woken else 0
+
+    def restore(self, record):
+        self.out.commit(record.replica, record.slot, record.deps, record.payload, Path.LEARNED)
+
+    def unready(self):
+        return None
+
+    def holdout(self):
+        return 2
+
+    def describe(self, instance):
+        return None
+
+    def statistics(self):
+        return {}
+
+
+def node(**limits):
+    spec = replace(find_protocol("epaxos"), replica=Puppet)
+    made = Node(spec, Setup(0, 3, (0, 1, 1), random.Random(1)), 1, Limits(**limits))
+    made.wake(0)
+    made.take(0)
+    return made
+
+
+def puts(waiter, *keys, deadline=5 * SECOND):
+    names = [key.encode() for key in keys]
+    return Request(waiter, b"\1" * len(names), names, [b"v"] * len(names), deadline)
+
+
+def keys_of(payload):
+    return [key.decode() for key in payload.batch.keys]
+
+
+def test_what_arrives_together_leaves_as_one_batch():
+    made = node()
+    made.request([puts("a", "x", "y"), puts("b", "z")], 10)
+    made.take(10)
+    assert [keys_of(p) for p in made.replica.proposed] == [["x", "y", "z"]]
+    made.replica.decide(1)
+    ready = made.take(20)
+    replies = {reply.waiter: reply.results for reply in ready.replies}
+    assert (replies["a"].index, replies["a"].count) == (0, 2)
+    assert (replies["b"].index, replies["b"].count) == (2, 1)
+    assert ready.flights[0].path is Path.FAST
+    assert ready.log == [Executed(b"\0", [1])]
+
+
+def test_batch_numbers_are_unique_over_restarts():
+    numbers = set()
+    for boot in (1, 2):
+        spec = replace(find_protocol("epaxos"), replica=Puppet)
+        made = Node(spec, Setup(0, 3, (0, 1, 1), random.Random(1)), boot, Limits())
+        made.wake(0)
+        for each in range(3):
+            made.request([puts(each, f"k{each}")], 0)
+            made.take(0)
+        numbers |= {payload.batch.number for payload in made.replica.proposed}
+    assert len(numbers) == 6
+
+
+def test_batches_keep_their_limits():
+    made = node(batch_commands=2)
+    made.request([puts("a", "p", "q", "r", "s", "t"), puts("b", "u")], 0)
+    made.take(0)
+    sizes = [len(payload.batch.keys) for payload in made.replica.proposed]
+    assert sizes == [2, 2, 1, 1]
+    for slot in range(1, 5):
+        made.replica.decide(slot)
+    replies = made.take(1).replies
+    assert sorted((r.waiter, r.offset, r.results.count) for r in replies) == [
+        ("a", 0, 2),
+        ("a", 2, 2),
+        ("a", 4, 1),
+        ("b", 0, 1),
+    ]
+
+
+def test_large_values_make_small_batches():
+    made = node(batch_bytes=100)
+    request = Request("a", b"\1\1\1", [b"x", b"y", b"z"], [b"v" * 90] * 3, SECOND)
+    made.request([request], 0)
+    made.take(0)
+    assert [len(p.batch.keys) for p in made.replica.proposed] == [1, 1, 1]
+
+
+def test_contended_keys_queue_and_leave_together():
+    made = node()
+    made.request([puts("a", "hot")], 0)
+    made.take(0)
+    made.request([puts("b", "hot", "cold")], 1)
+    made.request([puts("c", "hot")], 1)
+    made.take(1)
+    assert [keys_of(p) for p in made.replica.proposed] == [["hot"], ["cold"]]
+    made.replica.decide(1)
+    made.take(2)
+    assert keys_of(made.replica.proposed[2]) == ["hot", "hot"]
+    made.replica.decide(2)
+    made.replica.decide(3)
+    replies = made.take(3).replies
+    assert sorted((r.waiter, r.offset) for r in replies) == [("b", 0), ("b", 1), ("c", 0)]
+
+
+def test_without_the_gate_nothing_queues():
+    made = node(gate=False)
+    for number in range(3):
+        made.request([puts(number, "hot")], number)
+        made.take(number)
+    assert len(made.replica.proposed) == 3
+
+
+def test_the_queue_is_bounded():
+    made = node(queued_commands=2)
+    made.request([puts("a", "hot")], 0)
+    made.take(0)
+    made.request([puts(n, "hot") for n in "bcd"], 1)
+    refusals = [r for r in made.take(1).replies if isinstance(r, Refusal)]
+    assert [(r.waiter, r.code, type(r.error)) for r in refusals] == [("d", "overloaded", Definite)]
+
+
+def test_a_queued_command_fails_definitely_and_a_proposed_one_ambiguously():
+    made = node()
+    made.request([puts("proposed", "hot", deadline=SECOND)], 0)
+    made.take(0)
+    made.request([puts("queued", "hot", deadline=SECOND)], 1)
+    made.take(1)
+    at = made.deadline()
+    assert SECOND <= at <= SECOND + 20_000
+    made.wake(at)
+    replies = {r.waiter: r for r in made.take(at).replies}
+    assert isinstance(replies["queued"].error, Definite)
+    assert replies["queued"].code == "not-proposed"
+    assert isinstance(replies["proposed"].error, Ambiguous)
+    assert replies["proposed"].code == "outcome-unknown"
+    made.replica.decide(1)
+    assert made.take(at + 1).replies == []
+    assert made.store.get(b"hot") is not None
+
+
+def test_what_ends_as_nop_is_submitted_again_while_somebody_waits():
+    made = node()
+    made.request([puts("a", "x"), puts("late", "y", deadline=SECOND)], 0)
+    made.take(0)
+    made.wake(2 * SECOND)
+    made.take(2 * SECOND)
+    made.replica.decide(1, nop=True)
+    made.take(2 * SECOND + 1)
+    assert [keys_of(p) for p in made.replica.proposed] == [["x", "y"], ["x"]]
+    made.replica.decide(2)
+    assert [r.waiter for r in made.take(2 * SECOND + 2).replies] == ["a"]
+    assert made.statistics()["resubmitted"] == 1
+
+
+def test_a_slot_lost_to_another_batch_is_submitted_again():
+    made = node()
+    made.request([puts("a", "x")], 0)
+    made.take(0)
+    other = made.replica.proposed[0]
+    foreign = replace_origin(other)
+    made.replica.out.commit(0, 1, (0, 0, 0), foreign, Path.LEARNED)
+    made.take(1)
+    assert [keys_of(p) for p in made.replica.proposed] == [["x"], ["x"]]
+
+
+def replace_origin(payload):
+    batch = payload.batch
+    return Payload.of(Batch(2, 99, batch.operations, batch.keys, batch.arguments))
+
+
+def test_a_forwarded_batch_is_answered_where_it_was_made():
+    made = node()
+    made.replica.forwards = True
+    made.request([puts("a", "x")], 0)
+    made.take(0)
+    made.replica.out.commit(1, 1, (0, 0, 0), made.replica.proposed[0], Path.LEADER)
+    [reply] = made.take(1).replies
+    assert (reply.waiter, reply.results.replica, reply.results.slot) == ("a", 1, 1)
+
+
+def test_a_forwarded_batch_that_expires_is_forgotten():
+    made = node()
+    made.replica.forwards = True
+    made.request([puts("a", "x", deadline=SECOND)], 0)
+    made.take(0)
+    made.wake(2 * SECOND)
+    [refusal] = made.take(2 * SECOND).replies
+    assert isinstance(refusal.error, Ambiguous)
+    assert made.statistics()["in_flight"] == 0
+
+
+def test_a_replica_that_cannot_propose_refuses_definitely():
+    made = node()
+    made.replica.refuses = True
+    made.request([puts("a", "x")], 0)
+    [refusal] = made.take(0).replies
+    assert (refusal.code, type(refusal.error)) == ("not-proposed", Definite)
+
+
+def test_memory_at_its_bound_refuses_and_names_who_holds_it():
+    made = node(live_bytes=10)
+    made.replica.live_bytes = 11
+    made.request([puts("a", "x", "y")], 0)
+    [refusal] = made.take(0).replies
+    assert (refusal.count, refusal.code, type(refusal.error)) == (2, "overloaded", Definite)
+    assert "C holds them back" in str(refusal.error)
+    assert made.unready() is not None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("a", b"\1", [b"x", b"y"], [b"v"], SECOND),
+        Request("a", b"", [], [], SECOND),
+        Request("a", b"\7", [b"x"], [b"v"], SECOND),
+        Request("a", bytes([Operation.CAS]), [b"x"], [b"nonsense"], SECOND),
+    ],
+)
+def test_malformed_requests_are_refused(request_):
+    made = node()
+    made.request([request_], 0)
+    [refusal] = made.take(0).replies
+    assert (refusal.code, type(refusal.error)) == ("invalid", Definite)
+    assert not made.replica.proposed
+
+
+def test_a_good_compare_and_set_passes():
+    made = node()
+    argument = encode_cas(False, b"v")
+    made.request([Request("a", bytes([Operation.CAS]), [b"x"], [argument], SECOND)], 0)
+    made.take(0)
+    made.replica.decide(1)
+    [reply] = made.take(1).replies
+    assert isinstance(reply, Reply)
+    assert made.store.get(b"x") == (b"v", (0, 1, 0))
+
+
+def test_only_what_is_durable_is_advertised():
+    """R3: the executed vector is told when the log that says it was synced, at latest after 100 ms
+    by a record of its own."""
+    made = node()
+    made.request([puts("a", "x")], 0)
+    made.take(0)
+    made.replica.decide(1)
+    ready = made.take(10)
+    assert not ready.must_sync
+    made.replica.advertised.clear()
+    made.take(20)
+    assert made.replica.advertised == []
+    at = made.deadline()
+    assert at <= 10 + 100_000
+    made.wake(at)
+    ready = made.take(at)
+    assert ready.must_sync
+    assert ready.log == [Executed(b"", [])]
+    made.take(at + 1)
+    assert made.replica.advertised == [(1, 0, 0)]
+
+
+def test_restore_applies_in_the_order_of_the_log():
+    first = node()
+    for number, value in enumerate((b"1", b"2"), 1):
+        first.request([Request(number, b"\1", [b"x"], [value], SECOND)], 0)
+        first.take(0)
+        first.replica.decide(number)
+        first.take(0)
+    one, two = first.replica.proposed
+    spec = replace(find_protocol("epaxos"), replica=Puppet)
+    made = Node(spec, Setup(0, 3, (0, 1, 1), random.Random(1)), 2, Limits())
+    made.restore(Committed(0, 1, one, (0, 0, 0)))
+    made.restore(Committed(1, 1, two, (0, 0, 0)))
+    made.restore(Executed(b"\1\0", [1, 1]))
+    made.wake(0)
+    made.take(0)
+    assert made.store.get(b"x") == (b"1", (0, 1, 0))
+    assert made.replica.advertised[-1] == (1, 1, 0)
+
+
+def test_what_was_committed_and_not_executed_executes_after_the_restart():
+    first = node()
+    first.request([puts("a", "x")], 0)
+    first.take(0)
+    spec = replace(find_protocol("epaxos"), replica=Puppet)
+    made = Node(spec, Setup(0, 3, (0, 1, 1), random.Random(1)), 2, Limits())
+    made.restore(Committed(0, 1, first.replica.proposed[0], (0, 0, 0)))
+    made.wake(0)
+    assert made.take(0).log == [Executed(b"\0", [1])]
+    assert made.store.get(b"x") is not None
+
+
+def test_a_log_that_names_what_it_does_not_hold_is_refused():
+    spec = replace(find_protocol("epaxos"), replica=Puppet)
+    made = Node(spec, Setup(0, 3, (0, 1, 1), random.Random(1)), 2, Limits())
+    with pytest.raises(StorageError):
+        made.restore(Executed(b"\0", [1]))
+
+
+def test_questions_are_answered_in_the_next_ready():
+    spec = find_protocol("epaxos")
+    made = Node(spec, Setup(0, 1, (0,), random.Random(1)), 1, Limits())
+    made.wake(0)
+    made.request([puts("a", "x"), puts("b", "y")], 0)
+    made.request([puts("c", "x")], 0)
+    made.take(0)
+    for question in (
+        AskStatus(),
+        AskInstance(InstanceId(0, 1)),
+        AskGraph(),
+        AskKeys(),
+        AskTransfer(1),
+    ):
+        made.ask(type(question).__name__, question, 1)
+    told = {each.waiter: each for each in made.take(1).replies if isinstance(each, Told)}
+    assert told["AskStatus"].document["executed"] == [1]
+    assert told["AskInstance"].document["phase"] == "committed"
+    assert told["AskGraph"].document["instances"][0]["keys"] == ["x", "y"]
+    assert told["AskKeys"].document["keys"] == 2
+    assert isinstance(told["AskTransfer"].error, Definite)
+
+
+def test_the_graph_has_an_edge_where_two_meet():
+    spec = find_protocol("epaxos")
+    limits = Limits(batch_commands=1, gate=False)
+    made = Node(spec, Setup(0, 1, (0,), random.Random(1)), 1, limits)
+    made.wake(0)
+    made.request([puts("a", "x", "x", "y")], 0)
+    made.take(0)
+    made.ask("graph", AskGraph(), 1)
+    [told] = made.take(1).replies
+    assert told.document["edges"] == [["A.2", "A.1"]]
+    assert [each["id"] for each in told.document["instances"]] == ["A.1", "A.2", "A.3"]
