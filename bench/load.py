@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
@@ -183,10 +183,14 @@ class Connection(asyncio.BufferedProtocol):
             self.greeted.set_exception(CodecError("the replica closed the connection"))
 
 
-async def connect(port: int, on_frame: Any = lambda frame: None) -> tuple[Connection, Micros]:
+async def connect(
+    port: int,
+    on_frame: Any = lambda frame: None,
+    make: Callable[[Any], Connection] = Connection,
+) -> tuple[Connection, Micros]:
     """A greeted connection, and how long the greeting took."""
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: Connection(on_frame), "127.0.0.1", port)
+    _, connection = await loop.create_connection(lambda: make(on_frame), "127.0.0.1", port)
     assert connection.wire is not None
     before = clock()
     connection.wire.write(encode_frame(ClientHello(PROTOCOL_VERSION, "")))

@@ -1,0 +1,441 @@
+"""The project's own benchmark: throughput, latency and CPU per command in closed windows.
+
+Per repeat every cluster is started anew and drives all its cases; the repeats are the outer loop,
+so that what the machine does meanwhile meets all cases alike. A case's figure is the median of its
+repeats. A server that only answers (echo.py) takes part like a cluster: the ceiling.
+
+Rules of this file: it runs, collects and takes medians; no emulated delays; CPU per command is that
+of a whole case, warm-up included, from what each process says of itself.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from bench.cluster import Cluster, ClusterOptions, die_with_parent
+from bench.window import Form, WindowResult, WindowSpec
+from epaxos.core.errors import ConfigError, EpaxosError
+from topology import find
+
+ECHO: Final = "echo"
+WINDOWS: Final = (1, 15, 120, 960, 7680)
+_STANDARD: Final = 960
+"""The window of the cases that run at one window only."""
+_CLUSTER_S: Final = 3.0
+"""What starting and stopping a cluster takes, for the estimate."""
+_CASE_EXTRA_S: Final = 0.9
+"""What a case takes beside warm-up and measurement, for the estimate."""
+_WARMUP_SHARE: Final = 0.33
+_ENDS_WITHIN_S: Final = 30.0
+_CONNECTIONS: Final = 5
+"""To the echo server: as many as to five replicas."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A cluster: what is started, and anew for each repeat."""
+
+    protocol: str
+    """ECHO: the server that only answers."""
+    replicas: int = 5
+    durability: str = "memory"
+    batched: bool = True
+    """False: one command per instance."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        if self.protocol == ECHO:
+            return "echo, no agreement"
+        name = {"epaxos": "EPaxos", "multipaxos": "Multi-Paxos"}.get(self.protocol, self.protocol)
+        unbatched = "" if self.batched else ", unbatched"
+        return f"{name}, {self.replicas} replicas, {self.durability}{unbatched}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the result."""
+
+    setting: Setting
+    window: int
+    form: Form = "columns"
+    one_key: bool = False
+
+    @property
+    def title(self) -> str:
+        """What is special about its commands, for people."""
+        form = "many per frame" if self.form == "columns" else "one per frame"
+        return f"{form}, one key" if self.one_key else form
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is run. Raises ConfigError."""
+
+    repeats: int = 3
+    seconds: float = 1.5
+    """Measured per case; a third of it more is warm-up."""
+    windows: tuple[int, ...] = WINDOWS
+    only: str = ""
+    """Part of the titles of the settings that are run; empty: all."""
+    value_size: int = 16
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("repeats", 1, 100),
+            ("seconds", 0.1, 600.0),
+            ("value_size", 0, 1_000_000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} = {value:g} must be between {low:g} and {high:g}")
+        for window in self.windows:
+            if not 1 <= window <= 65_536:
+                raise ConfigError(f"window {window} must be between 1 and 65536")
+        if not self.cases():
+            titles = "; ".join(dict.fromkeys(case.setting.title for case in all_cases((1,))))
+            raise ConfigError(f"nothing is called {self.only!r}; there are: {titles}")
+
+    @property
+    def warmup_s(self) -> float:
+        """Load before the measurement of a case."""
+        return self.seconds * _WARMUP_SHARE
+
+    def cases(self) -> list[Case]:
+        """What is run, in the order of the table."""
+        wanted = self.only.casefold()
+        return [c for c in all_cases(self.windows) if wanted in c.setting.title.casefold()]
+
+    def estimate_s(self) -> float:
+        """How long the whole takes."""
+        cases = self.cases()
+        settings = {case.setting for case in cases}
+        per_case = self.seconds + self.warmup_s + _CASE_EXTRA_S
+        return self.repeats * (len(settings) * _CLUSTER_S + len(cases) * per_case)
+
+
+def all_cases(windows: tuple[int, ...]) -> list[Case]:
+    """Every case there is. What is run at one window only runs at 960, or at the largest."""
+    one = _STANDARD if _STANDARD in windows else windows[-1]
+    found = []
+    for replicas in (5, 3):
+        for protocol in ("epaxos", "multipaxos"):
+            setting = Setting(protocol, replicas)
+            found += [Case(setting, window) for window in windows]
+            if protocol == "epaxos":
+                found += [Case(setting, one, "single"), Case(setting, one, one_key=True)]
+                found.append(Case(Setting(protocol, replicas, batched=False), one))
+                disk = Setting(protocol, replicas, "fsync")
+                found += [Case(disk, window) for window in windows if window in (1, 960, 7680)]
+    echo = Setting(ECHO, 1)
+    found += [Case(echo, window) for window in windows]
+    return [*found, Case(echo, one, "single")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One repeat of one case."""
+
+    repeat: int
+    case: Case
+    result: WindowResult
+    cpu_us: dict[str, float]
+    """µs of CPU per command: `client` and each replica by letter, or `echo`."""
+    commands_per_instance: float | None
+    fast_share: float | None
+    """Of the instances; None where there is no fast path."""
+    syncs_per_command: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the benchmark stands."""
+
+    activity: str
+    total: float
+    """Done of the whole, 0 to 1."""
+    left_s: float
+    """Estimate."""
+
+
+Watch = Callable[[Progress], None]
+
+
+def run_suite(options: Options, directory: Path, watch: Watch = lambda progress: None) -> list[Run]:
+    """Run everything; clusters keep their files in `directory`. Raises EpaxosError; whatever
+    happens, no process is left."""
+    found: list[Run] = []
+    cases = options.cases()
+    begun, expected_s = time.monotonic(), options.estimate_s()
+    for repeat in range(options.repeats):
+        for number, setting in enumerate(dict.fromkeys(case.setting for case in cases)):
+            place = directory / f"{repeat + 1}-{number + 1}-{setting.protocol}"
+            place.mkdir(parents=True, exist_ok=True)
+            with _backend(setting, place, options.seed) as backend:
+                for case in cases:
+                    if case.setting != setting:
+                        continue
+                    done_s = time.monotonic() - begun
+                    activity = f"{setting.title}, {case.title}, window {case.window}"
+                    if options.repeats > 1:
+                        activity = f"repeat {repeat + 1} of {options.repeats}: {activity}"
+                    watch(
+                        Progress(
+                            activity, min(1.0, done_s / expected_s), max(0.0, expected_s - done_s)
+                        )
+                    )
+                    found.append(_run(repeat, case, options, backend, place))
+    return found
+
+
+def _run(
+    repeat: int,
+    case: Case,
+    options: Options,
+    backend: "_ClusterBackend | _EchoBackend",
+    place: Path,
+) -> Run:
+    spec = WindowSpec(
+        ports=backend.ports,
+        window=case.window,
+        form=case.form,
+        one_key=case.one_key,
+        value_size=options.value_size,
+        label=f"{case.window}{case.form[0]}{'x' if case.one_key else ''}",
+        warmup_s=options.warmup_s,
+        duration_s=options.seconds,
+    )
+    before = backend.read()
+    result = _drive(spec, place)
+    after = backend.read()
+    if result.refused or result.unanswered:
+        raise EpaxosError(
+            f"{case.setting.title}, window {case.window}: {result.refused} commands were refused "
+            f"and {result.unanswered} had no answer; the logs are in {place}"
+        )
+    grown = {name: after[name] - before[name] for name in after}
+    commands = max(1, result.answered)
+    instances = grown.pop("instances", 0.0)
+    fast = grown.pop("fast", None)
+    syncs = grown.pop("syncs", 0.0)
+    return Run(
+        repeat=repeat,
+        case=case,
+        result=result,
+        cpu_us={
+            "client": result.cpu_s / commands * 1e6,
+            **{name: cpu_s / commands * 1e6 for name, cpu_s in grown.items()},
+        },
+        commands_per_instance=commands / instances if instances else None,
+        fast_share=fast / instances if fast is not None and instances else None,
+        syncs_per_command=syncs / commands,
+    )
+
+
+def _drive(spec: WindowSpec, place: Path) -> WindowResult:
+    paths = place / "window.json", place / "window-result.json"
+    paths[0].write_bytes(msgspec.json.encode(spec))
+    command = [sys.executable, "-m", "bench.window", *map(str, paths)]
+    limit = spec.warmup_s + spec.duration_s + _ENDS_WITHIN_S
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=limit,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise EpaxosError(f"the client did not end within {limit:.0f} s") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        raise EpaxosError(f"the client failed: {lines[-1]}")
+    return msgspec.json.decode(paths[1].read_bytes(), type=WindowResult)
+
+
+@contextmanager
+def _backend(
+    setting: Setting, place: Path, seed: int
+) -> "Iterator[_ClusterBackend | _EchoBackend]":
+    if setting.protocol == ECHO:
+        with _EchoBackend() as echo:
+            yield echo
+        return
+    options = ClusterOptions(
+        protocol=setting.protocol,
+        durability=setting.durability,
+        emulate=False,
+        seed=seed,
+        more={} if setting.batched else {"batch_commands": 1},
+    )
+    with Cluster(find(f"lan:{setting.replicas}"), place, options) as cluster:
+        cluster.start()
+        yield _ClusterBackend(cluster)
+
+
+class _ClusterBackend:
+    """Replicas under load."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.ports = [each.client for each in cluster.ports]
+        self._cluster = cluster
+
+    def read(self) -> dict[str, float]:
+        """CPU seconds per replica by letter, and counters of all replicas together."""
+        statuses = self._cluster.status()
+        own = ("fast", "slow", "recovered", "leader")
+        found = {
+            "instances": float(sum(s["commits"].get(path, 0) for s in statuses for path in own)),
+            "syncs": float(sum(s["log"]["syncs"] for s in statuses)),
+        }
+        if self._cluster.options.protocol == "epaxos":
+            found["fast"] = float(sum(s["commits"]["fast"] for s in statuses))
+        return found | {s["replica"]: s["process"]["cpu_s"] for s in statuses}
+
+
+class _EchoBackend:
+    """The server that only answers; it tells its CPU when asked."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.echo"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        self.ports: list[int] = []
+
+    def read(self) -> dict[str, float]:
+        """Its CPU seconds."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        return {ECHO: self._hear()["cpu_s"]}
+
+    def __enter__(self) -> "_EchoBackend":
+        try:
+            self.ports = [self._hear()["port"]] * _CONNECTIONS
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise EpaxosError("the echo server ended")
+        document: dict[str, Any] = orjson.loads(line)
+        return document
+
+
+# From runs to a document -------------------------------------------------------------------------
+
+
+def summarize(options: Options, runs: list[Run]) -> dict[str, Any]:
+    """The document of a benchmark: `setup`, `rows` (medians and single repeats), `sentences`."""
+    rows = [_row(case, [r for r in runs if r.case == case]) for case in options.cases()]
+    return {
+        "format": 1,
+        "title": title(options),
+        "setup": {
+            "repeats": options.repeats,
+            "seconds": options.seconds,
+            "warmup_s": options.warmup_s,
+            "windows": list(options.windows),
+            "value_size": options.value_size,
+            "conflicts": 0,
+            "loop": "closed",
+            "emulated_delays": False,
+            "seed": options.seed,
+        },
+        "rows": rows,
+        "sentences": sentences(rows),
+    }
+
+
+def title(options: Options) -> str:
+    """What is configured, in one line."""
+    repeats = f"{options.repeats} interleaved repeats" if options.repeats > 1 else "one repeat"
+    return (
+        f"closed windows · no emulated delays · {options.value_size}-byte puts · 0 % conflicts · "
+        f"{options.seconds:g} s per case · {repeats}"
+    )
+
+
+def _row(case: Case, runs: list[Run]) -> dict[str, Any]:
+    rates = [run.result.commands_per_s for run in runs]
+    names = list(runs[0].cpu_us)
+    cpu_us = {name: round(median(run.cpu_us[name] for run in runs), 2) for name in names}
+    shares = [run.fast_share for run in runs if run.fast_share is not None]
+    sizes = [run.commands_per_instance for run in runs if run.commands_per_instance is not None]
+    return {
+        "setting": case.setting.title,
+        "protocol": case.setting.protocol,
+        "replicas": case.setting.replicas,
+        "durability": case.setting.durability,
+        "batched": case.setting.batched,
+        "case": case.title,
+        "form": case.form,
+        "one_key": case.one_key,
+        "window": case.window,
+        "commands_per_s": round(median(rates)),
+        "repeats": [round(rate) for rate in rates],
+        "p50_ms": round(median(run.result.p50_us for run in runs) / 1000, 3),
+        "p99_ms": round(median(run.result.p99_us for run in runs) / 1000, 3)
+        if all(run.result.marked >= 1000 for run in runs)
+        else None,
+        "cpu_us": cpu_us,
+        "cpu_us_all": round(sum(cpu_us.values()), 2),
+        "commands_per_instance": round(median(sizes), 1) if sizes else None,
+        "fast_share": round(median(shares), 4) if shares else None,
+        "syncs_per_command": round(median(run.syncs_per_command for run in runs), 4),
+    }
+
+
+def sentences(rows: list[dict[str, Any]]) -> list[str]:
+    """What the rows say: best of each protocol against the other's, and against the ceiling."""
+    found = []
+    best: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in rows:
+        if row["durability"] == "memory" and row["batched"] and row["form"] == "columns":
+            if row["one_key"]:
+                continue
+            key = row["protocol"], row["replicas"]
+            if key not in best or row["commands_per_s"] > best[key]["commands_per_s"]:
+                best[key] = row
+    for replicas in (5, 3):
+        ours, theirs = best.get(("epaxos", replicas)), best.get(("multipaxos", replicas))
+        if ours and theirs:
+            share = theirs["commands_per_s"] / ours["commands_per_s"]
+            found.append(
+                f"With {replicas} replicas Multi-Paxos's best ({theirs['commands_per_s']:,} "
+                f"commands/s, window {theirs['window']:,}) is {share:.0%} of EPaxos's best "
+                f"({ours['commands_per_s']:,}, window {ours['window']:,})."
+            )
+    ceiling = best.get((ECHO, 1))
+    ours = best.get(("epaxos", 5))
+    if ceiling and ours:
+        found.append(
+            f"The same client reaches {ceiling['commands_per_s']:,} commands/s against a server "
+            f"that only answers; EPaxos with 5 replicas on the same cores reaches "
+            f"{ours['commands_per_s'] / ceiling['commands_per_s']:.0%} of it."
+        )
+    return found

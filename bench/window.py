@@ -1,0 +1,215 @@
+"""Closed windows over the binary port: so many commands outstanding, a new one for each answer.
+
+A window is split evenly over one connection per replica (the first replicas, if it is smaller).
+`python -m bench.window SPEC RESULT` reads a `WindowSpec` and writes a `WindowResult`, both JSON.
+
+Rules of this file: latency is that of a marked command, one at a time per connection, so that
+measuring costs the client little; what happens in the warm-up is not counted.
+"""
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from hdrh.histogram import HdrHistogram
+
+from bench.load import Connection, connect
+from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
+from epaxos.core.command import Operation
+from epaxos.runtime.alarm import clock
+
+Form = Literal["columns", "single"]
+"""Many commands per frame, or one."""
+
+_US_MAX: Final = 60_000_000
+_DRAIN_S: Final = 10.0
+"""How long the last answers may take."""
+_UNKNOWN: Final = -1
+
+
+class WindowSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client process is told."""
+
+    ports: list[int]
+    """Client ports of the replicas, on 127.0.0.1."""
+    window: int
+    """Commands outstanding, over all connections."""
+    form: Form = "columns"
+    one_key: bool = False
+    """All commands on one key; otherwise each on a key of its own."""
+    value_size: int = 16
+    label: str = ""
+    """Part of every key, so that no two runs share one."""
+    warmup_s: float = 0.5
+    duration_s: float = 1.5
+
+
+class WindowResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client process found."""
+
+    commands_per_s: float
+    p50_us: int
+    p99_us: int
+    marked: int
+    """Commands whose latency was taken."""
+    refused: int
+    """Commands that were refused or whose fate is unknown, the whole time."""
+    answered: int
+    """Commands answered, the whole time."""
+    unanswered: int
+    """Commands without an answer when the client gave up."""
+    cpu_s: float
+    """CPU time of the client, the whole time."""
+
+
+class _Window:
+    """One connection's share of the window."""
+
+    def __init__(self, spec: WindowSpec, index: int, size: int) -> None:
+        self.size = size
+        self.connection: Connection | None = None
+        self.latency = HdrHistogram(1, _US_MAX, 3)
+        self.answered = 0
+        self.refused = 0
+        self.sent = 0
+        self.open = True
+        """Whether answers are replaced by new commands."""
+        self._single = spec.form == "single"
+        self._key = b"one" if spec.one_key else None
+        self._prefix = f"{spec.label}-{index}-".encode()
+        self._value = bytes(range(256)) * (spec.value_size // 256 + 1)
+        self._value = self._value[: spec.value_size]
+        self._mark = _UNKNOWN
+        self._marked_at = 0
+        self._free = 0
+
+    def send(self, count: int) -> None:
+        """So many new commands."""
+        assert self.connection is not None
+        if self.connection.wire is None:
+            return
+        first = self.sent
+        self.sent += count
+        if self._key is None:
+            keys = list(map((self._prefix + b"%d").__mod__, range(first, first + count)))
+        else:
+            keys = [self._key] * count
+        if self._mark == _UNKNOWN:
+            self._mark, self._marked_at = first, clock()
+        if self._single:
+            argument = [self._value]
+            frames = b"".join(
+                [
+                    encode_frame(ClientRequest(number, 0, _PUT, [key], argument))
+                    for number, key in enumerate(keys, first)
+                ]
+            )
+        else:
+            frames = encode_frame(
+                ClientRequest(first, 0, _PUT * count, keys, [self._value] * count)
+            )
+        self.connection.wire.write(frames)
+
+    def on_frame(self, frame: ClientAnswer | ClientRefusal) -> None:
+        """An answer or a refusal; `on_read` replaces what they free."""
+        if isinstance(frame, ClientAnswer):
+            count = frame.results.count
+            self.answered += count
+        else:
+            count = frame.count
+            self.refused += count
+        self._free += count
+        if frame.first <= self._mark < frame.first + count:
+            if isinstance(frame, ClientAnswer):
+                self.latency.record_value(max(1, clock() - self._marked_at))
+            self._mark = _UNKNOWN
+
+    def on_read(self) -> None:
+        """All answers that arrived together have been seen."""
+        if self._free and self.open:
+            count, self._free = self._free, 0
+            self.send(count)
+
+    @property
+    def waiting(self) -> int:
+        """Commands without an answer."""
+        return self.sent - self.answered - self.refused
+
+
+_PUT: Final = bytes((Operation.PUT,))
+
+
+class _Reading(Connection):
+    """Tells its window when a read has been worked off."""
+
+    def __init__(self, window: _Window, on_frame: Callable[..., None]) -> None:
+        super().__init__(on_frame)
+        self._window = window
+
+    def buffer_updated(self, nbytes: int) -> None:
+        super().buffer_updated(nbytes)
+        self._window.on_read()
+
+
+async def run_window(spec: WindowSpec) -> WindowResult:
+    """Drive one window in the present event loop."""
+    ports = spec.ports[: spec.window]
+    windows = []
+    for index, port in enumerate(ports):
+        size = spec.window // len(ports) + (index < spec.window % len(ports))
+        window = _Window(spec, index, size)
+        window.connection, _ = await connect(port, window.on_frame, partial(_Reading, window))
+        windows.append(window)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+    cpu = time.process_time()
+    for window in windows:
+        window.send(window.size)
+    await asyncio.sleep(spec.warmup_s)
+    for window in windows:
+        window.latency.reset()
+    before, begun = sum(w.answered for w in windows), clock()
+    await asyncio.sleep(spec.duration_s)
+    after, ended = sum(w.answered for w in windows), clock()
+    latency = HdrHistogram(1, _US_MAX, 3)
+    for window in windows:
+        latency.add(window.latency)
+        window.open = False
+    limit = clock() + round(_DRAIN_S * 1e6)
+    # Polled, so that the way of an answer does not have to look for the end.
+    while clock() < limit and any(w.waiting for w in windows):  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    cpu_s = time.process_time() - cpu
+    for window in windows:
+        if window.connection and window.connection.wire:
+            window.connection.wire.abort()
+    return WindowResult(
+        commands_per_s=(after - before) / (ended - begun) * 1e6,
+        p50_us=int(latency.get_value_at_percentile(50)) if latency.total_count else 0,
+        p99_us=int(latency.get_value_at_percentile(99)) if latency.total_count else 0,
+        marked=int(latency.total_count),
+        refused=sum(w.refused for w in windows),
+        answered=sum(w.answered for w in windows),
+        unanswered=sum(w.waiting for w in windows),
+        cpu_s=cpu_s,
+    )
+
+
+def main() -> None:
+    """Entry point of the client process."""
+    import uvloop
+
+    spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=WindowSpec)
+    result = uvloop.run(run_window(spec))
+    Path(sys.argv[2]).write_bytes(msgspec.json.encode(result))
+
+
+if __name__ == "__main__":
+    main()

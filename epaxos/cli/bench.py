@@ -1,0 +1,206 @@
+"""`epaxos bench`: throughput, latency and CPU per command of a local cluster, in closed windows."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from bench.record import machine, make_directory, versions, write_json
+from bench.suite import WINDOWS, Options, Progress, Watch, run_suite, summarize, title
+from epaxos.cli.output import console, make_table, print_json
+from epaxos.core.errors import ConfigError
+
+app = typer.Typer()
+
+_QUICK_WINDOWS: Final = (1, 960)
+_QUICK_SECONDS: Final = 0.6
+
+
+@app.command()
+def bench(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One short repeat at windows 1 and 960.")
+    ] = False,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Interleaved; figures are their medians. [3]")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Measured per case and repeat. [1.5]")
+    ] = None,
+    windows: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Commands outstanding. [1,15,120,960,7680]"),
+    ] = None,
+    only: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Only settings with it in their title, like fsync."),
+    ] = "",
+    value_size: Annotated[int, typer.Option(metavar="BYTES", help="Size of a value.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")
+    ] = Path("results"),
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document with everything.")
+    ] = False,
+) -> None:
+    """Measure a local cluster without emulated delays: what the code costs.
+
+    So many commands are outstanding; each answer is replaced by a new command. EPaxos and
+    Multi-Paxos, 3 and 5 replicas, in memory and with fsync, many commands per client frame or one,
+    one command per instance, all on one key; and a server that only answers, as the ceiling.
+    Replicas and client share this machine: nothing else should run."""
+    options = Options(
+        repeats=repeats or (1 if quick else 3),
+        seconds=seconds or (_QUICK_SECONDS if quick else 1.5),
+        windows=_windows(windows) if windows else _QUICK_WINDOWS if quick else WINDOWS,
+        only=only,
+        value_size=value_size,
+        seed=seed,
+    )
+    begun = datetime.now()
+    directory = make_directory(out, "bench", begun)
+    remarks = console(stderr=True)
+    screen = console()
+    (remarks if json else screen).print(title(options), markup=False)
+    document = _measure(options, directory, remarks)
+    document["manifest"] = {
+        "begun": begun.astimezone().isoformat(timespec="seconds"),
+        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "arguments": sys.argv[1:],
+        **versions(),
+        "machine": machine(),
+    }
+    write_json(directory / "bench.json", document)
+    if json:
+        print_json(document | {"directory": str(directory)})
+        return
+    print_document(screen, document)
+    screen.print(f"all figures  {directory / 'bench.json'}", markup=False)
+
+
+def _windows(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(sorted({int(each) for each in text.split(",")}))
+    except ValueError:
+        raise ConfigError(f"--windows {text!r}: write numbers, like 1,120,960") from None
+    return found
+
+
+def _measure(options: Options, directory: Path, remarks: Console) -> dict[str, Any]:
+    replicas = directory / "replicas"
+    finished = False
+    try:
+        with _progress(options, remarks) as watch:
+            runs = run_suite(options, replicas, watch)
+        finished = True
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        remarks.print("stopped; nothing was kept", markup=False)
+        raise
+    finally:
+        # After a failure the logs stay; data never does.
+        if finished:
+            shutil.rmtree(replicas, ignore_errors=True)
+        for data in replicas.glob("*/data-*"):
+            shutil.rmtree(data, ignore_errors=True)
+    return summarize(options, runs)
+
+
+@contextmanager
+def _progress(options: Options, remarks: Console) -> Iterator[Watch]:
+    """A bar with an estimate; a line per activity where nobody watches."""
+    if not remarks.is_terminal:
+        left = f"about {options.estimate_s():.0f} s"
+        remarks.print(f"{len(options.cases())} cases, {left}", markup=False)
+        yield lambda standing: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Bars(*columns, console=remarks, transient=True) as bars:
+        task = bars.add_task("", total=1.0, left="")
+
+        def show(standing: Progress) -> None:
+            bars.update(
+                task,
+                completed=standing.total,
+                description=standing.activity,
+                left=f"about {standing.left_s:.0f} s to go",
+            )
+
+        yield show
+
+
+def print_document(screen: Console, document: dict[str, Any]) -> None:
+    """The table and its sentences, for a person."""
+    screen.print()
+    screen.print(rows_table(document["rows"]))
+    for sentence in document["sentences"]:
+        screen.print(sentence, markup=False, soft_wrap=not screen.is_terminal)
+
+
+def rows_table(rows: list[dict[str, Any]]) -> Table:
+    """A row per case, a heading per setting. `µs` is CPU per command: of the client, of all
+    replicas, of the busiest one; `spread` is how far the repeats lie apart."""
+    table = make_table(
+        "",
+        ">window",
+        ">commands/s",
+        ">spread",
+        ">p50 ms",
+        ">p99",
+        ">µs client",
+        ">replicas",
+        ">busiest",
+        ">batch",
+        ">fast",
+    )
+    before = None
+    for row in rows:
+        if row["setting"] != before:
+            if before is not None:
+                table.add_row()
+            table.add_row(row["setting"], style="bold")
+            before = row["setting"]
+        replicas = {name: us for name, us in row["cpu_us"].items() if name != "client"}
+        busiest = max(replicas, key=lambda name: replicas[name])
+        table.add_row(
+            f"  {row['case']}",
+            f"{row['window']:,}",
+            f"{row['commands_per_s']:,}",
+            _spread(row["repeats"]),
+            _fine(row["p50_ms"]),
+            _fine(row["p99_ms"]),
+            _fine(row["cpu_us"]["client"]),
+            _fine(sum(replicas.values())),
+            f"{busiest} {_fine(replicas[busiest])}" if len(replicas) > 1 else "",
+            "" if row["commands_per_instance"] is None else f"{row['commands_per_instance']:,.1f}",
+            "" if row["fast_share"] is None else f"{row['fast_share'] * 100:.0f} %",
+        )
+    return table
+
+
+def _spread(rates: list[int]) -> str:
+    """How far the repeats lie apart, in parts of their median."""
+    return "" if len(rates) < 2 else f"{(max(rates) - min(rates)) / median(rates) * 100:.0f} %"
+
+
+def _fine(value: float | None) -> str:
+    """Two decimals below ten, one below a hundred: what short times carry."""
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"

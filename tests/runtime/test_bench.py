@@ -1,0 +1,99 @@
+"""Closed windows against real processes."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from bench.cluster import Cluster, ClusterOptions
+from bench.suite import Options, run_suite
+from bench.window import WindowSpec, run_window
+from topology import find
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory):
+    options = ClusterOptions(durability="memory", emulate=False)
+    with Cluster(find("lan:3"), tmp_path_factory.mktemp("bench"), options) as cluster:
+        cluster.start()
+        yield [each.client for each in cluster.ports]
+
+
+@pytest.mark.parametrize(
+    ("window", "settings"),
+    [(1, {}), (2, {}), (60, {}), (60, {"form": "single"}), (60, {"one_key": True})],
+)
+async def test_a_window_is_kept_full_and_every_command_is_answered(ports, window, settings):
+    label = f"{window}{settings}"
+    found = await run_window(
+        WindowSpec(
+            ports=ports, window=window, label=label, warmup_s=0.1, duration_s=0.3, **settings
+        )
+    )
+    assert found.answered > window
+    assert found.refused == found.unanswered == 0
+    assert found.commands_per_s > 0
+    assert 0 < found.p50_us <= found.p99_us
+    assert found.marked > 0
+
+
+def test_unbatched_means_one_command_per_instance(tmp_path):
+    options = Options(
+        repeats=2, seconds=0.2, windows=(30,), only="EPaxos, 3 replicas, memory, unbatched"
+    )
+    heard = []
+    runs = run_suite(options, tmp_path, heard.append)
+    assert [run.repeat for run in runs] == [0, 1]
+    assert len(heard) == 2
+    for run in runs:
+        assert run.commands_per_instance == pytest.approx(1, rel=0.02)
+        assert run.fast_share > 0.9
+        assert set(run.cpu_us) == {"client", "A", "B", "C"}
+        assert run.syncs_per_command == 0
+
+
+def epaxos(*arguments):
+    return [sys.executable, "-m", "epaxos.cli.main", *arguments]
+
+
+def test_the_verb_prints_one_document_and_keeps_it(tmp_path):
+    arguments = ("bench", "--only", "echo", "--windows", "10", "--seconds", "0.2", "--json")
+    done = subprocess.run(
+        epaxos(*arguments, "--repeats", "2", "--out", str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [row["window"] for row in document["rows"]] == [10, 10]
+    assert all(len(row["repeats"]) == 2 for row in document["rows"])
+    (kept,) = tmp_path.glob("*-bench/bench.json")
+    assert json.loads(kept.read_text()) == {
+        key: value for key, value in document.items() if key != "directory"
+    }
+    assert not (kept.parent / "replicas").exists()
+
+
+def test_an_interruption_leaves_nothing(tmp_path):
+    process = subprocess.Popen(
+        epaxos("bench", "--only", "EPaxos, 3 replicas, memory", "--out", str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stderr.readline().endswith("s\n")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, said
+    assert "nothing was kept" in said
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,113 @@
+"""The benchmark's cases, and what is made of their repeats."""
+
+import pytest
+
+from bench.suite import ECHO, Options, Run, sentences, summarize
+from bench.window import WindowResult
+from epaxos.cli.bench import rows_table
+from epaxos.core.errors import ConfigError
+
+
+def run_of(case, repeat, rate, cpu_us=2.0, marked=5000):
+    result = WindowResult(
+        commands_per_s=rate,
+        p50_us=400 + repeat,
+        p99_us=900,
+        marked=marked,
+        refused=0,
+        answered=1000,
+        unanswered=0,
+        cpu_s=0.1,
+    )
+    echo = case.setting.protocol == ECHO
+    return Run(
+        repeat=repeat,
+        case=case,
+        result=result,
+        cpu_us={"client": cpu_us} | ({ECHO: 1.0} if echo else {"A": cpu_us, "B": 1.0}),
+        commands_per_instance=None if echo else 64.0,
+        fast_share=1.0 if case.setting.protocol == "epaxos" else None,
+        syncs_per_command=0.0,
+    )
+
+
+def test_every_figure_that_is_asked_of_the_benchmark_has_a_case():
+    cases = {(c.setting.title, c.title, c.window) for c in Options().cases()}
+    for window in (1, 15, 120, 960, 7680):
+        for replicas in (3, 5):
+            for name in ("EPaxos", "Multi-Paxos"):
+                assert (f"{name}, {replicas} replicas, memory", "many per frame", window) in cases
+        assert ("echo, no agreement", "many per frame", window) in cases
+    assert ("EPaxos, 5 replicas, memory", "one per frame", 960) in cases
+    assert ("EPaxos, 5 replicas, memory", "many per frame, one key", 960) in cases
+    assert ("EPaxos, 5 replicas, memory, unbatched", "many per frame", 960) in cases
+    assert ("EPaxos, 3 replicas, memory, unbatched", "many per frame", 960) in cases
+    assert ("EPaxos, 5 replicas, fsync", "many per frame", 960) in cases
+    assert ("EPaxos, 3 replicas, fsync", "many per frame", 1) in cases
+
+
+def test_cases_at_one_window_run_at_the_largest_where_the_standard_is_not_asked_for():
+    cases = Options(windows=(1, 100)).cases()
+    assert {c.window for c in cases if c.form == "single"} == {100}
+
+
+def test_only_picks_settings_by_their_title():
+    assert {c.setting.durability for c in Options(only="FSYNC").cases()} == {"fsync"}
+    with pytest.raises(ConfigError, match="nothing is called 'disk'; there are: EPaxos, 5"):
+        Options(only="disk")
+
+
+@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"seconds": 0}, {"windows": (0,)}])
+def test_what_is_out_of_range_is_refused(wrong):
+    with pytest.raises(ConfigError, match="must be between"):
+        Options(**wrong)
+
+
+def test_the_estimate_grows_with_repeats():
+    assert Options(repeats=4).estimate_s() == pytest.approx(2 * Options(repeats=2).estimate_s())
+
+
+def test_a_row_is_the_median_of_its_repeats():
+    options = Options(only="Multi-Paxos, 3", windows=(960,))
+    (case,) = options.cases()
+    rates = (100_000.0, 300_000.0, 200_000.0)
+    runs = [run_of(case, i, rate, cpu_us=i + 1.0) for i, rate in enumerate(rates)]
+    (row,) = summarize(options, runs)["rows"]
+    assert row["commands_per_s"] == 200_000
+    assert row["repeats"] == [100_000, 300_000, 200_000]
+    assert row["p50_ms"] == 0.401
+    assert row["cpu_us"] == {"client": 2.0, "A": 2.0, "B": 1.0}
+    assert row["cpu_us_all"] == 5.0
+    assert row["fast_share"] is None
+
+
+def test_a_p99_needs_a_thousand_marks_in_each_repeat():
+    options = Options(only="Multi-Paxos, 3", windows=(960,))
+    (case,) = options.cases()
+    marks = ((5000, 5000), (5000, 999))
+    found = [
+        summarize(options, [run_of(case, i, 1e5, marked=m) for i, m in enumerate(each)])
+        for each in marks
+    ]
+    assert [document["rows"][0]["p99_ms"] for document in found] == [0.9, None]
+
+
+def test_sentences_compare_the_best_windows_and_name_the_ceiling():
+    options = Options(repeats=1)
+    speeds = {"epaxos": 200_000.0, "multipaxos": 190_000.0, ECHO: 2_000_000.0}
+    runs = [
+        run_of(case, 0, speeds[case.setting.protocol] * (1 + case.window / 1e6))
+        for case in options.cases()
+    ]
+    document = summarize(options, runs)
+    assert len(document["sentences"]) == 3
+    assert (
+        "Multi-Paxos's best (191,459 commands/s, window 7,680) is 95%" in document["sentences"][1]
+    )
+    assert "10% of it" in document["sentences"][2]
+    assert rows_table(document["rows"]).row_count > len(document["rows"])
+
+
+def test_nothing_is_said_of_what_was_not_run():
+    options = Options(only="EPaxos, 5 replicas, memory", windows=(960,))
+    assert sentences(summarize(options, [run_of(c, 0, 1e5) for c in options.cases()])["rows"]) == []
