@@ -73,9 +73,10 @@ def _leaderless(phase: dict[str, Any], runs: dict[str, Any], titles: dict[str, s
         worst = max(c["ratio"] for c in cells)
         if over:
             where = _where(over, len(cells), titles)
-            found.append(
-                f"{title} commits in up to {worst:.1f} times the one-round-trip optimum in {where}."
-            )
+            above = f"up to {_over(worst)} % above the optimum"
+            if worst >= 2:
+                above = f"in up to {worst:.1f} times the one-round-trip optimum"
+            found.append(f"{title} commits {above} in {where}.")
         else:
             found.append(
                 f"{title} commits within {_over(worst)} % of the optimum in {_all(len(cells))}."

@@ -30,7 +30,12 @@ from topology import DEFAULT, find
 
 app = typer.Typer()
 
-BAR_WIDTH: Final = 20
+_BAR_WIDTHS: Final = (6, 30)
+"""Of the longest bar: where there is room for less, there is none."""
+_FIXED_WIDTH: Final = 26
+"""What a table takes beside names, percentiles and bars: optimum, fast path, gaps."""
+_FIGURE_WIDTH: Final = 9
+"""What a percentile takes."""
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _COLOURS: Final = ("cyan", "yellow", "magenta", "blue", "white")
 """One per run, everywhere; the label says the same without colour."""
@@ -112,7 +117,7 @@ def compare(
     else:
         print_document(screen, document)
         raw = "raw: samples.jsonl, summary.json, manifest.json"
-        screen.print(f"report  {report}  ({raw})", markup=False)
+        screen.print(f"report  {report}  ({raw})", markup=False, soft_wrap=True)
     if document["verdict"]["validity"] == "INVALID":
         raise typer.Exit(ExitCode.FAILED)
 
@@ -187,39 +192,40 @@ def _progress(options: Options, remarks: Console) -> Iterator[Watch]:
 def print_document(screen: Console, document: dict[str, Any]) -> None:
     """Tables, costs, verdict and validity, for a person."""
     for phase in document["phases"]:
-        screen.print()
-        screen.print(phase_table(document, phase))
+        screen.print(phase_table(document, phase, screen.width))
     screen.print(_costs_table(document))
     for sentence in document["verdict"]["sentences"]:
-        screen.print(sentence, markup=False, soft_wrap=not screen.is_terminal)
+        screen.print(sentence, markup=False)
     for note in document["setup"]["topology"]["notes"]:
         screen.print(f"note: {note}", markup=False)
     screen.print()
     verdict = document["verdict"]
     style = {"VALID": "bold green", "SUSPECT": "bold yellow"}.get(verdict["validity"], "bold red")
-    screen.print(Text.assemble((verdict["validity"], style), "  " + verdict["evidence"]))
+    evidence = Text.assemble((verdict["validity"], style), "  " + verdict["evidence"])
+    screen.print(evidence, soft_wrap=True)
     for reason in verdict["reasons"]:
         screen.print(f"  {reason}", markup=False)
 
 
-def phase_table(document: dict[str, Any], phase: dict[str, Any]) -> Table:
-    """One conflict rate: a row per region and run."""
+def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> Table:
+    """One conflict rate: a row per region and run, on a screen of so many columns."""
     runs = {run["run"]: run for run in document["runs"]}
     colours = {run: _COLOURS[i % len(_COLOURS)] for i, run in enumerate(runs)}
     titles = {r["name"]: r["title"] for r in document["setup"]["topology"]["regions"]}
     cells = phase["cells"]
     tail = any(cell["answer"]["p99"] is not None for cell in cells)
     percents = ("p50", "p95", "p99") if tail else ("p50", "p95")
-    headings = [
-        f"{phase['conflict']:g} % conflicts",
-        "ms",
-        ">optimum",
-        *(f">commit {p}" if p == "p50" else f">{p}" for p in percents),
-        *(f">answer {p}" if p == "p50" else f">{p}" for p in percents),
-        "",
-        ">fast path",
-    ]
-    table = make_table(*headings)
+    headings = ["region", "", ">optimum"]
+    headings += [f">{kind}\n{p}" for kind in ("commit", "answer") for p in percents]
+    names = max(map(len, titles.values())) + max(len(run["label"]) for run in runs.values())
+    room = width - _FIXED_WIDTH - names - 2 * _FIGURE_WIDTH * len(percents)
+    room = 0 if room < _BAR_WIDTHS[0] else min(room, _BAR_WIDTHS[1])
+    table = make_table(
+        *headings,
+        *([""] if room else []),
+        ">fast\npath",
+        title=f"{phase['conflict']:g} % conflicts, times in ms",
+    )
     longest = max((cell["answer"]["p50"] or 0.0 for cell in cells), default=0.0)
     before = None
     for cell in cells:
@@ -227,24 +233,25 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any]) -> Table:
         if before not in (None, region):
             table.add_row()
         share = cell["fast_share"]
+        style = colours[cell["run"]]
         table.add_row(
             titles[region] if region != before else "",
             runs[cell["run"]]["label"],
             _ms(cell["optimum"]["fast_ms"]),
             *(_ms(cell["commit"][p]) for p in percents),
             *(_ms(cell["answer"][p]) for p in percents),
-            Text(bar(cell["answer"]["p50"], longest), style=colours[cell["run"]]),
+            *([Text(bar(cell["answer"]["p50"], longest, room), style=style)] if room else []),
             "" if share is None else _percent(share),
         )
         before = region
     return table
 
 
-def bar(value: float | None, longest: float) -> str:
-    """BAR_WIDTH characters for `longest`, in eighths."""
+def bar(value: float | None, longest: float, width: int) -> str:
+    """`width` characters for `longest`, in eighths."""
     if not value or not longest:
         return ""
-    eighths = max(1, round(value / longest * BAR_WIDTH * 8))
+    eighths = max(1, round(value / longest * width * 8))
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
