@@ -1,8 +1,8 @@
 """Clients of the simulated cluster, and the history of what they saw.
 
 Each client sits beside one replica and sends short requests at random times, without waiting for
-the answer of the one before. Arguments of writes are unique (that of a DELETE means nothing). A client whose replica crashes does
-not know the fate of what it sent; it does not retry.
+the answer of the one before. Arguments of writes are unique (that of a DELETE means nothing). A
+client whose replica crashes does not know the fate of what it sent; it does not retry.
 
 Rules of this file: a definite failure is left out of the history, an unknown outcome stays in it
 without an end.
