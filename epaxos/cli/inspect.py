@@ -16,7 +16,7 @@ import typer
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, count, make_table, print_json, printable, size
 from epaxos.codec import Codec
-from epaxos.core.command import Operation, Payload
+from epaxos.core.command import UNDECODABLE, Operation, Payload
 from epaxos.core.errors import CodecError, ConfigError, StorageError
 from epaxos.core.replica import Executed, Record
 from epaxos.core.types import Deps, InstanceId, ballot_name, parse_instance, replica_name
@@ -273,7 +273,7 @@ def _read_identity(directory: Path) -> Identity:
         ) from None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise StorageError(f"{path} is damaged: {error}") from None
 
 

@@ -21,6 +21,7 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
+from epaxos.core.command import UNDECODABLE
 from epaxos.core.errors import StorageError
 from epaxos.core.types import ReplicaId, replica_name
 from epaxos.runtime.segments import FORMAT
@@ -232,7 +233,7 @@ def _load(path: Path, kind: type[T]) -> T:
         return msgspec.json.decode(path.read_bytes(), type=kind, strict=False)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNDECODABLE as error:
         raise StorageError(
             f"{path} is damaged ({error}); restore it from the moment of the last stop, or replace "
             'this replica (docs/operating.md, "lost disk")'

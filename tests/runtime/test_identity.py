@@ -78,7 +78,9 @@ def test_a_directory_that_others_can_write_is_refused(tmp_path):
         opened(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 1}', b'{"format": "x"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"format": 1}', b'{"format": "x"}', b'{"cluster": "\xff"}']
+)
 def test_a_damaged_identity_is_refused(tmp_path, content):
     opened(tmp_path).close()
     (tmp_path / "identity.json").write_bytes(content)
