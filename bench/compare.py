@@ -8,6 +8,7 @@ Rules of this file: it runs and collects. Figures are made in summary.py, judged
 written in record.py.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ class Phase:
     after: list[dict[str, Any]]
     wall_s: float
     """Between `before` and `after`."""
+    busy_s: float | None
+    """CPU time that all programs of this machine took meanwhile; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def _phase(
     activity = f"{conflict:g} % conflicts"
     clock.tell(run, activity, 0.0)
     before = cluster.status()
-    begun = time.monotonic()
+    begun, busy = time.monotonic(), _busy_s()
     spec = Spec(
         targets=[
             Target(region.name, ports.client)
@@ -233,7 +236,20 @@ def _phase(
         result = load.result()
     time.sleep(_SETTLE_S)
     after = cluster.status()
-    return Phase(run, conflict, result, before, after, time.monotonic() - begun)
+    wall_s = time.monotonic() - begun
+    busy_after = _busy_s()
+    busy_s = None if busy is None or busy_after is None else busy_after - busy
+    return Phase(run, conflict, result, before, after, wall_s, busy_s)
+
+
+def _busy_s() -> float | None:
+    """CPU time of everything on this machine since it was started."""
+    try:
+        line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+        user, nice, system, _, _, irq, softirq = map(int, line.split()[1:8])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def _leader(topology: Topology, placement: str) -> int:

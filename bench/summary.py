@@ -294,6 +294,9 @@ def _conflicts(topology: Topology, phase: Phase) -> dict[str, Any]:
 def _health(phase: Phase) -> dict[str, Any]:
     load = phase.load
     errors = [s["link_error"]["p99_us"] for s in phase.after if s["link_error"]]
+    ours_s = _grown(phase, "process", "cpu_s") + load.cpu_share * load.wall_s
+    available_s = phase.wall_s * (os.cpu_count() or 1)
+    others_s = None if phase.busy_s is None else max(0.0, phase.busy_s - ours_s)
     return {
         "run": phase.run.name,
         "loop_lag_p99_ms": max(s["process"]["loop_lag"]["p99_us"] for s in phase.after) / 1000,
@@ -301,11 +304,8 @@ def _health(phase: Phase) -> dict[str, Any]:
         "client_lag_p99_ms": load.loop_lag.p99_us / 1000,
         "start_error_p99_ms": load.start_error.p99_us / 1000,
         "client_cpu": round(load.cpu_share, 4),
-        "machine_cpu": round(
-            (_grown(phase, "process", "cpu_s") + load.cpu_share * load.wall_s)
-            / (phase.wall_s * (os.cpu_count() or 1)),
-            4,
-        ),
+        "machine_cpu": round(ours_s / available_s, 4),
+        "others_cpu": None if others_s is None else round(others_s / available_s, 4),
         "sync_p50_ms": max(s["log"]["sync"]["p50_us"] for s in phase.after) / 1000,
         "dropped_messages": int(
             sum(p["dropped"] for s in phase.after for p in s["peers"])

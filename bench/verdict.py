@@ -24,6 +24,8 @@ LOST: Final = (0.0, 0.001)
 """Share of commands without an answer."""
 FAILED: Final = (0.0, 0.01)
 """Share of commands refused, or with an ambiguous fate."""
+OTHERS: Final = 0.15
+"""Share of all cores that other programs may take before they are named as a cause."""
 SAMPLES: Final = (100, 10)
 """Per cell: suspect below, invalid below."""
 
@@ -49,6 +51,7 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     found: list[str] = []
     for phase in summary["phases"]:
         parts = _leaderless(phase, runs, titles)
+        parts += _without_answer(phase, runs, summary["setup"]["patience_s"])
         for run in runs:
             rows = [row for row in phase["comparisons"] if row["against"] == run]
             if rows:
@@ -91,6 +94,20 @@ def _leaderless(phase: dict[str, Any], runs: dict[str, Any], titles: dict[str, s
             found.append(
                 f"{_percent(share)} % of its commands ({row['slow']:,}) needed a second round "
                 f"trip, {explained}."
+            )
+    return found
+
+
+def _without_answer(phase: dict[str, Any], runs: dict[str, Any], patience_s: float) -> list[str]:
+    found = []
+    for name, run in runs.items():
+        fates = [cell["fates"] for cell in phase["cells"] if cell["run"] == name]
+        sent = sum(each["sent"] for each in fates)
+        missing = sent - sum(each["answered"] for each in fates)
+        if missing:
+            found.append(
+                f"{run['title']} did not answer {missing:,} of {sent:,} commands within "
+                f"{patience_s:g} s; its percentiles are those of the others."
             )
     return found
 
@@ -223,4 +240,7 @@ def validity(summary: dict[str, Any]) -> tuple[str, list[str]]:
             failed = fates["refused"] + fates["ambiguous"]
             hold(fates["lost"] / sent, LOST, f"{at} {fates['lost']} commands lost")
             hold(failed / sent, FAILED, f"{at} {failed} commands refused or ambiguous")
+    others = max(row["others_cpu"] or 0.0 for p in summary["phases"] for row in p["health"])
+    if reasons and others > OTHERS:
+        reasons.append(f"other programs took up to {others * 100:.0f} % of this machine meanwhile")
     return _LEVELS[worst], reasons

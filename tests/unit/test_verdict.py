@@ -112,6 +112,21 @@ def test_lost_commands_are_a_reason(summary):
     assert "1 commands lost" in reason
 
 
+def test_other_programs_are_named_as_a_cause_only_where_something_is_wrong(summary):
+    summary["phases"][0]["health"][0]["others_cpu"] = 0.5
+    assert validity(summary) == ("VALID", [])
+    summary["phases"][0]["health"][0]["loop_lag_p99_ms"] = 6.0
+    level, reasons = validity(summary)
+    assert level == "SUSPECT"
+    assert reasons[-1] == "other programs took up to 50 % of this machine meanwhile"
+
+
+def test_commands_without_an_answer_are_said_beside_the_percentiles(summary):
+    fates = summary["phases"][2]["cells"][0]["fates"]
+    fates["ambiguous"], fates["answered"] = 30, fates["sent"] - 30
+    assert "EPaxos did not answer 30 of " in paragraph(summary, 100)
+
+
 def test_refusals_and_few_samples_are_reasons(summary):
     cell = summary["phases"][0]["cells"][0]
     cell["fates"]["refused"] = 1
