@@ -188,7 +188,8 @@ def _optimum(topology: Topology, phase: Phase, region: int) -> dict[str, Any]:
     asker = region if prediction.leader is None else prediction.leader
     syncs = [status["log"]["sync"]["p50_us"] / 1000 for status in phase.after]
     others = [syncs[i] for i in prediction.quorum if i != asker]
-    sync_ms = 2 * syncs[asker] + max(others, default=0.0)
+    # One replica alone decides in the step in which it proposes.
+    sync_ms = 2 * syncs[asker] + max(others) if others else syncs[asker]
     hop_ms = phase.load.hop_us[region] / 1000
     return {
         "fast_ms": round(prediction.fast_ms + sync_ms + hop_ms, 3),
