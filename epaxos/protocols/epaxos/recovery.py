@@ -58,6 +58,10 @@ WAITING_RESENDS = 6
 """So often a Waiting is, likewise."""
 
 
+RULES = ("1", "2", "3", "4", "5", "V1", "V2", "V3", "V4", "W1", "W2", "W3", "W4")
+"""The names of the rules below, as decisions carry them."""
+
+
 class Action(Enum):
     """What a recoverer does with an instance."""
 

@@ -65,7 +65,7 @@ from epaxos.protocols.epaxos.messages import (
 from epaxos.protocols.epaxos.messages import (
     Waiting as WaitingMessage,
 )
-from epaxos.protocols.epaxos.recovery import Recovery
+from epaxos.protocols.epaxos.recovery import RULES, Recovery
 
 COMMITS_PER_ANSWER = 512
 """A CommitReq is answered with at most so many Commits ..."""
@@ -784,19 +784,7 @@ _COUNTERS = (
     "recovered",
     "nop",
     "recoveries",
-    "recover_rule_1",
-    "recover_rule_2",
-    "recover_rule_3",
-    "recover_rule_4",
-    "recover_rule_5",
-    "recover_rule_V1",
-    "recover_rule_V2",
-    "recover_rule_V3",
-    "recover_rule_V4",
-    "recover_rule_W1",
-    "recover_rule_W2",
-    "recover_rule_W3",
-    "recover_rule_W4",
+    *(f"recover_rule_{rule}" for rule in RULES),
     "nacks",
     "asks",
     "resends",
