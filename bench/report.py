@@ -19,8 +19,11 @@ from bench.worldmap import HEIGHT, WIDTH, land_path, project, way_path
 Document = dict[str, Any]
 
 _PATTERNS = ("", "M0,4 l4,-4", "M0,0 l4,4", "M0,2 h4", "M2,0 v4")
-_BAR, _GAP, _LEFT, _RIGHT = 15, 12, 120, 130
+_BAR, _GAP, _LEFT, _RIGHT = 15, 12, 120, 150
 _TAILS = (0.5, 0.1, 0.01, 0.001)
+_MARKED = (0.5, 0.1, 0.01)
+_WAITED_MS = 1.0
+"""Less between commit and answer is not drawn."""
 
 
 def write_report(directory: Path, summary: Document) -> Path:
@@ -39,18 +42,18 @@ def render(summary: Document) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(summary['title'])}</title><style>{style}</style></head><body>"
         f"<h1>Who is fast where, and why</h1><p class=setup>{escape(summary['title'])}</p>"
-        f"{_verdict(summary['verdict'])}{_legend(summary)}{_map(summary)}{phases}"
+        f"{_definitions(summary)}{_verdict(summary['verdict'])}{_map(summary)}{phases}"
         f"{_costs(summary)}{_explanations(summary)}<script>{_SCRIPT}</script></body></html>"
     )
 
 
 def _verdict(verdict: Document) -> str:
     sentences = "".join(f"<p>{escape(each)}</p>" for each in verdict["sentences"])
-    reasons = "".join(f"<p>{escape(each)}</p>" for each in verdict["reasons"])
+    reasons = "".join(f"<li>{escape(each)}</li>" for each in verdict["reasons"])
     validity = escape(verdict["validity"])
     return (
         f"<section class=verdict>{sentences}<p><span class='badge {validity}'>{validity}</span> "
-        f"{escape(verdict['evidence'])}</p>{reasons}</section>"
+        f"{escape(verdict['evidence'])}</p><ul>{reasons}</ul></section>"
     )
 
 
@@ -59,26 +62,43 @@ def _runs(summary: Document) -> dict[str, tuple[int, str]]:
     return {run["run"]: (at, run["label"]) for at, run in enumerate(summary["runs"])}
 
 
-def _patterns(runs: dict[str, tuple[int, str]]) -> str:
+def _definitions(summary: Document) -> str:
+    """The patterns of the runs, for the whole page."""
     found = []
-    for number, _ in runs.values():
+    for number, _ in _runs(summary).values():
         stroke = _PATTERNS[number % len(_PATTERNS)]
         lines = f"<path d='{stroke}' stroke='var(--paper)' stroke-width='1'/>" if stroke else ""
         found.append(
             f"<pattern id='p{number}' width='4' height='4' patternUnits='userSpaceOnUse'>"
             f"<rect width='4' height='4' fill='var(--run{number})'/>{lines}</pattern>"
         )
-    return f"<defs>{''.join(found)}</defs>"
+    return f"<svg class=definitions><defs>{''.join(found)}</defs></svg>"
 
 
-def _legend(summary: Document) -> str:
-    runs = _runs(summary)
-    keys = "".join(
-        f"<svg class=key style='min-width:0' viewBox='0 0 22 12'>{_patterns(runs)}"
-        f"<rect width='22' height='12' fill='url(#p{number})'/></svg>{escape(label)}"
-        for number, label in runs.values()
+def _mark(number: int, x: float, y: float, size: float) -> str:
+    """The shape of a run at a place: with the pattern of its bars, what tells runs apart without
+    colour."""
+    look = f"class=mark fill='var(--run{number})'"
+    shape = number % 5
+    if shape == 0:
+        return f"<circle {look} cx='{x:.1f}' cy='{y:.1f}' r='{size:g}'/>"
+    k = size * 0.9
+    corners = {
+        1: ((-k, -k), (k, -k), (k, k), (-k, k)),
+        2: ((0, -1.2 * size), (1.1 * size, 0.9 * size), (-1.1 * size, 0.9 * size)),
+        3: ((0, -1.3 * size), (1.3 * size, 0), (0, 1.3 * size), (-1.3 * size, 0)),
+        4: ((0, 1.2 * size), (1.1 * size, -0.9 * size), (-1.1 * size, -0.9 * size)),
+    }[shape]
+    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    return f"<polygon {look} points='{points}'/>"
+
+
+def _key(number: int) -> str:
+    """Pattern and shape of a run, for a line of text."""
+    return (
+        f"<svg class=key viewBox='0 0 40 14'><rect y='1' width='24' height='12' rx='2' "
+        f"fill='url(#p{number})'/>{_mark(number, 33, 7, 4.5)}</svg>"
     )
-    return f"<p class=note>{keys}</p>"
 
 
 # Map -------------------------------------------------------------------------------------------
@@ -92,44 +112,62 @@ def _map(summary: Document) -> str:
     }
     if not places:
         return ""
+    runs = {run["run"]: run for run in summary["runs"]}
     layers: list[str] = []
-    choices: list[str] = []
-    runs = _runs(summary)
     for phase in summary["phases"]:
-        for run, (number, label) in runs.items():
-            name = f"{run}-{phase['conflict']:g}"
-            cells = [cell for cell in phase["cells"] if cell["run"] == run]
-            hidden = "" if not layers else " dead"
+        for number, run in enumerate(runs.values()):
+            cells = [cell for cell in phase["cells"] if cell["run"] == run["run"]]
             layers.append(
-                f"<g class='layer{hidden}' id='layer-{escape(name)}'>"
-                f"{''.join(_map_cell(cell, places, number) for cell in cells)}</g>"
+                f"<g class='layer{' dead' if layers else ''}' data-run='{number}' "
+                f"data-conflict='{phase['conflict']:g}'>"
+                f"{''.join(_site(cell, run['leader'], places, number) for cell in cells)}</g>"
             )
-            checked = " checked" if len(layers) == 1 else ""
-            choices.append(
-                f"<label><input type=radio name=layer value='{escape(name)}'{checked}> "
-                f"{escape(label)}, {phase['conflict']:g} % conflicts</label>"
-            )
+    heights = [project(each["lon"], each["lat"])[1] for each in places.values()]
+    top = max(0.0, min(heights) - 90)
+    bottom = min(HEIGHT, max(max(heights) + 70, top + 220))
     return (
-        "<figure>"
-        f"<p class=choose>{''.join(choices)}</p>"
-        f"<svg viewBox='0 0 {WIDTH:g} {HEIGHT:g}' role=img aria-label='World map of the regions'>"
+        f"<figure>{_choices(summary)}"
+        f"<svg viewBox='0 {top:.0f} {WIDTH:g} {bottom - top:.0f}' role=img "
+        f"aria-label='World map of the regions'>"
         f"<path class=land d='{land_path()}'/>{''.join(layers)}</svg>"
-        "<figcaption>Numbers: median answer in ms. Lines: the quorum that answers a region's "
-        "commands; their width is the share of fast paths. Hover for more.</figcaption></figure>"
+        "<figcaption>Numbers: median answer in ms. Lines: whom a region's commands wait for, by "
+        "closed form: EPaxos for its nearest quorum, Multi-Paxos for the leader and the leader's "
+        "quorum. The thicker the lines of EPaxos, the more fast paths. Point at a region for its "
+        "quorum.</figcaption></figure>"
     )
 
 
-def _map_cell(cell: Document, places: Document, number: int) -> str:
+def _choices(summary: Document) -> str:
+    """What the map shows: a run and a conflict rate."""
+
+    def choice(name: str, value: str, text: str, first: bool) -> str:
+        checked = " checked" if first else ""
+        return f"<label><input type=radio name={name} value='{value}'{checked}> {text}</label>"
+
+    runs = "".join(
+        choice("run", str(number), f"{_key(number)}{escape(label)}", number == 0)
+        for number, label in _runs(summary).values()
+    )
+    rates = "".join(
+        choice("conflict", f"{rate:g}", f"{rate:g} % conflicts", at == 0)
+        for at, rate in enumerate(phase["conflict"] for phase in summary["phases"])
+    )
+    return f"<p class=choose>{runs}</p><p class=choose>{rates}</p>"
+
+
+def _site(cell: Document, leader: str | None, places: Document, number: int) -> str:
+    """One region on the map: its ways, its mark, its median."""
     here = places.get(cell["region"])
     if here is None:
         return ""
     share = cell.get("fast_share")
-    width = 1.2 + 4 * (1.0 if share is None else share)
+    width = 2.2 if share is None else 0.8 + 2 * share
     quorum = cell["optimum"]["quorum"]
+    asked = quorum if leader in (None, cell["region"]) else [leader]
     ways = "".join(
-        f"<path class=way stroke='var(--run{number})' stroke-width='{width / 2:.1f}' "
+        f"<path class=way stroke='var(--run{number})' stroke-width='{width:.1f}' "
         f"d='{way_path(_point(here), _point(places[other]))}'/>"
-        for other in quorum
+        for other in asked
         if other in places and other != cell["region"]
     )
     x, y = project(here["lon"], here["lat"])
@@ -137,17 +175,20 @@ def _map_cell(cell: Document, places: Document, number: int) -> str:
         abs(x - other_x) < 150 and 0 < y - other_y < 40
         for other_x, other_y in (project(each["lon"], each["lat"]) for each in places.values())
     )
-    answer = cell["answer"]["p50"]
-    fast = "" if share is None else f", {share:.0%} fast path"
+    titles = {name: place["title"] for name, place in places.items()}
+    through = "" if leader is None else f" through {titles.get(leader, leader)}"
+    fast = "" if share is None else f", {_share(share)} fast path"
     hint = (
-        f"{here['title']}: answer p50 {_ms(answer)} ms, optimum "
-        f"{_ms(cell['optimum']['fast_ms'])} ms{fast}; quorum {', '.join(quorum)}"
+        f"{here['title']}{through}: answer p50 {_ms(cell['answer']['p50'])} ms, optimum "
+        f"{_ms(cell['optimum']['fast_ms'])} ms{fast}; quorum "
+        f"{', '.join(titles.get(each, each) for each in quorum)}"
     )
+    size = 8.5 if leader == cell["region"] else 6
+    text = f"text-anchor='end' x='{x - 9:.1f}'" if x > WIDTH - 150 else f"x='{x + 10:.1f}'"
     return (
-        f"<g><title>{escape(hint)}</title>{ways}"
-        f"<circle class=dot cx='{x:.1f}' cy='{y:.1f}' r='6' fill='var(--run{number})'/>"
-        f"<text x='{x + 9:.1f}' y='{y + (18 if crowded else -7):.1f}'>{escape(here['title'])} "
-        f"<tspan font-weight='700'>{_ms(answer)}</tspan></text></g>"
+        f"<g class=site><title>{escape(hint)}</title>{ways}{_mark(number, x, y, size)}"
+        f"<text {text} y='{y + (19 if crowded else -8):.1f}'>{escape(here['title'])} "
+        f"<tspan font-weight='700'>{_ms(cell['answer']['p50'])}</tspan></text></g>"
     )
 
 
@@ -162,7 +203,7 @@ def _phase(summary: Document, phase: Document) -> str:
     conflict = f"{phase['conflict']:g} % conflicts"
     return (
         f"<section><h2>{conflict}</h2>{_bars(summary, phase)}{_tails(summary, phase)}"
-        f"{_table(summary, phase)}</section>"
+        f"{_waiting(summary, phase)}{_table(summary, phase)}</section>"
     )
 
 
@@ -183,7 +224,7 @@ def _bars(summary: Document, phase: Document) -> str:
     def x(value: float) -> float:
         return _LEFT + value / longest * wide
 
-    parts, y = [_patterns(runs)], 8.0
+    parts, y = list[str](), 8.0
     for region, title in titles.items():
         mine = [cell for cell in cells if cell["region"] == region]
         parts.append(f"<text x='{_LEFT - 8}' y='{y + 12}' text-anchor='end'>{escape(title)}</text>")
@@ -210,82 +251,147 @@ def _bar(cell: Document, run: tuple[int, str], x: Any, y: float) -> str:
     number, label = run
     p50, p95 = cell["answer"]["p50"], cell["answer"]["p95"] or cell["answer"]["p50"]
     optimum = cell["optimum"]
-    fast = "" if cell.get("fast_share") is None else f" · {cell['fast_share']:.0%} fast"
+    fast = "" if cell.get("fast_share") is None else f" · {_share(cell['fast_share'])} fast"
     ticks = f"<line class=tick x1='{x(optimum['fast_ms']):.1f}' x2='{x(optimum['fast_ms']):.1f}' "
     ticks += f"y1='{y - 2}' y2='{y + _BAR + 2}'/>"
     slow = optimum["slow_ms"]
+    after = x(p95) + 8
     if slow is not None and slow > optimum["fast_ms"] + 0.01 and x(slow) < WIDTH - _RIGHT:
         ticks += f"<line class='tick slow' x1='{x(slow):.1f}' "
         ticks += f"x2='{x(slow):.1f}' y1='{y - 2}' y2='{y + _BAR + 2}'/>"
+        if after - 6 < x(slow) < after + 140:
+            after = x(slow) + 8
     hint = f"{label}: p50 {_ms(p50)}, p95 {_ms(p95)}, optimum {_ms(optimum['fast_ms'])} ms"
     return (
         f"<g><title>{escape(hint)}</title><rect x='{_LEFT}' y='{y}' height='{_BAR}' rx='2' "
         f"width='{max(1.0, x(p50) - _LEFT):.1f}' fill='url(#p{number})'/>"
         f"<line x1='{x(p50):.1f}' x2='{x(p95):.1f}' y1='{y + _BAR / 2}' y2='{y + _BAR / 2}' "
         f"stroke='var(--run{number})' stroke-width='2'/>{ticks}"
-        f"<text class=soft x='{x(p95) + 8:.1f}' y='{y + 12}'>{_ms(p50)}{fast}</text></g>"
+        f"<text class=soft x='{after:.1f}' y='{y + 12}'>{_ms(p50)} {escape(label)}{fast}</text></g>"
     )
 
 
 def _tails(summary: Document, phase: Document) -> str:
     """Per region: share of answers that took longer, on a logarithmic scale."""
-    runs, titles = _runs(summary), _titles(summary)
-    size, high, pad = 300.0, 170.0, 38.0
-    panels = []
-    for at, (region, title) in enumerate(titles.items()):
+    titles = _titles(summary)
+    panels: list[str] = []
+    for region, title in titles.items():
         cells = [c for c in phase["cells"] if c["region"] == region and c["answer_cdf"]]
-        if not cells:
-            continue
-        longest = max(point[0] for cell in cells for point in cell["answer_cdf"]) * 1.05
-        left, top = at % 3 * (size + 20), at // 3 * (high + 62)
-
-        def place(
-            ms: float, beyond: float, left: float = left, top: float = top, longest: float = longest
-        ) -> str:
-            height = min(1.0, max(0.0, -log10(max(beyond, 1e-3)) / 3))
-            return f"{left + pad + ms / longest * (size - pad):.1f},{top + 20 + height * high:.1f}"
-
-        grid = "".join(
-            f"<line class=axis x1='{place(0, tail).split(',')[0]}' x2='{left + size}' "
-            f"y1='{place(0, tail).split(',')[1]}' y2='{place(0, tail).split(',')[1]}'/>"
-            f"<text class=soft x='{left + pad - 4}' text-anchor='end' "
-            f"y='{float(place(0, tail).split(',')[1]) + 4:.1f}'>{tail * 100:g} %</text>"
-            for tail in _TAILS
-        )
-        marks = "".join(
-            f"<text class=soft x='{place(v, 1e-3).split(',')[0]}' y='{top + high + 36}' "
-            f"text-anchor='middle'>{v:g}</text>"
-            for v in _range(_step(longest), longest)
-        )
-        curves = "".join(
-            _curve(cell["answer_cdf"], place, runs[cell["run"]][0], "")
-            + _curve(cell["commit_cdf"], place, runs[cell["run"]][0], "2 3")
-            for cell in cells
-        )
-        panels.append(
-            f"<text x='{left + pad}' y='{top + 12}' font-weight='600'>{escape(title)}</text>"
-            f"{grid}{marks}{curves}"
-        )
-    rows = (len(titles) + 2) // 3
+        if cells:
+            longest = max(point[0] for cell in cells for point in cell["answer_cdf"]) * 1.05
+            panel = _Panel(len(panels) % 3 * 320.0, len(panels) // 3 * 232.0, longest)
+            panels.append(panel.draw(title, cells, _runs(summary)))
     return (
         "<h3>Who waits how long</h3>"
-        f"<figure><svg viewBox='0 0 {WIDTH:g} {rows * (high + 62):.0f}' role=img "
+        f"<figure><svg viewBox='0 0 {WIDTH:g} {(len(panels) + 2) // 3 * 232}' role=img "
         f"aria-label='Tails of the latencies'>{''.join(panels)}</svg><figcaption>Share of commands "
         "that took longer than so many ms, logarithmic. Solid: answer (execution). Dashed: commit. "
-        f"{_conditions(summary)}</figcaption></figure>"
+        f"Marks at 50, 10 and 1 %. {_conditions(summary)}</figcaption></figure>"
     )
 
 
-def _curve(points: list[list[float]], place: Any, number: int, dash: str) -> str:
-    shown, before = [], 1.0
-    for ms, share in points:
-        shown += [place(ms, before), place(ms, 1 - share)]
-        before = 1 - share
-    if not shown:
-        return ""
+class _Panel:
+    """One region's tails: x in ms, y the share of commands that took longer, down to 0.1 %."""
+
+    _WIDE, _HIGH, _PAD = 300.0, 170.0, 44.0
+
+    def __init__(self, left: float, top: float, longest: float) -> None:
+        self._left = left
+        self._top = top
+        self._longest = longest
+
+    def x(self, ms: float) -> float:
+        return self._left + self._PAD + ms / self._longest * (self._WIDE - self._PAD)
+
+    def y(self, beyond: float) -> float:
+        down = min(1.0, max(0.0, -log10(max(beyond, 1e-3)) / 3))
+        return self._top + 20 + down * self._HIGH
+
+    def draw(self, title: str, cells: list[Document], runs: dict[str, tuple[int, str]]) -> str:
+        """The panel of a region."""
+        grid = "".join(
+            f"<line class=axis x1='{self.x(0):.1f}' x2='{self._left + self._WIDE}' "
+            f"y1='{self.y(tail):.1f}' y2='{self.y(tail):.1f}'/>"
+            f"<text class=soft x='{self.x(0) - 4:.1f}' text-anchor='end' "
+            f"y='{self.y(tail) + 4:.1f}'>{tail * 100:g} %</text>"
+            for tail in _TAILS
+        )
+        scale = "".join(
+            f"<text class=soft x='{self.x(v):.1f}' y='{self.y(1e-3) + 16:.1f}' "
+            f"text-anchor='middle'>{v:g}</text>"
+            for v in _range(_step(self._longest), self._longest)
+        )
+        curves = "".join(
+            self._curve(cell["commit_cdf"], runs[cell["run"]][0], dashed=True)
+            + self._curve(cell["answer_cdf"], runs[cell["run"]][0], dashed=False)
+            for cell in cells
+        )
+        heading = f"<text x='{self.x(0):.1f}' y='{self._top + 12}' font-weight='600'>"
+        return f"{heading}{escape(title)}</text>{grid}{scale}{curves}"
+
+    def _curve(self, points: list[list[float]], number: int, *, dashed: bool) -> str:
+        shown, marks, before = [], "", 1.0
+        for ms, share in points:
+            x, beyond = self.x(ms), 1 - share
+            shown += [f"{x:.1f},{self.y(before):.1f}", f"{x:.1f},{self.y(beyond):.1f}"]
+            for tail in _MARKED:
+                if not dashed and beyond <= tail < before:
+                    marks += _mark(number, x, self.y(tail), 3.6)
+            before = beyond
+        dash = "stroke-dasharray='2 3'" if dashed else ""
+        return (
+            f"<polyline fill='none' stroke='var(--run{number})' stroke-width='1.8' {dash} "
+            f"points='{' '.join(shown)}'/>{marks}"
+        )
+
+
+def _waiting(summary: Document, phase: Document) -> str:
+    """Commit against execution, for the runs where it makes a difference."""
+    runs, titles = _runs(summary), _titles(summary)
+    cells = [cell for cell in phase["cells"] if cell["answer"]["p50"] is not None]
+    heading = "<h3>From commit to answer</h3>"
+
+    def waited(cell: Document) -> float:
+        gaps = [cell["answer"][key] - cell["commit"][key] for key in ("p50", "p95")]
+        return float(max(gaps))
+
+    waiting = {cell["run"] for cell in cells if waited(cell) > _WAITED_MS}
+    if not waiting:
+        longest = max((waited(cell) for cell in cells), default=0.0)
+        return (
+            f"{heading}<p>Nobody waited: at p50 and p95 every run's answers left within "
+            f"{max(longest, 0.1):.1f} ms of commit.</p>"
+        )
+    shown = [cell for cell in cells if cell["run"] in waiting]
+    longest = max(cell["answer"]["p95"] for cell in shown) * 1.04
+    wide = WIDTH - _LEFT - _RIGHT
+    parts, y, before = list[str](), 14.0, ""
+    for cell in shown:
+        number, label = runs[cell["run"]]
+        ends = [
+            (_LEFT + cell[kind][key] / longest * wide)
+            for key in ("p50", "p95")
+            for kind in ("commit", "answer")
+        ]
+        name = titles[cell["region"]] if cell["region"] != before else ""
+        before = cell["region"]
+        parts.append(
+            f"<text x='{_LEFT - 8}' y='{y + 4}' text-anchor='end'>{escape(name)}</text>"
+            f"<line stroke='var(--run{number})' stroke-width='5' x1='{ends[0]:.1f}' "
+            f"x2='{ends[1]:.1f}' y1='{y}' y2='{y}'/>"
+            f"<line stroke='var(--run{number})' stroke-width='1.5' stroke-dasharray='2 3' "
+            f"x1='{ends[2]:.1f}' x2='{ends[3]:.1f}' y1='{y + 8}' y2='{y + 8}'/>"
+            f"<circle class=commit cx='{ends[0]:.1f}' cy='{y}' r='4.5' "
+            f"stroke='var(--run{number})'/>{_mark(number, ends[1], y, 5.5)}"
+            f"<text class=soft x='{max(ends[1], ends[3]) + 10:.1f}' y='{y + 4}'>{escape(label)}: "
+            f"{_ms(cell['commit']['p50'])} → {_ms(cell['answer']['p50'])}</text>"
+        )
+        y += 26
     return (
-        f"<polyline fill='none' stroke='var(--run{number})' stroke-width='1.8' "
-        f"stroke-dasharray='{dash}' points='{' '.join(shown)}'/>"
+        f"{heading}<figure><svg viewBox='0 0 {WIDTH:g} {y:.0f}' role=img "
+        f"aria-label='From commit to answer'>{''.join(parts)}</svg><figcaption>Ring: commit p50. "
+        "Filled: answer p50, after everything the command must follow was executed. Thin dashed "
+        "line: the same at p95. What is not shown did not wait.</figcaption></figure>"
     )
 
 
@@ -306,7 +412,7 @@ def _table(summary: Document, phase: Document) -> str:
                 *(_ms(commit[key]) for key in ("p50", "p95", "p99")),
                 *(_ms(answer[key]) for key in ("p50", "p95", "p99")),
                 "–" if cell.get("ratio") is None else f"{cell['ratio']:.3f}",
-                "–" if share is None else f"{share:.1%}",
+                "–" if share is None else _share(share),
                 f"{cell['samples']:,}",
                 f"{cell['fates']['lost'] + cell['fates']['ambiguous']:,}",
             ]
@@ -382,6 +488,13 @@ def _ms(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
+def _share(share: float) -> str:
+    """`100 %` is said only of all."""
+    if share in (0.0, 1.0):
+        return f"{share * 100:.0f} %"
+    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
+
+
 def _step(longest: float) -> float:
     for step in (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0):
         if longest / step <= 7:
@@ -394,9 +507,11 @@ def _range(step: float, longest: float) -> list[float]:
 
 
 _SCRIPT = """
-for (const choice of document.querySelectorAll('input[name=layer]'))
+const chosen = name => document.querySelector(`input[name=${name}]:checked`).value;
+for (const choice of document.querySelectorAll('.choose input'))
   choice.addEventListener('change', () => {
     for (const layer of document.querySelectorAll('.layer'))
-      layer.classList.toggle('dead', layer.id !== 'layer-' + choice.value);
+      layer.classList.toggle('dead', layer.dataset.run !== chosen('run')
+        || layer.dataset.conflict !== chosen('conflict'));
   });
 """

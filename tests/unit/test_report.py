@@ -65,6 +65,26 @@ def test_a_text_from_outside_cannot_become_markup(summary):
     assert "<script>alert(1)" not in page
 
 
+def test_every_run_and_rate_has_its_layer_on_the_map(summary):
+    page = render(summary)
+    for number in range(len(summary["runs"])):
+        for phase in summary["phases"]:
+            layer = f"data-run='{number}' data-conflict='{phase['conflict']:g}'"
+            assert page.count(layer) == 1
+    assert page.count("<g class='layer'") == 1  # one is shown, the others wait
+
+
+def test_who_waits_between_commit_and_answer_is_drawn(summary):
+    quiet = json.loads(json.dumps(summary))
+    for phase in quiet["phases"]:
+        for cell in phase["cells"]:
+            cell["commit"] = cell["answer"]
+    assert "Nobody waited" in render(quiet)
+    assert "aria-label='From commit to answer'" not in render(quiet)
+    quiet["phases"][0]["cells"][0]["commit"] = {"p50": 1.0, "p95": 2.0, "p99": None}
+    assert "aria-label='From commit to answer'" in render(quiet)
+
+
 def test_a_region_without_a_place_is_left_off_the_map(summary):
     setup = json.loads(json.dumps(summary["setup"]))
     for region in setup["topology"]["regions"]:
