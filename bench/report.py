@@ -22,6 +22,7 @@ _PATTERNS = ("", "M0,4 l4,-4", "M0,0 l4,4", "M0,2 h4", "M2,0 v4")
 _BAR, _GAP, _LEFT, _RIGHT = 15, 12, 120, 150
 _TAILS = (0.5, 0.1, 0.01, 0.001)
 _MARKED = (0.5, 0.1, 0.01)
+_REASONS_OPEN = 4
 _WAITED_MS = 1.0
 """Less between commit and answer is not drawn."""
 
@@ -50,10 +51,14 @@ def render(summary: Document) -> str:
 def _verdict(verdict: Document) -> str:
     sentences = "".join(f"<p>{escape(each)}</p>" for each in verdict["sentences"])
     reasons = "".join(f"<li>{escape(each)}</li>" for each in verdict["reasons"])
+    if reasons:
+        shown = "open" if len(verdict["reasons"]) <= _REASONS_OPEN else ""
+        count = f"{len(verdict['reasons'])} reason{'s' if len(verdict['reasons']) > 1 else ''}"
+        reasons = f"<details {shown}><summary>{count}</summary><ul>{reasons}</ul></details>"
     validity = escape(verdict["validity"])
     return (
         f"<section class=verdict>{sentences}<p><span class='badge {validity}'>{validity}</span> "
-        f"{escape(verdict['evidence'])}</p><ul>{reasons}</ul></section>"
+        f"{escape(verdict['evidence'])}</p>{reasons}</section>"
     )
 
 

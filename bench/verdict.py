@@ -29,6 +29,10 @@ OTHERS: Final = 0.15
 SAMPLES: Final = (100, 10)
 """Per cell: suspect below, invalid below."""
 
+_SIGNIFICANT: Final = (
+    "Faster and slower are significant: the 95 % bootstrap interval of the difference of medians "
+    f"excludes 0, and the difference is at least {LEVEL_SHARE * 100:g} %; otherwise level."
+)
 _LEVELS: Final = ("VALID", "SUSPECT", "INVALID")
 
 
@@ -61,6 +65,8 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     for name, run in runs.items():
         if run["leader"] is not None:
             found += _led(name, run, summary["phases"])
+    if any(phase["comparisons"] for phase in summary["phases"]):
+        found.append(_SIGNIFICANT)
     return found
 
 
