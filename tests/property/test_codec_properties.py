@@ -58,31 +58,38 @@ def payloads(draw):
     )
 
 
-def values(hint):
+def values(hint, numbers, lengths):
     """What a field of that type may hold."""
     if hint is Payload:
         return payloads()
     if hint is int:
-        return st.integers(-(2**63), 2**64 - 1)
+        return numbers
+    inside = get_args(hint)
     if get_origin(hint) is list:
-        return st.lists(values(get_args(hint)[0]), max_size=3)
+        return st.lists(values(inside[0], numbers, lengths), max_size=3)
+    if get_origin(hint) is tuple and inside[-1] is Ellipsis:
+        return lengths.flatmap(lambda n: st.tuples(*[values(inside[0], numbers, lengths)] * n))
     if get_origin(hint) is tuple:
-        inside = get_args(hint)
-        if inside[-1] is Ellipsis:
-            return st.lists(values(inside[0]), max_size=9).map(tuple)
-        return st.tuples(*map(values, inside))
+        return st.tuples(*(values(each, numbers, lengths) for each in inside))
     if get_origin(hint) in (Union, types.UnionType):
-        return st.one_of(*map(values, get_args(hint)))
+        return st.one_of(*(values(each, numbers, lengths) for each in inside))
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return structs(hint)
+        return structs_of(hint, numbers, lengths)
     return st.from_type(hint)
+
+
+def structs_of(kind, numbers, lengths):
+    """Any value of a message or record class: its integers, and the lengths of its vectors."""
+    hints = get_type_hints(kind)
+    return st.builds(
+        kind, *(values(hints[name], numbers, lengths) for name in kind.__struct_fields__)
+    )
 
 
 @cache
 def structs(kind):
     """Any value of a message or record class."""
-    hints = get_type_hints(kind)
-    return st.builds(kind, *(values(hints[name]) for name in kind.__struct_fields__))
+    return structs_of(kind, st.integers(-(2**63), 2**64 - 1), st.integers(0, 9))
 
 
 @pytest.mark.parametrize(("decode", "kind"), KINDS)

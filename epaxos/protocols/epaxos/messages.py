@@ -25,6 +25,7 @@ None is Nop, except where a field says that it means unknown.
 import msgspec
 
 from epaxos.core.command import Payload
+from epaxos.core.replica import Message
 from epaxos.core.types import Ballot, Deps, ReplicaId, Slot
 
 
@@ -378,3 +379,26 @@ RECORDS = (
     CommittedShort,
 )
 """The closed union of records."""
+
+
+def fits(message: Message, n: int) -> bool:
+    """Whether its columns and vectors are those of a cluster of n; only a broken peer differs."""
+    if isinstance(message, Progress):
+        vectors = (message.executed, message.committed, message.stable, message.echo)
+        return all(len(vector) == n for vector in vectors)
+    column: int = getattr(message, "replica", 0)
+    deps: Deps | None = getattr(message, "deps", None)
+    if not 0 <= column < n or (deps is not None and len(deps) != n):
+        return False
+    if isinstance(message, RecoverOk):
+        return all(_vote_fits(vote, n) for vote in message.votes)
+    if isinstance(message, ValidateOk):
+        return all(0 <= objection.replica < n for objection in message.objections)
+    return True
+
+
+def _vote_fits(vote: Vote, n: int) -> bool:
+    """In phase Initial (0) there are no deps."""
+    if vote.initial_deps is not None and len(vote.initial_deps) != n:
+        return False
+    return len(vote.deps) == n or (vote.phase == 0 and not vote.deps)

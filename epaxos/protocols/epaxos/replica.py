@@ -61,6 +61,7 @@ from epaxos.protocols.epaxos.messages import (
     RecoverOk,
     Validate,
     ValidateOk,
+    fits,
 )
 from epaxos.protocols.epaxos.messages import (
     Waiting as WaitingMessage,
@@ -155,22 +156,13 @@ class EPaxosReplica(Recovery):
 
     def receive(self, source: ReplicaId, message: Message, now: Micros) -> None:
         """Dispatch one message of another member."""
-        if self._ignore_malformed(message):
+        if not fits(message, self.n):
             return
         self.columns.heard(source, now)
         self._handlers[type(message)](source, message, now)
         soon = now + self.columns.rtt_max // 4
         if soon < self._tick_at:
             self._tick_at = soon
-
-    def _ignore_malformed(self, message: Message) -> bool:
-        """Whether a column or a vector does not fit this cluster; only a broken peer sends such."""
-        if isinstance(message, Progress):
-            vectors = (message.executed, message.committed, message.stable, message.echo)
-            return any(len(vector) != self.n for vector in vectors)
-        column: int = getattr(message, "replica", 0)
-        deps: Deps | None = getattr(message, "deps", None)
-        return not 0 <= column < self.n or (deps is not None and len(deps) != self.n)
 
     def wake(self, now: Micros) -> None:
         """Ask again what was not answered, look at the columns, say that we live."""
