@@ -112,13 +112,16 @@ def test_lost_commands_are_a_reason(summary):
     assert "1 commands lost" in reason
 
 
-def test_other_programs_are_named_as_a_cause_only_where_something_is_wrong(summary):
-    summary["phases"][0]["health"][0]["others_cpu"] = 0.5
+def test_other_programs_make_a_run_suspect(summary):
+    row = summary["phases"][0]["health"][0]
+    row["machine_cpu"], row["others_cpu"] = 0.3, 0.3
     assert validity(summary) == ("VALID", [])
-    summary["phases"][0]["health"][0]["loop_lag_p99_ms"] = 6.0
-    level, reasons = validity(summary)
+    row["others_cpu"] = 0.65
+    level, [reason] = validity(summary)
     assert level == "SUSPECT"
-    assert reasons[-1] == "other programs took up to 50 % of this machine meanwhile"
+    assert "the machine was busy to 0.95, 0.65 with other programs" in reason
+    row["others_cpu"] = None
+    assert validity(summary) == ("VALID", [])
 
 
 def test_commands_without_an_answer_are_said_beside_the_percentiles(summary):
