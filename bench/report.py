@@ -116,7 +116,10 @@ def _map(summary: Document) -> str:
         if region.get("lat") is not None and region.get("lon") is not None
     }
     if not places:
-        return ""
+        keys = " ".join(
+            f"{_key(number)}{escape(label)}" for number, label in _runs(summary).values()
+        )
+        return f"<p class=note>{keys}</p>"
     runs = {run["run"]: run for run in summary["runs"]}
     layers: list[str] = []
     for phase in summary["phases"]:
@@ -465,9 +468,10 @@ def _costs(summary: Document) -> str:
 def _explanations(summary: Document) -> str:
     manifest = summary["manifest"]
     return (
-        "<h2>How to read it</h2><p>The <em>optimum</em> is what the configured round trips allow, "
-        "plus three measured syncs and the client's hop: EPaxos answers from the nearest quorum of "
-        "every region, Multi-Paxos through its leader. <em>Commit</em> is when an answer could "
+        "<h2>How to read it</h2><p>One colour, pattern and shape per run, everywhere. The "
+        "<em>optimum</em> is what the configured round trips allow, plus three measured syncs and "
+        "the client's hop: EPaxos answers from the nearest quorum of every region, Multi-Paxos "
+        "through its leader. <em>Commit</em> is when an answer could "
         "have left if answers left at commit; <em>answer</em> is what the client got, after "
         "execution.</p><h2>How it was measured</h2><p>Real replica processes on one machine, links "
         "delayed as the matrix says, one client per region at equal offered load, open loop, "

@@ -128,8 +128,12 @@ def _led(name: str, run: dict[str, Any], phases: list[dict[str, Any]]) -> list[s
     ]
     if not ratios:
         return []
-    share = _over(max(ratios))
-    return [f"{run['title']} commits within {share} % of its own optimum everywhere."]
+    worst = max(ratios)
+    if worst >= 2:
+        return [f"{run['title']} commits in up to {worst:.1f} times its own optimum."]
+    if worst > 1 + CLOSE_SHARE:
+        return [f"{run['title']} commits up to {_over(worst)} % above its own optimum."]
+    return [f"{run['title']} commits within {_over(worst)} % of its own optimum everywhere."]
 
 
 def _over(ratio: float) -> int:

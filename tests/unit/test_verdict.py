@@ -83,6 +83,21 @@ def test_how_far_from_the_optimum(summary):
 
 
 @pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (1.0199, "within 2 % of its own optimum everywhere"),
+        (1.0601, "up to 7 % above its own optimum"),
+        (2.5, "in up to 2.5 times its own optimum"),
+    ],
+)
+def test_how_far_a_leader_protocol_is_from_its_own_optimum(summary, ratio, words):
+    for phase in summary["phases"]:
+        for cell in phase["cells"]:
+            cell["ratio"] = ratio
+    assert sum(words in sentence for sentence in judge(summary)["sentences"]) == 2
+
+
+@pytest.mark.parametrize(
     ("key", "value", "level"),
     [
         ("loop_lag_p99_ms", 6.0, "SUSPECT"),
