@@ -1,0 +1,107 @@
+"""What the documents say exists, and what they list is complete."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from epaxos.cli.exits import ExitCode
+from epaxos.cli.main import VERBS
+from epaxos.core.quorum import quorums
+from epaxos.runtime.config import Cluster, load_config
+from tests.house.sources import ROOT, named
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#([\w-]+))?\)")
+
+
+def text_of(name):
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def table_keys(text, heading):
+    """The first column of the table under a heading line, without its marks."""
+    lines = text[text.index(heading) :].splitlines()[2:]
+    keys = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        keys.append(line.split("|")[1].strip(" `"))
+    return keys
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in LINK.findall(text):
+        if "://" in target:
+            continue
+        path = (page.parent / target).resolve()
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [heading.lower().replace(" ", "-") for heading in headings], anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_in_documents_exist(page):
+    text = page.read_text(encoding="utf-8")
+    shells = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    quoted = "\n".join(re.findall(r"`([^`\n]+)`", text))
+    for verb in re.findall(r"(?:^|run )epaxos ([a-z]+)", f"{shells}\n{quoted}", re.MULTILINE):
+        assert verb in VERBS, f"epaxos {verb}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb):
+    done = subprocess.run(
+        [sys.executable, "-m", "epaxos", verb, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: epaxos {verb}")
+    assert done.stderr == ""
+
+
+def test_every_setting_is_documented():
+    keys = table_keys(text_of("operating.md"), "| key | default |")
+    assert keys == [field for field in Cluster.__struct_fields__ if field != "replicas"]
+
+
+def test_defaults_are_those_documented():
+    lines = text_of("operating.md").splitlines()
+    for field, default in zip(Cluster.__struct_fields__[2:], Cluster.__struct_defaults__):
+        (line,) = [line for line in lines if line.startswith(f"| `{field}` |")]
+        said = line.split("|")[2].strip(" `")
+        known = {"": "none", True: "true", False: "false", 2**30: "1 GiB", 2**20: "1 MiB"}
+        # 1 == True: numbers other than bytes are said as they are.
+        word = str(default) if default == 1 and default is not True else known.get(default)
+        assert said == (word or str(default)), field
+
+
+def test_every_exit_code_is_documented():
+    keys = table_keys(text_of("operating.md"), "| code | |")
+    assert keys == [str(code.value) for code in ExitCode]
+
+
+def test_example_of_a_cluster_is_valid(tmp_path):
+    (example,) = re.findall(r"```toml\n(.*?)```", text_of("operating.md"), re.DOTALL)
+    tomllib.loads(example)
+    path = tmp_path / "cluster.toml"
+    path.write_text(example, encoding="utf-8")
+    settings = load_config(path, "VA", tmp_path, {}, {})
+    assert settings.me == 0
+    assert len(settings.cluster.replicas) == 3
+
+
+def test_quorum_table_is_the_one_computed():
+    rows = re.findall(r"^\| (\d) \| (\d) \| (\d) \| (\d) \| (\d) \|$", text_of("protocol.md"), re.M)
+    assert len(rows) == 9
+    for row in rows:
+        n, f, e, slow, fast = map(int, row)
+        assert quorums(n) == (n, f, e, fast, slow)
