@@ -1,8 +1,9 @@
 """The project's own benchmark: throughput, latency and CPU per command in closed windows.
 
-Per repeat every cluster is started anew and drives all its cases; the repeats are the outer loop,
-so that what the machine does meanwhile meets all cases alike. A case's figure is the median of its
-repeats. A server that only answers (echo.py) takes part like a cluster: the ceiling.
+The repeats are the outer loop, so that what the machine does meanwhile meets all cases alike; a
+case's figure is the median of its repeats. Per repeat every cluster is started anew, and a case
+with a large window has one to itself: a store that a case before filled with a million keys is
+slower. A server that only answers (echo.py) takes part like a cluster: the ceiling.
 
 Rules of this file: it runs, collects and takes medians; no emulated delays; CPU per command is that
 of a whole case, warm-up included, from what each process says of itself.
@@ -116,12 +117,20 @@ class Options:
         wanted = self.only.casefold()
         return [c for c in all_cases(self.windows) if wanted in c.setting.title.casefold()]
 
+    def groups(self) -> list[list[Case]]:
+        """The cases of each cluster that is started, in order."""
+        found: dict[tuple[Setting, Case | None], list[Case]] = {}
+        for case in self.cases():
+            shares = case.window < _STANDARD or case.setting.protocol == ECHO
+            found.setdefault((case.setting, None if shares else case), []).append(case)
+        return [*found.values()]
+
     def estimate_s(self) -> float:
         """How long the whole takes."""
-        cases = self.cases()
-        settings = {case.setting for case in cases}
+        groups = self.groups()
         per_case = self.seconds + self.warmup_s + _CASE_EXTRA_S
-        return self.repeats * (len(settings) * _CLUSTER_S + len(cases) * per_case)
+        cases = sum(map(len, groups))
+        return self.repeats * (len(groups) * _CLUSTER_S + cases * per_case)
 
 
 def all_cases(windows: tuple[int, ...]) -> list[Case]:
@@ -175,25 +184,24 @@ def run_suite(options: Options, directory: Path, watch: Watch = lambda progress:
     """Run everything; clusters keep their files in `directory`. Raises EpaxosError; whatever
     happens, no process is left."""
     found: list[Run] = []
-    cases = options.cases()
     begun, expected_s = time.monotonic(), options.estimate_s()
+
+    def tell(repeat: int, case: Case) -> None:
+        done_s = time.monotonic() - begun
+        activity = f"{case.setting.title}, {case.title}, window {case.window}"
+        if options.repeats > 1:
+            activity = f"repeat {repeat + 1} of {options.repeats}: {activity}"
+        watch(Progress(activity, min(1.0, done_s / expected_s), max(0.0, expected_s - done_s)))
+
     for repeat in range(options.repeats):
-        for number, setting in enumerate(dict.fromkeys(case.setting for case in cases)):
+        for number, cases in enumerate(options.groups()):
+            setting = cases[0].setting
             place = directory / f"{repeat + 1}-{number + 1}-{setting.protocol}"
             place.mkdir(parents=True, exist_ok=True)
+            tell(repeat, cases[0])
             with _backend(setting, place, options.seed) as backend:
                 for case in cases:
-                    if case.setting != setting:
-                        continue
-                    done_s = time.monotonic() - begun
-                    activity = f"{setting.title}, {case.title}, window {case.window}"
-                    if options.repeats > 1:
-                        activity = f"repeat {repeat + 1} of {options.repeats}: {activity}"
-                    watch(
-                        Progress(
-                            activity, min(1.0, done_s / expected_s), max(0.0, expected_s - done_s)
-                        )
-                    )
+                    tell(repeat, case)
                     found.append(_run(repeat, case, options, backend, place))
     return found
 

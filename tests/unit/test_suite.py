@@ -63,6 +63,15 @@ def test_what_is_out_of_range_is_refused(wrong):
         Options(**wrong)
 
 
+def test_a_large_window_has_a_cluster_to_itself():
+    groups = Options().groups()
+    assert sorted(map(repr, Options().cases())) == sorted(repr(c) for g in groups for c in g)
+    for group in groups:
+        assert len({case.setting for case in group}) == 1
+        if group[0].setting.protocol != ECHO:
+            assert len(group) == 1 or all(case.window < 960 for case in group)
+
+
 def test_the_estimate_grows_with_repeats():
     assert Options(repeats=4).estimate_s() == pytest.approx(2 * Options(repeats=2).estimate_s())
 
