@@ -38,7 +38,7 @@ def test_three_replicas_serve_one_store(tmp_path, protocol):
             document = c[i].status()
             assert document["ready"]
             assert document["replica"] == "ABC"[i]
-            assert all(peer["linked"] for peer in document["peers"])
+            eventually(lambda i=i: all(peer["linked"] for peer in c[i].status()["peers"]))
         metrics = c[0].http("GET", "/metrics")[2].decode()
         for name in ("epaxos_commits_total", "epaxos_commit_latency_seconds_bucket", "process_cpu"):
             assert name in metrics
