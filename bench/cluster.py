@@ -4,7 +4,6 @@ Each replica runs in a session of its own: Ctrl-C reaches only us, and we stop t
 Where the kernel can, a replica also dies with us. `with Cluster(...)` leaves nothing running.
 """
 
-import ctypes
 import json
 import signal
 import socket
@@ -19,13 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from bench.spawn import spawn
 from epaxos.core.errors import AddressError, EpaxosError
 from topology import Topology
 
 READY_WITHIN_S: Final = 30.0
 STOPS_WITHIN_S: Final = 8.0
 STATUS_WITHIN_S: Final = 10.0
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class Ports(NamedTuple):
@@ -113,14 +112,7 @@ class Process:
         self._ready.clear()
         self._ended.clear()
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
+            self._process = spawn(self._command, stdout=subprocess.PIPE, stderr=log)
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
 
     def wait_ready(self, limit: float) -> None:
@@ -296,12 +288,3 @@ def _config_text(topology: Topology, options: ClusterOptions, ports: list[Ports]
             f"http_port = {port.http}",
         ]
     return "\n".join(lines) + "\n"
-
-
-_libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def die_with_parent() -> None:
-    """For a child, before its program: SIGTERM when its parent ends, where the kernel can."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -27,7 +27,7 @@ from typing import Any, Final, cast
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-from bench.cluster import die_with_parent
+from bench.spawn import spawn
 from bench.workload import Command, Workload
 from epaxos.codec import (
     PROTOCOL_VERSION,
@@ -390,13 +390,9 @@ class LoadProcess:
         path = directory / "load.json"
         path.write_bytes(msgspec.json.encode(spec))
         self._result.unlink(missing_ok=True)
-        self._process = subprocess.Popen(
+        self._process = spawn(
             [sys.executable, "-m", "bench.load", str(path), str(self._result)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
         )
 
     def done(self) -> bool:

@@ -22,7 +22,8 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from bench.cluster import Cluster, ClusterOptions, die_with_parent
+from bench.cluster import Cluster, ClusterOptions
+from bench.spawn import spawn
 from bench.window import Form, WindowResult, WindowSpec
 from epaxos.core.errors import ConfigError, EpaxosError
 from topology import find
@@ -255,20 +256,15 @@ def _drive(spec: WindowSpec, place: Path) -> WindowResult:
     paths[0].write_bytes(msgspec.json.encode(spec))
     command = [sys.executable, "-m", "bench.window", *map(str, paths)]
     limit = spec.warmup_s + spec.duration_s + _ENDS_WITHIN_S
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=limit,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise EpaxosError(f"the client did not end within {limit:.0f} s") from None
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+    with spawn(command, stderr=subprocess.PIPE) as client:
+        try:
+            _, said = client.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise EpaxosError(f"the client did not end within {limit:.0f} s") from None
+        finally:
+            client.kill()
+    if client.returncode:
+        lines = said.decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise EpaxosError(f"the client failed: {lines[-1]}")
     return msgspec.json.decode(paths[1].read_bytes(), type=WindowResult)
 
@@ -317,12 +313,8 @@ class _EchoBackend:
     """The server that only answers; it tells its CPU when asked."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.echo"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
+        self._process = spawn(
+            [sys.executable, "-m", "bench.echo"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.ports: list[int] = []
 

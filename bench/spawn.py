@@ -1,0 +1,61 @@
+"""Child processes that end when we do, started so that no Ctrl-C is lost.
+
+A child runs in a session of its own: Ctrl-C reaches only us. Python runs hooks around a fork, and
+swallows a KeyboardInterrupt that falls into one of them; so while a child is being started, an
+interrupt is kept and raised afterwards.
+"""
+
+import ctypes
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import IO, Any, Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+Stream = int | IO[Any] | None
+"""What `subprocess` takes for a stream."""
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    stdin: Stream = subprocess.DEVNULL,
+    stdout: Stream = subprocess.DEVNULL,
+    stderr: Stream = None,
+) -> "subprocess.Popen[bytes]":
+    """Start a child. Raises KeyboardInterrupt, and leaves none, if Ctrl-C comes meanwhile."""
+    interrupts: list[int] = []
+
+    def keep(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, keep) if in_main else None
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
+    if interrupts:
+        process.kill()
+        process.communicate()
+        signal.raise_signal(signal.SIGINT)
+    return process
+
+
+def _die_with_parent() -> None:
+    """In the child, before its program: SIGTERM when its parent ends, where the kernel can."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
