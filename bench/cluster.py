@@ -109,11 +109,13 @@ class Process:
 
     def start(self) -> None:
         """Start the process; `wait_ready` waits for it."""
-        self._ready.clear()
-        self._ended.clear()
+        # New ones: the listener of an earlier process may still be about to say that it ended.
+        self._ready, self._ended = threading.Event(), threading.Event()
         with self.log.open("ab") as log:
             self._process = spawn(self._command, stdout=subprocess.PIPE, stderr=log)
-        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        threading.Thread(
+            target=_listen, args=(self._process, self._ready, self._ended), daemon=True
+        ).start()
 
     def wait_ready(self, limit: float) -> None:
         """Wait until it says that it is ready. Raises EpaxosError with its last words."""
@@ -167,13 +169,16 @@ class Process:
             raise AddressError(f"{self.region} does not answer at {url}: {error}") from None
         return document
 
-    def _listen(self, process: "subprocess.Popen[bytes]") -> None:
-        assert process.stdout is not None
-        with process.stdout as lines:
-            for line in lines:
-                if b'"ready"' in line:
-                    self._ready.set()
-        self._ended.set()
+
+def _listen(
+    process: "subprocess.Popen[bytes]", ready: threading.Event, ended: threading.Event
+) -> None:
+    assert process.stdout is not None
+    with process.stdout as lines:
+        for line in lines:
+            if b'"ready"' in line:
+                ready.set()
+    ended.set()
 
 
 class Cluster:
