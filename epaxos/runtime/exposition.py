@@ -206,11 +206,25 @@ class _ReplicaCollector(Collector):
         yield GaugeMetricFamily(
             "epaxos_client_connections", "Binary clients", value=parts.clients.connections
         )
+        yield from self._memory()
         family = GaugeMetricFamily(
             "epaxos_node", "Counters of node and protocol", labels=["counter"]
         )
         for name, value in parts.node.statistics().items():
             family.add_metric([name], value)
+        yield family
+
+    def _memory(self) -> Iterator[Metric]:
+        replica = self._parts.node.replica
+        yield GaugeMetricFamily(
+            "epaxos_live_bytes", "Memory of what cannot be forgotten yet", value=replica.live_bytes
+        )
+        family = GaugeMetricFamily(
+            "epaxos_holdout", "The member that holds forgetting back the most", labels=["replica"]
+        )
+        holdout = replica.holdout()
+        if holdout is not None:
+            family.add_metric([replica_name(holdout)], 1)
         yield family
 
     def _links(self) -> Iterator[Metric]:

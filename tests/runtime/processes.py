@@ -38,8 +38,12 @@ class Replica:
         self.index = index
         self.port = cluster.ports[index][2]
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "epaxos", "serve", "--config", str(cluster.config)]
-        command += ["--replica", str(index)]
+        command = [sys.executable, "-m", "epaxos"]
+        if "prelude" in options:
+            # Code that runs in the replica's process before the replica: it breaks something.
+            code = options["prelude"] + "\nfrom epaxos.cli.main import main\nmain()\n"
+            command = [sys.executable, "-c", code]
+        command += ["serve", "--config", str(cluster.config), "--replica", str(index)]
         data = options.get("data", cluster.path / f"data{index}")
         if data is not None:
             command += ["--data", str(data)]
