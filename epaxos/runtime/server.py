@@ -331,9 +331,13 @@ class Server:
         wal = Wal(identity.wal_path, self.config.cluster.cluster, self.config.me)
         self._stack.callback(wal.abandon)
         started, count = clock(), 0
-        for record in wal.replay(codec):
-            node.restore(record)
-            count += 1
+        gc.disable()  # Nothing of a replay is garbage, and there may be millions of objects.
+        try:
+            for record in wal.replay(codec):
+                node.restore(record)
+                count += 1
+        finally:
+            gc.enable()
         if wal.warning is not None:
             log.warning(wal.warning)
         identity.check_log(wal.boot)

@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import http_parser, web
 from aiohttp.web_protocol import RequestHandler
+
+from epaxos.core.errors import ConfigError
 
 HEADER_DEADLINE_S: Final = 10.0
 KEEP_ALIVE_S: Final = 75.0
@@ -119,6 +121,11 @@ class WebServer(web.Server):
     """Serves one handler; hands connections beyond the cap a 503."""
 
     def __init__(self, handler: Handler, connections_max: int) -> None:
+        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+            raise ConfigError(
+                "aiohttp is installed without its compiled parser, and the other one has known "
+                "request-smuggling faults; install aiohttp from a wheel"
+            )
         self.connections_max = connections_max
         self._options: dict[str, Any] = {
             "keepalive_timeout": KEEP_ALIVE_S,

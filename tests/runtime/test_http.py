@@ -6,7 +6,11 @@ import json
 from urllib.parse import unquote_to_bytes
 
 import pytest
+from aiohttp import http_parser
 from fakenode import ports
+
+from epaxos.core.errors import ConfigError
+from epaxos.runtime.webserver import WebServer
 
 JSON = {"Content-Type": "application/json"}
 
@@ -338,3 +342,9 @@ async def test_a_client_that_goes_away_does_not_stop_its_command():
                 await asyncio.sleep(0.005)
         assert p.node.data[b"k"][0] == b"v"
         assert p.failures == []
+
+
+async def test_without_the_compiled_parser_nothing_is_served(monkeypatch):
+    monkeypatch.setattr(http_parser, "HttpRequestParser", http_parser.HttpRequestParserPy)
+    with pytest.raises(ConfigError, match="from a wheel"):
+        WebServer(None, 1)
