@@ -92,8 +92,7 @@ def orders(ops):
     finished = [op for op in ops if op.returned is not None]
     for mask in range(1 << len(unknown)):
         chosen = finished + [op for index, op in enumerate(unknown) if mask >> index & 1]
-        for order in permutations(chosen):
-            yield order
+        yield from permutations(chosen)
 
 
 def is_legal_order(order):
