@@ -19,24 +19,10 @@ from operator import gt
 from typing import Any, cast
 
 from epaxos.admission import HotQueue, Wanted, contended_keys
-from epaxos.core.command import (
-    Batch,
-    Footprint,
-    Operation,
-    Payload,
-    Results,
-    decode_cas,
-)
+from epaxos.core.command import Batch, Footprint, Operation, Payload, Results, decode_cas
 from epaxos.core.errors import Ambiguous, CodecError, Definite, RequestError
 from epaxos.core.replica import Decided, Executed, LeaderReplica, Message, Record, Setup
-from epaxos.core.types import (
-    Deps,
-    InstanceId,
-    Micros,
-    ReplicaId,
-    Slot,
-    replica_name,
-)
+from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.exchange import (
     AskGraph,
     AskInstance,
@@ -296,6 +282,7 @@ class Node:
             part = run.part(start, min(start + step, run.count))
             self._watch(part)
             yield part
+        run.operations, run.keys, run.arguments = b"", [], []
 
     # Contended keys ----------------------------------------------------------------------------
 
@@ -363,6 +350,7 @@ class Node:
                 cold.append(run.part(start, stop))
                 self._watch(cold[-1])
             start = stop
+        run.operations, run.keys, run.arguments = b"", [], []
         return cold
 
     def _queue(self, run: Run, reads: bool, key: bytes) -> None:
@@ -443,6 +431,9 @@ class Node:
                 if len(flight.runs) > 1:
                     part = _slice(results, start, run.count)
                 replies.append(Reply(run.waiter, run.offset, part, run.arrived, flight))
+                # `_deadlines` keeps the run for as long as its client would have waited; it must
+                # not keep the batch and the answer too.
+                run.waiter = run.flight = None
             start += run.count
 
     # Refusals ----------------------------------------------------------------------------------

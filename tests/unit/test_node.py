@@ -2,6 +2,8 @@
 restore."""
 
 import random
+import sys
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -147,6 +149,34 @@ def test_batches_keep_their_limits():
         ("a", 4, 1),
         ("b", 0, 1),
     ]
+
+
+def test_what_is_answered_is_not_kept_until_its_deadline():
+    class Client:
+        """Something that can be watched."""
+
+    made, client = node(), Client()
+    gone = weakref.ref(client)
+    made.request([puts(client, "x", deadline=3600 * SECOND)], 10)
+    made.take(10)
+    made.replica.decide(1)
+    ready = made.take(20)
+    flight = ready.flights[0]
+    assert all(run.waiter is None and run.flight is None for run in flight.runs)
+    assert ready.replies[0].waiter is client
+    del ready, client
+    assert gone() is None
+    assert sys.getrefcount(flight) == 2
+
+
+def test_a_request_cut_into_parts_leaves_no_copy_of_its_columns():
+    made = node(batch_commands=2)
+    made.request([puts("a", "p", "q", "r")], 0)
+    made.take(0)
+    made.request([puts("b", "p", "new")], 0)
+    made.take(0)
+    assert [keys_of(p) for p in made.replica.proposed] == [["p", "q"], ["r"], ["new"]]
+    assert [run.keys for runs in made._deadlines.values() for run in runs if run.done] == [[], []]
 
 
 def test_large_values_make_small_batches():
