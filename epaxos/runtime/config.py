@@ -135,8 +135,9 @@ def load_cluster(
     return cluster
 
 
-def find_member(cluster: Cluster, text: str) -> ReplicaId:
-    """Which replica a region's name, a letter or a number means. Raises ConfigError."""
+def find_member(cluster: Cluster, text: str, what: str = "replica") -> ReplicaId:
+    """Which replica a region's name, a letter or a number means. Raises ConfigError, which says
+    `what` named it."""
     wanted = text.strip().casefold()
     named = [i for i, m in enumerate(cluster.replicas) if m.region.casefold() == wanted]
     if len(named) == 1:
@@ -146,7 +147,7 @@ def find_member(cluster: Cluster, text: str) -> ReplicaId:
             return i
     choice = ", ".join(f"{replica_name(i)} ({m.region})" for i, m in enumerate(cluster.replicas))
     why = "names several replicas" if named else "is none of the replicas"
-    raise ConfigError(f"replica {text!r} {why}; choose one of {choice}")
+    raise ConfigError(f"{what} {text!r} {why}; choose one of {choice}")
 
 
 def first_leader(cluster: Cluster) -> ReplicaId | None:
@@ -253,7 +254,8 @@ def _check(cluster: Cluster, source: str) -> None:
         value = getattr(cluster, key)
         require(low <= value <= high, f"{key} = {value} must be between {low} and {high}")
     _check_members(cluster, require)
-    first_leader(cluster)
+    if cluster.leader:
+        find_member(cluster, cluster.leader, f"{source}: leader =")
 
 
 def _check_members(cluster: Cluster, require: Any) -> None:

@@ -116,6 +116,8 @@ class DataDirectory:
             path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
             _check_mode(path)
             self._lock = self._take_lock()
+        except FileExistsError:
+            raise StorageError(f"data directory {path} is a file; name a directory") from None
         except OSError as error:
             raise StorageError(f"data directory {path}: {error.strerror or error}") from error
         try:
@@ -184,8 +186,8 @@ class DataDirectory:
         if not path.exists():
             if (self.path / "wal").exists():
                 raise StorageError(
-                    f"data directory {self.path} has a log but no identity.json; it was damaged: "
-                    "restore the file or give this replica an empty directory"
+                    f"data directory {self.path} has a log but no identity.json: restore the file "
+                    'of the last stop, or replace this replica (docs/operating.md, "lost disk")'
                 )
             identity = _IdentityFile(
                 FORMAT, owner.cluster, owner.replica, owner.n, owner.protocol, 0

@@ -70,6 +70,12 @@ def test_a_directory_of_something_else_is_refused(tmp_path):
         opened(tmp_path)
 
 
+def test_a_file_is_no_data_directory(tmp_path):
+    (tmp_path / "d").write_text("")
+    with pytest.raises(StorageError, match="is a file; name a directory"):
+        opened(tmp_path / "d")
+
+
 def test_a_directory_that_others_can_write_is_refused(tmp_path):
     path = tmp_path / "d"
     path.mkdir()
@@ -92,7 +98,7 @@ def test_a_log_without_identity_is_refused(tmp_path):
     opened(tmp_path).close()
     (tmp_path / "identity.json").unlink()
     (tmp_path / "wal").mkdir()
-    with pytest.raises(StorageError, match=r"no identity\.json"):
+    with pytest.raises(StorageError, match=r"no identity\.json.*replace this replica"):
         opened(tmp_path)
 
 
