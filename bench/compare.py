@@ -19,6 +19,7 @@ from bench.cluster import Cluster, ClusterOptions
 from bench.load import LoadProcess, LoadResult, Spec, Target
 from bench.workload import Workload
 from epaxos.core.errors import ConfigError, EpaxosError
+from epaxos.core.types import REPLICAS_MAX
 from epaxos.registry import protocol_names
 from topology import Topology, best_leader, worst_leader
 
@@ -58,6 +59,11 @@ class Options:
     patience_s: float = 5.0
 
     def __post_init__(self) -> None:
+        if self.topology.n > REPLICAS_MAX:
+            raise ConfigError(
+                f"{self.topology.name} has {self.topology.n} regions; a cluster has at most "
+                f"{REPLICAS_MAX}: name fewer, or --replicas 5"
+            )
         for protocol in self.protocols:
             if protocol not in protocol_names():
                 known = ", ".join(protocol_names())

@@ -34,6 +34,11 @@ def test_the_first_line_says_what_is_configured():
     )
 
 
+def test_more_regions_than_a_cluster_may_have_are_refused_before_anything_starts():
+    with pytest.raises(ConfigError, match="10 regions; a cluster has at most 9"):
+        Options(find("lan:10"))
+
+
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
