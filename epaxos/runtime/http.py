@@ -40,7 +40,9 @@ from epaxos.runtime.driver import Driver
 from epaxos.runtime.webserver import problem
 
 BODY_DEADLINE_S: Final = 30.0
-GRAPH_MAX: Final = 10_000
+GRAPH_MAX: Final = 1_000
+"""Instances of one answer. On a contended key their edges grow with the square, and the replica
+does nothing else while it lists them."""
 _KV: Final = "/v1/kv/"
 _INSTANCES: Final = "/v1/instances/"
 _PATHS: Final = {
@@ -213,17 +215,23 @@ class HttpPort:
         if method == "DELETE":
             await self._body(request)
             return await self._write(request, key, None)
-        raise _method_not_allowed(method, _KV, {"GET": 0, "PUT": 0, "DELETE": 0})
+        raise _method_not_allowed(method, _KV, dict.fromkeys(("GET", "HEAD", "PUT", "DELETE")))
 
     async def _get(self, request: web.BaseRequest, key: bytes) -> web.Response:
         reply, now = await self._run(Operation.GET, key, b"")
         headers = _headers(reply, now)
         results = reply.results
-        if results.statuses[0] != Status.OK:
+        exists = results.statuses[0] == Status.OK
+        etag = _etag(results.versions[0]) if exists else ""
+        wanted = request.headers.get("If-Match")
+        if wanted is not None and not (
+            exists and (wanted.strip() == "*" or etag in _split(wanted))
+        ):
+            raise _conflict(results.versions[0] if exists else NO_VERSION, headers)
+        if not exists:
             raise _Problem(
                 404, "no-such-key", "No such key", "the key has no value", headers=headers
             )
-        etag = _etag(results.versions[0])
         headers["ETag"] = etag
         known = request.headers.get("If-None-Match")
         if known is not None and (known.strip() == "*" or etag in _split(known)):
@@ -250,18 +258,7 @@ class HttpPort:
         else:
             status, version = Status(results.statuses[0]), results.versions[0]
         if status is Status.CONFLICT:
-            more: dict[str, Any] = {"version": None}
-            if version != NO_VERSION:
-                headers["ETag"] = _etag(version)
-                more["version"] = format_version(version)
-            raise _Problem(
-                412,
-                "condition-failed",
-                "The key is not as expected",
-                "the key has another version" if more["version"] else "the key has no value",
-                headers=headers,
-                **more,
-            )
+            raise _conflict(version, headers)
         if status is Status.MISSING:
             raise _Problem(
                 404, "no-such-key", "No such key", "the key had no value", headers=headers
@@ -451,6 +448,21 @@ def _decode(body: bytes, kind: Any) -> Any:
 
 def _invalid(detail: str) -> _Problem:
     return _Problem(400, "invalid", "Not a valid request", detail)
+
+
+def _conflict(version: Version, headers: dict[str, str]) -> _Problem:
+    """A condition does not hold: the key has this version."""
+    found = None if version == NO_VERSION else format_version(version)
+    if found is not None:
+        headers["ETag"] = _etag(version)
+    return _Problem(
+        412,
+        "condition-failed",
+        "The key is not as expected",
+        "the key has no value" if found is None else "the key has another version",
+        headers=headers,
+        version=found,
+    )
 
 
 def _method_not_allowed(method: str, path: str, methods: dict[str, Any]) -> _Problem:

@@ -94,6 +94,15 @@ async def test_conditions():
         async with p.web.put(url, data=b"2", headers={"If-Match": etag}) as r:
             assert r.status == 200
             newer = r.headers["ETag"]
+        for condition in (newer, "*", f"{etag}, {newer}"):
+            async with p.web.get(url, headers={"If-Match": condition}) as r:
+                assert (r.status, await r.read()) == (200, b"2")
+        async with p.web.get(url, headers={"If-Match": etag}) as r:
+            document = await check_problem(r, 412, "condition-failed")
+            assert f'"{document["version"]}"' == newer == r.headers["ETag"]
+        async with p.web.get(p.url + "/v1/kv/none", headers={"If-Match": "*"}) as r:
+            document = await check_problem(r, 412, "condition-failed")
+            assert document["version"] is None
         async with p.web.delete(url, headers={"If-Match": etag}) as r:
             await check_problem(r, 412, "condition-failed")
         async with p.web.delete(url, headers={"If-Match": newer}) as r:
@@ -151,6 +160,7 @@ async def test_fates(code, status, retry):
         ("GET", "/v1/instances/nonsense", 400),
         ("GET", "/v1/instances/A.10", 404),
         ("GET", "/v1/graph?limit=0", 400),
+        ("GET", "/v1/graph?limit=1001", 400),
         ("GET", "/v1/graph?limit=x", 400),
     ],
 )
