@@ -51,7 +51,9 @@ def graph(
     out: Annotated[
         Path | None, typer.Option(help="File to write; without it, stdout if --format is given.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many instances.")] = 1000,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="At most so many instances, the newest.")
+    ] = 1000,
     timeout: Annotated[
         float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait.")
     ] = 10.0,
