@@ -17,7 +17,7 @@ import typer
 import topology
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import milliseconds, print_json, printable
-from epaxos.client import Answer, EPaxosClient, Unavailable
+from epaxos.client import Answer, EPaxosClient, InvalidArgument, Unavailable
 from epaxos.codec import ServerHello
 from epaxos.core.command import (
     NO_VERSION,
@@ -218,6 +218,8 @@ def _run(operation: Operation, key: str, argument: bytes, to: Target, timeout: f
         if error.code == "unreachable":
             raise AddressError(str(error)) from None
         raise Definite(f"nothing was changed ({error.code}): {error}") from None
+    except InvalidArgument as error:
+        raise ConfigError(str(error)) from None
     except Ambiguous as error:
         raise Ambiguous(f"outcome unknown: {error}") from None
 

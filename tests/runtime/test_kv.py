@@ -163,7 +163,6 @@ def test_cluster_file(tmp_path, capfd):
         (lambda request: "hang up", "put", "outcome unknown: .* may have happened"),
         (lambda request: "hang up", "get", "nothing was changed"),
         (refuse(True, "overloaded"), "put", r"nothing was changed \(overloaded\)"),
-        (refuse(True, "invalid"), "put", "because of invalid"),
     ],
 )
 def test_what_failed_says_whether_it_may_have_happened(capfd, react, verb, words):
@@ -186,6 +185,12 @@ def test_nobody_there(capfd, monkeypatch):
     monkeypatch.setattr(kv, "DEFAULT_ADDRESSES", [address])
     assert run(["kv", "get", "x"]) == ExitCode.ADDRESS
     assert "epaxos up" in capfd.readouterr().err
+
+
+def test_what_a_replica_calls_invalid_was_asked_wrongly(capfd):
+    with cluster(react=refuse(True, "invalid")) as (replica,):
+        code = run(["kv", "put", "", "1", "--at", replica.address])
+        assert (code, capfd.readouterr().err) == (ExitCode.CONFIG, "error: because of invalid\n")
 
 
 @pytest.mark.parametrize(
