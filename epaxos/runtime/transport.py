@@ -96,18 +96,20 @@ def decode_hello(body: memoryview) -> LinkHello | LinkRefusal:
 
 
 def judge_hello(mine: LinkHello, theirs: LinkHello) -> str | None:
-    """Why these two must not talk, in a sentence with both values; None if they may."""
-    for field, what in (
-        ("version", "wire version"),
-        ("cluster", "cluster"),
-        ("protocol", "protocol"),
-        ("n", "number of replicas"),
-        ("settings", "settings hash"),
+    """Why these two must not talk, in a sentence with both values and the fix; None if they may."""
+    same_file = "start both from the same file"
+    for field, what, fix in (
+        ("version", "wire version", "run the same release"),
+        ("cluster", "cluster", same_file),
+        ("protocol", "protocol", same_file),
+        ("n", "number of replicas", same_file),
+        ("settings", "settings hash", same_file),
     ):
         here, there = getattr(mine, field), getattr(theirs, field)
         if here != there:
             return (
-                f"{what} differs: {here!r} at {replica_name(mine.replica)}, {there!r} at the other"
+                f"{what} differs: {here!r} at {replica_name(mine.replica)}, {there!r} at the "
+                f"other; {fix}"
             )
     if theirs.target != mine.replica:
         return (
@@ -320,7 +322,8 @@ class Outbound(asyncio.Protocol):
 
     def _explain(self, why: str) -> None:
         if why != self.refusal or not why:
-            log.info("peer not reachable", peer=replica_name(self._peer), why=why)
+            say = log.warning if why.startswith("refused") else log.info
+            say("peer not reachable", peer=replica_name(self._peer), why=why)
         self.refusal = why
 
     def _close(self) -> None:

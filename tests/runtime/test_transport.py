@@ -166,8 +166,8 @@ async def test_a_lost_link_comes_back():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"cluster": "c2"}, "cluster differs: 'c1' at B, 'c2' at the other"),
-        ({"version": 9}, "wire version differs: 1 at B, 9 at the other"),
+        ({"cluster": "c2"}, "cluster differs: 'c1' at B, 'c2' at the other; start both"),
+        ({"version": 9}, "wire version differs: 1 at B, 9 at the other; run the same"),
         ({"protocol": "other"}, "protocol differs"),
         ({"n": 5}, "number of replicas differs"),
         ({"settings": "else"}, "settings hash differs"),
