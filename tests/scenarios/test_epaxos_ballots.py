@@ -151,9 +151,9 @@ def lost_fast_commit(replica):
 class NotesItsFastCommit(EPaxosReplica):
     """The fast commit is not synced before it is said."""
 
-    def _commit(self, replica, slot, instance, payload, deps, path):
+    def _commit(self, replica, slot, instance, payload, deps, path, now):
         super()._commit(
-            replica, slot, instance, payload, deps, Path.SLOW if path is Path.FAST else path
+            replica, slot, instance, payload, deps, Path.SLOW if path is Path.FAST else path, now
         )
 
 

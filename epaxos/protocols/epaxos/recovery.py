@@ -196,6 +196,7 @@ class Recovery:
         payload: Payload | None,
         deps: Deps,
         path: Path,
+        now: Micros,
     ) -> None: ...
 
     @abstractmethod
@@ -305,7 +306,7 @@ class Recovery:
             attempt = instance.attempt
             if vote.phase == Phase.COMMITTED:
                 self.counts["recover_rule_1"] += 1
-                self._commit_and_tell(m.replica, vote.slot, instance, vote.payload, vote.deps)
+                self._commit_and_tell(m.replica, vote.slot, instance, vote.payload, vote.deps, now)
             elif attempt is None or attempt.ballot != m.ballot:
                 continue
             elif isinstance(attempt, Recovering):
@@ -329,7 +330,7 @@ class Recovery:
     def _follow(self, attempt: Attempt, decision: Decision, now: Micros) -> None:
         replica, slot, instance = attempt.replica, attempt.slot, attempt.instance
         if decision.action is Action.COMMIT:
-            self._commit_and_tell(replica, slot, instance, decision.payload, decision.deps)
+            self._commit_and_tell(replica, slot, instance, decision.payload, decision.deps, now)
         else:
             self._start_accept(
                 replica, slot, instance, attempt.ballot, decision.payload, decision.deps, now
@@ -342,9 +343,10 @@ class Recovery:
         instance: Instance,
         payload: Payload | None,
         deps: Deps,
+        now: Micros,
     ) -> None:
         tell = instance.attempt is not None
-        self._commit(replica, slot, instance, payload, deps, Path.RECOVERED)
+        self._commit(replica, slot, instance, payload, deps, Path.RECOVERED, now)
         if tell:
             self.out.broadcast(Commit(replica, slot, payload, deps))
 

@@ -258,7 +258,7 @@ class EPaxosReplica(Recovery):
         attempt = PreAccepting(self.me, slot, instance, deps, now)
         instance.attempt = attempt
         if self.n == 1:
-            self._commit_fast(attempt)
+            self._commit_fast(attempt, now)
             return
         self.out.broadcast(PreAccept(self.me, slot, payload, deps))
         self._watch(attempt, now)
@@ -326,18 +326,18 @@ class EPaxosReplica(Recovery):
         if m.deps == attempt.instance.deps:
             attempt.same += 1
             if attempt.same >= self.sizes.fast:
-                self._commit_fast(attempt)
+                self._commit_fast(attempt, now)
                 return
         else:
             attempt.union = merge(attempt.union, m.deps)
         if attempt.replied.count >= self.sizes.slow:
             self._consider_slow_path(attempt, now)
 
-    def _commit_fast(self, attempt: PreAccepting) -> None:
+    def _commit_fast(self, attempt: PreAccepting, now: Micros) -> None:
         """Decide by the fast path; durable here before anyone hears of it (2.6)."""
         slot, instance = attempt.slot, attempt.instance
         self.counts["fast"] += 1
-        self._commit(self.me, slot, instance, instance.payload, instance.deps, Path.FAST)
+        self._commit(self.me, slot, instance, instance.payload, instance.deps, Path.FAST, now)
         self.out.broadcast(CommitShort(self.me, slot, instance.deps))
 
     def _consider_slow_path(self, attempt: PreAccepting, now: Micros) -> None:
@@ -399,7 +399,7 @@ class EPaxosReplica(Recovery):
         else:
             self.out.broadcast(Accept(replica, slot, ballot, payload, deps))
         self._watch(attempt, now)
-        self._commit_if_accepted(attempt)
+        self._commit_if_accepted(attempt, now)
 
     def _vote_accepted(
         self,
@@ -478,15 +478,15 @@ class EPaxosReplica(Recovery):
             and attempt.ballot == m.ballot
             and attempt.replied.add(source)
         ):
-            self._commit_if_accepted(attempt)
+            self._commit_if_accepted(attempt, now)
 
-    def _commit_if_accepted(self, attempt: Accepting) -> None:
+    def _commit_if_accepted(self, attempt: Accepting, now: Micros) -> None:
         if attempt.replied.count < self.sizes.slow:
             return
         replica, slot, instance = attempt.replica, attempt.slot, attempt.instance
         payload, deps = instance.payload, instance.deps
         path = Path.SLOW if attempt.ballot == 0 else Path.RECOVERED
-        self._commit(replica, slot, instance, payload, deps, path)
+        self._commit(replica, slot, instance, payload, deps, path, now)
         if payload is not None and attempt.ballot == 0:
             self.out.broadcast(CommitShort(replica, slot, deps))
         else:
@@ -502,8 +502,9 @@ class EPaxosReplica(Recovery):
         payload: Payload | None,
         deps: Deps,
         path: Path,
+        now: Micros,
     ) -> None:
-        """Decided here: the vote becomes final and goes to execution.
+        """Decided here: the vote becomes final and goes to execution; who waits for it looks again.
 
         Records:  Committed; synced before anything leaves only on the fast path (1.12)."""
         columns = self.columns
@@ -527,6 +528,8 @@ class EPaxosReplica(Recovery):
             self.counts["recovered"] += 1
         if self._waiting_seen:
             self._waiting_seen.pop((replica, slot), None)
+        if self._waiting:
+            self._reconsider_all(now)
 
     def _become_committed(
         self,
@@ -587,9 +590,7 @@ class EPaxosReplica(Recovery):
         now: Micros,
     ) -> None:
         path = Path.RECOVERED if replica == self.me else Path.LEARNED
-        self._commit(replica, slot, instance, payload, deps, path)
-        if self._waiting:
-            self._reconsider_all(now)
+        self._commit(replica, slot, instance, payload, deps, path, now)
 
     def _on_commit_req(self, source: ReplicaId, m: CommitReq, now: Micros) -> None:
         """Somebody misses commits; only Committed is ever handed out.
@@ -725,7 +726,7 @@ class EPaxosReplica(Recovery):
                 Accept(replica, slot, instance.voted, instance.payload, instance.deps)
             )
             self._watch(attempt, now)
-            self._commit_if_accepted(attempt)
+            self._commit_if_accepted(attempt, now)
 
     # Restore -----------------------------------------------------------------------------------
 
