@@ -11,6 +11,7 @@ from epaxos.core.command import Batch, Payload
 from epaxos.core.errors import Definite
 from epaxos.core.replica import Setup
 from epaxos.protocols.epaxos import messages as epaxos
+from epaxos.protocols.multipaxos import messages as multipaxos
 from epaxos.registry import find_protocol, protocol_names
 from tests.property.test_codec_properties import structs_of
 
@@ -70,3 +71,12 @@ def test_columns_and_vectors_of_another_cluster_do_not_fit(message):
 )
 def test_columns_and_vectors_of_this_cluster_fit(message):
     assert epaxos.fits(message, N)
+
+
+def test_a_slot_far_beyond_the_log_costs_nothing():
+    protocol = find_protocol("multipaxos")
+    replica = protocol.replica(Setup(0, N, (0, 1000, 1000), random.Random(1), 0))
+    replica.wake(0)
+    replica.receive(1, multipaxos.Accept(17, 1 << 40, PAYLOAD, 0), 1)
+    assert replica.log.last == 0
+    assert replica.statistics()["ignored_far"] == 1

@@ -66,7 +66,7 @@ def test_w2_what_is_decided_here_settles_what_waits_here():
 
 
 def test_w2_a_recovery_that_overlooks_its_own_replicas_decisions_is_caught():
-    with pytest.raises(Broken, match=r"liveness: A.1"):
+    with pytest.raises(Broken, match=r"liveness: A\.1"):
         one_takes_both(WaitsToBeTold)
 
 

@@ -22,6 +22,9 @@ SUSPECT_RTTS = 10
 RESEND_RTTS = 2.3
 """An unanswered question is asked again after so long; a column's oldest hole is asked about
 too."""
+YIELD_RTTS = 4
+"""Who has promised a hole to another's recovery leaves it alone for so long: Recover, Validate and
+Accept take three round trips."""
 PATIENCE_RTTS = 6
 """T1: from asking about a hole to recovering it, while its command leader is not suspected."""
 BACKOFF_LEAST_US = 1_500_000
@@ -51,7 +54,7 @@ class Sweep(NamedTuple):
 class _Hole:
     """The oldest unresolved slot of a column, and what was done about it."""
 
-    __slots__ = ("asked", "horizon", "next_at", "patience", "slot", "tries")
+    __slots__ = ("asked", "horizon", "next_at", "patience", "slot", "tries", "yield_until")
 
     def __init__(self) -> None:
         self.slot: Slot = 0
@@ -64,6 +67,8 @@ class _Hole:
         """Recoveries of it begun since a suspected member was last heard again."""
         self.patience: Micros = 0
         """The wait before recovery; doubled by each InProgress."""
+        self.yield_until: Micros = 0
+        """Until when another's recovery is left alone."""
 
 
 class Columns:
@@ -152,14 +157,16 @@ class Columns:
         self._heard_at = [now] * self.n
         self.progress_at = now
 
-    def heard(self, source: ReplicaId, now: Micros) -> None:
-        """Any message is a sign of life."""
+    def heard(self, source: ReplicaId, now: Micros) -> bool:
+        """Any message is a sign of life; whether it was suspected before."""
         self._heard_at[source] = now
-        if self._suspected[source]:
-            self._suspected[source] = False
-            for hole in self._holes:
-                hole.tries = 0
-            self._rescale()
+        if not self._suspected[source]:
+            return False
+        self._suspected[source] = False
+        self._rescale()
+        for replica in range(self.n):
+            self._start_over(replica, now)
+        return True
 
     def suspects(self, replica: ReplicaId) -> bool:
         """Whether the member was silent for too long."""
@@ -168,18 +175,20 @@ class Columns:
     def look_round(self, now: Micros) -> bool:
         """Suspect who was silent for too long; whether anybody was added."""
         late = now - SUSPECT_RTTS * self.rtt_max
-        added = False
-        for replica in range(self.n):
-            if (
-                replica != self.me
-                and not self._suspected[replica]
-                and self._heard_at[replica] < late
-            ):
-                self._suspected[replica] = added = True
-                self._hurry(replica, now)
-        if added:
+        silent = [
+            replica
+            for replica in range(self.n)
+            if replica != self.me
+            and not self._suspected[replica]
+            and self._heard_at[replica] < late
+        ]
+        for replica in silent:
+            self._suspected[replica] = True
+        if silent:
             self._rescale()
-        return added
+        for replica in silent:
+            self._hurry(replica, now)
+        return bool(silent)
 
     def reachable(self) -> int:
         """How many members are not suspected, this one included."""
@@ -297,7 +306,7 @@ class Columns:
                 hole.next_at = now + (0 if answered else self.resend_us)
                 if self._suspected[replica]:
                     self._hurry(replica, now)
-            if now >= hole.next_at:
+            if now >= hole.next_at and (now >= hole.yield_until or not hole.asked):
                 step = self._step(replica, hole, now)
                 if step.slots:
                     found.append(step)
@@ -341,6 +350,22 @@ class Columns:
             hole.asked = True
             hole.horizon = min(self.known[replica], hole.slot + SLOTS_PER_QUESTION - 1)
             hole.next_at = now + self._stagger(replica)
+
+    def _start_over(self, replica: ReplicaId, now: Micros) -> None:
+        """A suspected member is heard again: it may know, and may be what recovery was missing."""
+        hole = self._holes[replica]
+        hole.tries = 0
+        if hole.slot and self._suspected[replica]:
+            hole.next_at = min(hole.next_at, now + self._stagger(replica))
+        elif hole.slot:
+            hole.asked = False
+            hole.next_at = now
+
+    def taken_over(self, replica: ReplicaId, slot: Slot, now: Micros) -> None:
+        """Another recovers it: leave it time to finish, and then take turns again."""
+        hole = self._holes[replica]
+        if hole.slot == slot:
+            hole.yield_until = now + YIELD_RTTS * self.rtt_max + self._stagger(replica)
 
     def _stagger(self, replica: ReplicaId) -> Micros:
         """Living successors of the command leader take turns, so that they do not fight."""

@@ -156,7 +156,8 @@ class RecoverOk(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
     ballot: Ballot
     """The ballot promised."""
     votes: list[Vote]
-    """One per slot promised. Slots in phase Committed promise nothing but are listed too."""
+    """One per slot promised. Slots in phase Committed promise nothing but are listed too. Large
+    payloads make several answers out of one."""
 
 
 class Validate(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
@@ -398,7 +399,9 @@ def fits(message: Message, n: int) -> bool:
 
 
 def _vote_fits(vote: Vote, n: int) -> bool:
-    """In phase Initial (0) there are no deps."""
+    """In phase Initial (0) there are no deps; only a pre-accepted vote (1) is never Nop."""
+    if vote.phase == 1 and vote.payload is None:
+        return False
     if vote.initial_deps is not None and len(vote.initial_deps) != n:
         return False
     return len(vote.deps) == n or (vote.phase == 0 and not vote.deps)

@@ -56,6 +56,8 @@ VALIDATE_RESENDS = 4
 """So often a Recover or Validate is asked again before the sweep takes a higher ballot."""
 WAITING_RESENDS = 6
 """So often a Waiting is, likewise."""
+VOTE_BYTES_PER_ANSWER = 4 * 1024 * 1024
+"""A RecoverOk ends where its payloads reach this; a frame that holds one batch more still fits."""
 
 
 RULES = ("1", "2", "3", "4", "5", "V1", "V2", "V3", "V4", "W1", "W2", "W3", "W4")
@@ -267,7 +269,8 @@ class Recovery:
         if self._ignore_foreign_ballot(source, m.ballot):
             return
         low = self.columns.floor[m.replica]
-        votes: list[Vote] = []
+        answers: list[RecoverOk] = []
+        room = 0
         promised: list[Slot] = []
         refused: list[Slot] = []
         highest = 0
@@ -283,12 +286,17 @@ class Recovery:
                 if instance.promised < m.ballot:
                     instance.promised = m.ballot
                     self._end_attempt(m.replica, slot, instance)
+                    self.columns.taken_over(m.replica, slot, now)
                     promised.append(slot)
-            votes.append(instance.vote(slot))
+            if room <= 0:
+                answers.append(RecoverOk(m.replica, m.ballot, []))
+                room = VOTE_BYTES_PER_ANSWER
+            answers[-1].votes.append(instance.vote(slot))
+            room -= 0 if instance.payload is None else len(instance.payload.encoded)
         if promised:
             self.out.record(Promised(m.replica, promised, m.ballot))
-        if votes:
-            self.out.send(source, RecoverOk(m.replica, m.ballot, votes))
+        for answer in answers:
+            self.out.send(source, answer)
         if refused:
             self.out.send(source, Nack(m.replica, refused, highest))
 
@@ -407,19 +415,18 @@ class Recovery:
         columns = self.columns
         for column in range(self.n):
             instances = columns.instances[column]
-            for other in range(
-                max(deps[column], columns.floor[column]) + 1, columns.known[column] + 1
-            ):
-                instance = instances.get(other)
-                if instance is None or (column == replica and other == slot):
+            after = max(deps[column], columns.floor[column])
+            for other in sorted(each for each in instances if each > after):
+                if column == replica and other == slot:
                     continue
+                instance = instances[other]
                 committed = instance.phase == Phase.COMMITTED
                 theirs = instance.payload if committed else instance.initial_payload
-                after = instance.deps if committed else instance.initial_deps
+                their_deps = instance.deps if committed else instance.initial_deps
                 if (
                     theirs is not None
-                    and after is not None
-                    and slot > after[replica]
+                    and their_deps is not None
+                    and slot > their_deps[replica]
                     and interferes(payload.footprint, theirs.footprint)
                 ):
                     found.append(Objection(column, other, committed))

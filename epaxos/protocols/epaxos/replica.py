@@ -158,7 +158,8 @@ class EPaxosReplica(Recovery):
         """Dispatch one message of another member."""
         if not fits(message, self.n):
             return
-        self.columns.heard(source, now)
+        if self.columns.heard(source, now):
+            self._ask_again(now)
         self._handlers[type(message)](source, message, now)
         soon = now + self.columns.rtt_max // 4
         if soon < self._tick_at:
@@ -561,7 +562,8 @@ class EPaxosReplica(Recovery):
             return
         instance = self.columns.obtain(m.replica, m.slot)
         if instance.phase != Phase.COMMITTED:
-            self._learn(m.replica, m.slot, instance, m.payload, m.deps, now)
+            path = self._how_learned(m.replica)
+            self._commit(m.replica, m.slot, instance, m.payload, m.deps, path, now)
 
     def _on_commit_short(self, source: ReplicaId, m: CommitShort, now: Micros) -> None:
         """The instance's real payload is decided with these deps.
@@ -578,19 +580,11 @@ class EPaxosReplica(Recovery):
         if payload is None:
             self.out.send(source, CommitReq(m.replica, [m.slot]))
         else:
-            self._learn(m.replica, m.slot, instance, payload, m.deps, now)
+            path = self._how_learned(m.replica)
+            self._commit(m.replica, m.slot, instance, payload, m.deps, path, now)
 
-    def _learn(
-        self,
-        replica: ReplicaId,
-        slot: Slot,
-        instance: Instance,
-        payload: Payload | None,
-        deps: Deps,
-        now: Micros,
-    ) -> None:
-        path = Path.RECOVERED if replica == self.me else Path.LEARNED
-        self._commit(replica, slot, instance, payload, deps, path, now)
+    def _how_learned(self, replica: ReplicaId) -> Path:
+        return Path.RECOVERED if replica == self.me else Path.LEARNED
 
     def _on_commit_req(self, source: ReplicaId, m: CommitReq, now: Micros) -> None:
         """Somebody misses commits; only Committed is ever handed out.
@@ -651,6 +645,14 @@ class EPaxosReplica(Recovery):
     def _watch(self, attempt: Attempt, now: Micros) -> None:
         """Ask again if the attempt is not answered in time."""
         self._unanswered.append((now + self.columns.resend_us, attempt))
+
+    def _ask_again(self, now: Micros) -> None:
+        """A suspected member is heard again: every question's back-off starts over."""
+        for column in self.columns.instances:
+            for instance in column.values():
+                if instance.attempt is not None:
+                    instance.attempt.resends = 0
+                    self._timers.set(instance.attempt, now)
 
     def _on_attempt_due(self, attempt: Attempt, now: Micros) -> None:
         if not attempt.live:

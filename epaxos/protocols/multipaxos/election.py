@@ -11,7 +11,13 @@ does not. Source: Paxos Made Simple, section 2.2 and 3; docs/protocol.md 5.1, 1.
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Outbox, Setup, Timers
 from epaxos.core.types import Ballot, Micros, ReplicaId, Slot, ballot_replica, next_ballot
-from epaxos.protocols.multipaxos.log import RTT_FLOOR_US, Members, SlotLog, TickOutbox
+from epaxos.protocols.multipaxos.log import (
+    RTT_FLOOR_US,
+    SLOTS_AHEAD_MAX,
+    Members,
+    SlotLog,
+    TickOutbox,
+)
 from epaxos.protocols.multipaxos.messages import (
     Nack,
     Prepare,
@@ -207,6 +213,8 @@ class Elector:
         stage = self.stage
         if not isinstance(stage, Preparing) or m.ballot != stage.ballot:
             return self._ignored("stale_promise")
+        if any(vote.slot > self.log.last + SLOTS_AHEAD_MAX for vote in m.votes):
+            return self._ignored("far")
         if not stage.absorb(source, m):
             return self._ignored("stale_promise")
         if m.until:
@@ -308,6 +316,7 @@ COUNTERS = (
     "step_downs",
     "transfers",
     "ignored_contradiction",
+    "ignored_far",
     "ignored_foreign",
     "ignored_forgotten",
     "ignored_malformed",

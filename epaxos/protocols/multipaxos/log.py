@@ -26,6 +26,10 @@ ENTRY_BYTES = 600
 COMMAND_BYTES = 130
 """Estimate of what a decoded command holds beside its encoded bytes."""
 
+SLOTS_AHEAD_MAX = 1 << 20
+"""A vote so far beyond all that we hold would make every pass over the log a pass over nothing; who
+is that far behind fetches first."""
+
 RTT_FLOOR_US = 40_000
 """RTT_max is never taken for less."""
 

@@ -32,6 +32,7 @@ from epaxos.protocols.multipaxos.election import Elector
 from epaxos.protocols.multipaxos.log import (
     CHUNK_BYTES,
     CHUNK_SLOTS,
+    SLOTS_AHEAD_MAX,
     Entry,
     encoded_size,
 )
@@ -275,6 +276,8 @@ class MultiPaxosReplica(Elector):
         if entry is None or entry.ballot != ballot:
             if slot <= log.floor:
                 return self._ignored("forgotten")
+            if slot > log.last + SLOTS_AHEAD_MAX:
+                return self._ignored("far")
             if entry is not None and entry.chosen and entry.payload != m.payload:
                 return self._ignored("contradiction")
             log.vote(slot, ballot, m.payload, 0)
