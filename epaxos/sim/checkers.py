@@ -29,8 +29,11 @@ PROPOSED = "only what a client sent is executed"
 REMEMBERED = "what a replica said it still knows after any crash"
 INVARIANT = "the protocol's own invariants hold"
 LINEARIZABLE = "what clients saw is linearizable, key by key"
+HONEST = "what a client was told certainly did not happen never happens"
 EXECUTES = "after healing everything known is executed everywhere, and every request is answered"
 CONVERGES = "after healing all stores are equal"
+ASSERTION = "a replica's own assertions hold"
+RAISES = "a node raises nothing, whatever arrives"
 
 
 class Violation(Exception):

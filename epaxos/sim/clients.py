@@ -15,9 +15,9 @@ from itertools import groupby
 
 from epaxos.core.command import Cas, Operation, Status, decode_cas, encode_cas
 from epaxos.core.errors import Definite
-from epaxos.core.types import Micros, ReplicaId
+from epaxos.core.types import InstanceId, Micros, ReplicaId, replica_name
 from epaxos.exchange import Refusal, Reply, Request
-from epaxos.sim.checkers import Place
+from epaxos.sim.checkers import HONEST, Place, Violation
 from epaxos.sim.linearizability import Op
 from epaxos.sim.world import World
 
@@ -83,12 +83,17 @@ class Clients:
         commands = []
         for key in self._keys:
             commands += [(Operation.PUT, key, self._token()), (Operation.GET, key, b"")]
-        self.submit(member, commands)
+        self.submit(member, commands, self._world.options.settle_us)
 
     def submit(
-        self, member: ReplicaId, commands: list[tuple[Operation, bytes, bytes]]
+        self,
+        member: ReplicaId,
+        commands: list[tuple[Operation, bytes, bytes]],
+        patience_us: Micros | None = None,
     ) -> list[Call]:
-        """Send these commands in one request; returns their calls."""
+        """Send these commands in one request; returns their calls. Without a patience of its own
+        the client has that of all."""
+        patience = self._patience_us if patience_us is None else patience_us
         now = self._world.now
         self._number += 1
         calls = [Call(key, code, argument, now, member) for code, key, argument in commands]
@@ -97,7 +102,7 @@ class Clients:
             bytes(code for code, _, _ in commands),
             [key for _, key, _ in commands],
             [argument for _, _, argument in commands],
-            now + self._patience_us,
+            now + patience,
         )
         if not self._world.request(member, request):
             return []
@@ -108,6 +113,18 @@ class Clients:
     def unsettled(self) -> int:
         """How many commands wait for an answer."""
         return sum(not call.settled for calls in self._waiting.values() for call in calls)
+
+    def check_refusals(self) -> None:
+        """A write that was refused as definitely not done was not done, by no replica. Its client
+        may have sent it again elsewhere."""
+        for call in self.calls:
+            place = self._world.executions.place_of(call.argument) if call.argument else None
+            if call.failed and place is not None:
+                raise Violation(
+                    HONEST,
+                    f"{call.argument!r} of {call.key!r} was refused at "
+                    f"{replica_name(call.replica)} and executed in {InstanceId(*place[0])}",
+                )
 
     def history(self) -> dict[bytes, list[Op]]:
         """What was seen, per key."""

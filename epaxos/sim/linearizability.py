@@ -43,6 +43,25 @@ class Op(NamedTuple):
     """get: the value found or None. put: True. delete: whether there was a value. cas: True, or
     `(False, value met)`."""
 
+    def __str__(self) -> str:
+        words = [self.kind]
+        if self.kind == "cas":
+            words.append(f"{_show(self.expect)} to {_show(self.value)}")
+        elif self.kind == "put":
+            words.append(_show(self.value))
+        answer = self.result
+        if isinstance(answer, tuple):
+            answer = f"no, met {_show(answer[1])}"
+        elif self.kind == "get":
+            answer = _show(self.result)
+        else:
+            answer = "yes" if answer else "no"
+        if self.returned is None:
+            return f"{' '.join(words)} = ? [{self.called / 1000:.3f} ms –]"
+        return (
+            f"{' '.join(words)} = {answer} [{self.called / 1000:.3f}–{self.returned / 1000:.3f} ms]"
+        )
+
 
 def step(state: State, op: Op) -> tuple[object, State]:
     """The sequential key-value machine: what the operation answers, and the state after it."""
@@ -98,6 +117,32 @@ def check(ops: Sequence[Op], budget: int = 200_000) -> Verdict:
     return Verdict.ILLEGAL
 
 
+def shortest_illegal(ops: Sequence[Op]) -> list[Op]:
+    """The shortest beginning of an illegal history that is illegal already.
+
+    What had not returned by then is of unknown outcome in it; a beginning of a linearizable history
+    is linearizable, so the operation that returned last is the one that cannot be explained."""
+    ends = sorted({op.returned for op in ops if op.returned is not None})
+    low, high = 0, len(ends) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if check(_until(ops, ends[middle])) is Verdict.ILLEGAL:
+            high = middle
+        else:
+            low = middle + 1
+    return _until(ops, ends[low])
+
+
+def _until(ops: Sequence[Op], end: Micros) -> list[Op]:
+    return [
+        op
+        if op.returned is not None and op.returned <= end
+        else op._replace(returned=None, result=None)
+        for op in ops
+        if op.called <= end
+    ]
+
+
 def _relevant(ops: Sequence[Op]) -> list[Op]:
     """Leave out what can be left out of any explanation: reads of unknown outcome, and writes of
     unknown outcome whose value nobody met, unless a DELETE says only that something was there."""
@@ -142,6 +187,10 @@ def _successors(ops: Sequence[Op], done: int, state: State) -> list[tuple[int, S
             found.append((end, (done | 1 << position, after)))
     found.sort(key=lambda each: -each[0])
     return [each for _, each in found]
+
+
+def _show(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else "nothing"
 
 
 _NEVER = 1 << 62

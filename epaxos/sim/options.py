@@ -52,7 +52,9 @@ class Options:
     settle_us: Micros = 60_000_000
     """Within so long after it everything known must be executed everywhere."""
     patience_us: Micros = 3_000_000
-    """How long a client waits for an answer."""
+    """How long a client waits for an answer while things fail."""
+    memory: bool = False
+    """Nothing is written and no sync takes time; who crashes never comes back (R11)."""
     gate: bool = True
     """False: contended keys are not held back."""
     deep: bool = True
@@ -98,6 +100,8 @@ def draw(
         faults=faults,
         gate=gate and rng.random() < 0.8,
         deep=rng.random() < 0.25,
+        memory=rng.random() < 0.1,
+        patience_us=rng.choice((3_000_000, 3_000_000, 3_000_000, 200_000)),
     )
 
 

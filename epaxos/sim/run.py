@@ -6,22 +6,28 @@ Rules of this file: a run either returns an `Outcome` or raises `Violation`.
 
 import random
 from dataclasses import dataclass, replace
+from traceback import extract_tb
 from typing import cast
 
 from epaxos.core.replica import LeaderReplica
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.checkers import (
+    ASSERTION,
     CONVERGES,
     EXECUTES,
     LINEARIZABLE,
+    RAISES,
     Violation,
 )
 from epaxos.sim.clients import Clients
 from epaxos.sim.faults import plan_faults
-from epaxos.sim.linearizability import Verdict, check, explains
+from epaxos.sim.linearizability import Op, Verdict, check, explains, shortest_illegal
 from epaxos.sim.options import Options
 from epaxos.sim.world import World
+
+OPERATIONS_SHOWN = 6
+"""How many answers before the one that cannot be explained are shown."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +54,41 @@ class Failure:
     story: str
 
 
-def simulate(options: Options, spec: ProtocolSpec | None = None) -> Outcome:
-    """Run once. Raises Violation; AssertionError from a replica is a violation too."""
-    return _run(World(options, spec))
+def simulate(
+    options: Options, spec: ProtocolSpec | None = None, node: type[Node] = Node
+) -> Outcome:
+    """Run once. Raises Violation, or whatever a node raises.
+
+    `spec` and `node` let a test plant a broken replica, executor or node from outside."""
+    return _run(World(options, spec, node))
 
 
-def tell(options: Options, spec: ProtocolSpec | None = None) -> Outcome | Failure:
+def tell(
+    options: Options, spec: ProtocolSpec | None = None, node: type[Node] = Node
+) -> Outcome | Failure:
     """Run once; if it fails run again with the story on, which changes nothing else."""
     try:
-        return simulate(options, spec)
-    except (Violation, AssertionError):
-        world = World(replace(options, story=True), spec)
-        try:
-            _run(world)
-        except Violation as violation:
-            return Failure(options, violation.sentence, violation.detail, world.story.text())
-        except AssertionError as error:
-            sentence = "a replica's own assertion holds"
-            return Failure(options, sentence, str(error), world.story.text())
-        raise AssertionError(f"seed {options.seed} failed once and passed again") from None
+        return simulate(options, spec, node)
+    except Exception:
+        # Whatever it was is the finding; the second run names it.
+        world = World(replace(options, story=True), spec, node)
+    try:
+        _run(world)
+    except Violation as violation:
+        sentence, detail = violation.sentence, violation.detail
+    except AssertionError as error:
+        sentence, detail = ASSERTION, f"{error} ({_place(error)})"
+    except Exception as error:
+        sentence, detail = RAISES, f"{type(error).__name__}: {error} ({_place(error)})"
+    else:
+        raise AssertionError(f"seed {options.seed} failed once and passed again")
+    return Failure(options, sentence, detail, world.story.text())
+
+
+def _place(error: BaseException) -> str:
+    """File and line where it was raised."""
+    frame = extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
 
 
 def _run(world: World) -> Outcome:
@@ -107,6 +129,7 @@ def _let_settle(world: World, clients: Clients) -> None:
     }
     if len(set(digests.values())) > 1:
         raise Violation(CONVERGES, f"digests {digests}")
+    world.watch.together([process.node for process in world.living() if process.node])
 
 
 def _settled(world: World, clients: Clients) -> bool:
@@ -157,6 +180,7 @@ def _what_is_stuck(world: World, clients: Clients) -> str:
 def _check_history(world: World, clients: Clients) -> None:
     """Linearizability, key by key. The order in which some replica executed is tried first: if it
     explains all answers it is a proof; if not, the search decides."""
+    clients.check_refusals()
     witness = max(world.living(), key=lambda process: len(world.executions.places(process.me)))
     places = world.executions.places(witness.me)
     for key, ops in sorted(clients.history().items()):
@@ -165,7 +189,19 @@ def _check_history(world: World, clients: Clients) -> None:
             continue
         verdict = check(ops)
         if verdict is not Verdict.OK:
-            raise Violation(LINEARIZABLE, f"key {key!r}: {verdict.value}; {len(ops)} operations")
+            raise Violation(
+                LINEARIZABLE, f"key {key!r}: {verdict.value}; {_tell_ops(verdict, ops)}"
+            )
+
+
+def _tell_ops(verdict: Verdict, ops: list[Op]) -> str:
+    """What cannot be explained, and the last that was seen before it."""
+    if verdict is Verdict.UNKNOWN:
+        return f"{len(ops)} operations"
+    finished = [op for op in shortest_illegal(ops) if op.returned is not None]
+    finished.sort(key=lambda op: op.returned or 0)
+    before = "; ".join(map(str, finished[-OPERATIONS_SHOWN - 1 : -1]))
+    return f"no order explains {finished[-1]}; before it {before or 'nothing'}"
 
 
 def _counts(world: World) -> dict[str, int]:

@@ -40,6 +40,13 @@ class ProtocolWatch:
             raise Violation(INVARIANT, str(error)) from None
         self._before[member] = self._module.snapshot(node.replica)
 
+    def together(self, nodes: list[Node]) -> None:
+        """At the end of a run: what holds among the replicas that live."""
+        try:
+            self._module.check_cluster([node.replica for node in nodes])
+        except AssertionError as error:
+            raise Violation(INVARIANT, str(error)) from None
+
     def said(self, member: ReplicaId, message: Message) -> None:
         """A message has left."""
         self._said.setdefault(member, []).append(message)

@@ -18,14 +18,14 @@ from typing import Any
 from zlib import crc32
 
 from epaxos.codec import Codec, encode
-from epaxos.core.replica import EVERYONE, Decided, Executed, Message, Setup
+from epaxos.core.replica import EVERYONE, Decided, Executed, Message, Record, Setup
 from epaxos.core.types import InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.exchange import Limits, NodeReady, Refusal, Reply, Request
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.chart import Story, show
-from epaxos.sim.checkers import DecisionChecker, ExecutionChecker, Violation
+from epaxos.sim.checkers import DecisionChecker, ExecutionChecker
 from epaxos.sim.options import Options
 from epaxos.sim.watch import ProtocolWatch
 
@@ -112,8 +112,11 @@ class Process:
 class World:
     """A cluster, its network and its disks. Clients and faults are added from outside."""
 
-    def __init__(self, options: Options, spec: ProtocolSpec | None = None) -> None:
+    def __init__(
+        self, options: Options, spec: ProtocolSpec | None = None, node: type[Node] = Node
+    ) -> None:
         self.options = options
+        self._node = node
         self.random = random.Random(options.seed)
         self.now: Micros = 0
         self.trace = 0
@@ -193,7 +196,7 @@ class World:
             process.me, options.replicas, rtts, random.Random(self.random.getrandbits(64)), 0
         )
         spec = replace(self.spec, executor=executor)
-        return Node(spec, setup, process.boot, Limits(gate=options.gate))
+        return self._node(spec, setup, process.boot, Limits(gate=options.gate))
 
     def _replay(self, process: Process, node: Node) -> None:
         self.executions.start(process.me)
@@ -217,11 +220,15 @@ class World:
         lost = len(process.disk.tail)
         process.node = None
         process.inbox = []
-        process.disk.crash(self.random)
         self.story.add(
             self.now, f"{replica_name(member)} crashes {where}, {lost} unsynced records at risk"
         )
-        self.watch.remembered(member, self._restored(process))
+        # What was said must be in the durable prefix alone: a tail that survives is luck.
+        if self.options.memory:
+            process.dead = True
+        else:
+            self.watch.remembered(member, self._restored(process))
+            process.disk.crash(self.random)
         self.on_crash(member)
 
     def _restored(self, process: Process) -> Node:
@@ -274,6 +281,11 @@ class World:
             node.wake(self.now)
         ready = node.take(self.now)
         self.watch.stepped(process.me, node)
+        if self.options.memory:
+            for record in ready.log:
+                self._durable(process, record)
+            self._release(process, node, ready)
+            return
         if self._dooms(process, CrashPoint.BEFORE_APPEND):
             return
         for record in ready.log:
@@ -300,14 +312,16 @@ class World:
         self.counts["syncs"] += 1
         disk = process.disk
         for body in disk.tail:
-            record = self.codec.decode_record(body)
-            if isinstance(record, Executed):
-                ids = list(zip(record.replicas, record.slots))
-                self.decisions.executed_durably(process.me, ids)
+            self._durable(process, self.codec.decode_record(body))
         disk.durable += disk.tail
         disk.tail = []
         if not self._dooms(process, CrashPoint.BEFORE_SEND):
             self._release(process, node, ready)
+
+    def _durable(self, process: Process, record: Record) -> None:
+        if isinstance(record, Executed):
+            ids = list(zip(record.replicas, record.slots))
+            self.decisions.executed_durably(process.me, ids)
 
     def _release(self, process: Process, node: Node, ready: NodeReady) -> None:
         """Everything of this Ready may leave now."""
@@ -321,19 +335,31 @@ class World:
             self.executions.executed(process.me, decided)
         watched.decided.clear()
         watched.done.clear()
-        messages = ready.messages
-        if process.doom is CrashPoint.AMID_SENDS and messages:
-            messages = messages[: self.random.randrange(len(messages))]
-        for target, message in messages:
-            self._send(process.me, target, message)
-        if self._dooms(process, CrashPoint.AMID_SENDS):
+        if process.doom is CrashPoint.AMID_SENDS and ready.messages:
+            self._send_some(process, ready.messages)
             return
+        for target, message in ready.messages:
+            self._send(process.me, target, message)
         for reply in ready.replies:
             if isinstance(reply, Reply | Refusal):
                 self.on_reply(reply)
         if process.inbox:
             self._schedule(process)
         self._arm(process, node)
+
+    def _send_some(self, process: Process, messages: list[tuple[ReplicaId, Message]]) -> None:
+        """Crash amid the sends: a broadcast may have reached some links and not the others."""
+        singles = [
+            (member, message)
+            for target, message in messages
+            for member in (self._others(process.me) if target == EVERYONE else [target])
+        ]
+        for target, message in singles[: self.random.randint(0, len(singles))]:
+            self._send(process.me, target, message)
+        self._dooms(process, CrashPoint.AMID_SENDS)
+
+    def _others(self, me: ReplicaId) -> list[ReplicaId]:
+        return [member for member in range(self.options.replicas) if member != me]
 
     def _dooms(self, process: Process, point: CrashPoint) -> bool:
         if process.doom is not point:
@@ -363,12 +389,11 @@ class World:
         self.story.sent(self.now, source, target, message)
         body = encode(message)
         self.watch.said(source, message)
-        targets = range(self.options.replicas) if target == EVERYONE else (target,)
-        for member in targets:
-            if member != source:
-                self._carry(source, member, body)
+        for member in self._others(source) if target == EVERYONE else [target]:
+            self._carry(source, member, body)
 
     def _carry(self, source: ReplicaId, target: ReplicaId, body: bytes) -> None:
+        assert source != target, "a replica never sends to itself"
         self.counts["messages"] += 1
         rng = self.random
         if (source, target) in self.cut or rng.random() < self.loss:
@@ -406,7 +431,3 @@ class World:
     def living(self) -> list[Process]:
         """Processes that run."""
         return [process for process in self.processes if process.node is not None]
-
-    def fail(self, sentence: str, detail: str) -> None:
-        """Raise a violation."""
-        raise Violation(sentence, detail)
