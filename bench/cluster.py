@@ -47,6 +47,8 @@ class ClusterOptions:
     seed: int = 1
     gate: bool = True
     admin: bool = False
+    record: str = ""
+    """Directory for traces; empty: nothing is recorded."""
     more: dict[str, int] = field(default_factory=dict)
     """Further settings of the file, like `batch_commands`."""
 
@@ -279,6 +281,7 @@ def _config_text(topology: Topology, options: ClusterOptions, ports: list[Ports]
         "leader": options.leader,
         "gate": options.gate,
         "admin": options.admin,
+        **({"record": options.record} if options.record else {}),
         **options.more,
     }
     # JSON's strings, numbers and booleans are TOML's.

@@ -39,6 +39,10 @@ def serve(
     insecure: Annotated[
         bool | None, typer.Option(help="Allow hosts that other machines can reach.")
     ] = None,
+    record: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Write a trace for `epaxos sim --replay DIR`."),
+    ] = None,
 ) -> None:
     """Run one replica until SIGTERM or Ctrl-C.
 
@@ -54,6 +58,7 @@ def serve(
         "gate": False if unsafe_no_gate else None,
         "admin": admin,
         "insecure": insecure,
+        "record": record,
     }
     settings = load_config(config, replica, data, overrides, os.environ)
     from epaxos.runtime.logs import configure_logging

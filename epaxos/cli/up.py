@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -59,6 +60,12 @@ def up(
         bool,
         typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys."),
     ] = False,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record", help="Keep every input of every node, for `epaxos sim --replay DIR`."
+        ),
+    ] = False,
     free: Annotated[
         bool, typer.Option("--free-ports", help="Whatever ports are free, not 7001, 7101, 8001 ...")
     ] = False,
@@ -77,7 +84,8 @@ def up(
     """Start a cluster on this machine and watch it; Ctrl-C stops all.
 
     HTTP listens on 8001 and up, the binary client port on 7101 and up, replicas on 7001 and up.
-    Without --data everything is deleted at the end."""
+    Without --data everything is deleted at the end, except traces: those stay, in DIR/traces or in
+    results."""
     if protocol not in protocol_names():
         raise ConfigError(
             f"--protocol {protocol!r} is unknown; write one of {', '.join(protocol_names())}"
@@ -97,6 +105,7 @@ def up(
         seed=seed,
         gate=not unsafe_no_gate,
         admin=True,
+        record=_traces(data) if record else "",
     )
     ports = free_ports(places.n) if free else fixed_ports(places.n)
     if not free:
@@ -114,6 +123,17 @@ def _leader(topology: Topology, protocol: str, text: str) -> str:
         return ""
     index = {"best": best_leader, "worst": worst_leader}.get(text, lambda t: t.index(text))
     return topology.regions[index(topology)].name
+
+
+def _traces(data: Path | None) -> str:
+    """A new directory for the traces of this cluster; it outlives it."""
+    from bench.record import make_directory
+
+    parent = Path("results") if data is None else data / "traces"
+    try:
+        return str(make_directory(parent, "record", datetime.now()).absolute())
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--out", "--record into")) from None
 
 
 @contextmanager
@@ -199,6 +219,7 @@ class _Screen:
                     "protocol": cluster.options.protocol,
                     "topology": cluster.topology.name,
                     "durability": cluster.options.durability,
+                    "record": cluster.options.record or None,
                     "replicas": [
                         {
                             "region": process.region,
@@ -220,6 +241,11 @@ class _Screen:
             f"ready · http://127.0.0.1:{first.http} … {last.http} · "
             f"clients {first.client} … {last.client} · logs in {cluster.config.parent}"
         )
+        if cluster.options.record:
+            self._print(
+                f"recording every input in {cluster.options.record}\n"
+                f"then:  epaxos sim --replay {cluster.options.record}"
+            )
         self._print(
             f"try:  curl -i -X PUT --data hello http://127.0.0.1:{first.http}/v1/kv/greeting\n"
             f'      epaxos kv get greeting {where}--via "{via}"'

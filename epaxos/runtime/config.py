@@ -81,6 +81,10 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """How long a stop waits for requests in flight."""
     connections: int = 4096
     """Client connections at a time, HTTP and binary each; beyond it they are closed."""
+    record: str = ""
+    """Directory for traces, one per life of a replica. Empty: nothing is recorded."""
+    record_mib: int = 256
+    """Where a trace ends, in MiB; the replica goes on."""
 
 
 class ServeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,6 +254,7 @@ def _check(cluster: Cluster, source: str) -> None:
         ("grace_ms", 0, 3_600_000),
         ("body_bytes", 1, FRAME_BYTES_MAX // 2),
         ("connections", 1, 1_000_000),
+        ("record_mib", 1, 1 << 20),
     ):
         value = getattr(cluster, key)
         require(low <= value <= high, f"{key} = {value} must be between {low} and {high}")

@@ -53,6 +53,7 @@ from epaxos.runtime.exposition import (
 )
 from epaxos.runtime.http import HttpPort, LinkChange
 from epaxos.runtime.identity import DataDirectory, MemoryIdentity, Owner
+from epaxos.runtime.recorder import Recorder, start_recording
 from epaxos.runtime.transport import LinkHello, Transport
 from epaxos.runtime.wal import Wal
 from epaxos.runtime.webserver import WebServer
@@ -251,11 +252,12 @@ class Server:
         distances = _Distances(cluster, me)
         identity = self._open_identity()
         listeners = self._bind()
+        seed = f"{cluster.seed} node {me} {identity.boot}"
         setup = Setup(
             me=me,
             n=len(cluster.replicas),
             rtt_us=distances.rtt_us,
-            random=random.Random(f"{cluster.seed} node {me} {identity.boot}"),
+            random=random.Random(seed),
             leader=first_leader(cluster),
         )
         limits = Limits(
@@ -264,8 +266,14 @@ class Server:
             gate=cluster.gate,
         )
         node = Node(spec, setup, identity.boot, limits)
-        log_file = self._open_log(identity, node, codec)
-        driver = Driver(node, log_file, lambda messages: transport.send(messages), self._fail)
+        driven: Node | Recorder = node
+        if cluster.record:
+            driven = start_recording(
+                node, self.config, identity.boot, seed, distances.rtt_us, distances.titles
+            )
+            self._stack.callback(driven.close)
+        log_file = self._open_log(identity, driven, codec)
+        driver = Driver(driven, log_file, lambda messages: transport.send(messages), self._fail)
         self._stack.callback(driver.stop)
         transport = Transport(
             LinkHello(
@@ -324,7 +332,7 @@ class Server:
         return listeners
 
     def _open_log(
-        self, identity: DataDirectory | MemoryIdentity, node: Node, codec: Codec
+        self, identity: DataDirectory | MemoryIdentity, node: Node | Recorder, codec: Codec
     ) -> Wal | None:
         if isinstance(identity, MemoryIdentity):
             return None
@@ -388,6 +396,8 @@ class _Distances:
         self._cluster = cluster
         self._me = me
         n = len(cluster.replicas)
+        self.titles = [member.region for member in cluster.replicas]
+        """What people call each member's region."""
         if not cluster.topology:
             self.rtt_us: tuple[Micros, ...] = tuple(
                 0 if i == me else RTT_UNKNOWN_US for i in range(n)
@@ -395,6 +405,7 @@ class _Distances:
             return
         self._topology = topology.find(cluster.topology)
         self._index = [self._topology.index(member.region) for member in cluster.replicas]
+        self.titles = [self._topology.regions[i].title for i in self._index]
         here = self._index[me]
         self.rtt_us = tuple(
             0 if i == me else self._topology.rtt_us(here, there)
