@@ -46,7 +46,13 @@ class TakeOver(NamedTuple):
     instances: tuple[InstanceId, ...]
 
 
-Input: TypeAlias = Arrival | Commands | TakeOver
+class HandOver(NamedTuple):
+    """The process is asked to hand leadership over (leader protocols only)."""
+
+    target: ReplicaId
+
+
+Input: TypeAlias = Arrival | Commands | TakeOver | HandOver
 
 
 class Start(NamedTuple):
@@ -101,6 +107,10 @@ class Schedule(NamedTuple):
     gate: bool
     memory: bool
     events: tuple[Event, ...]
+    limits: tuple[tuple[str, int], ...] = ()
+    """Bounds of the nodes that differ from the defaults of `Limits`."""
+    tunables: tuple[tuple[str, float], ...] = ()
+    """Constants of the protocols that differ from the defaults (`epaxos.sim.tunables`)."""
 
 
 def label_of(message: Message) -> str:

@@ -9,7 +9,8 @@ import pytest
 from epaxos.protocols.epaxos import recovery
 from epaxos.protocols.epaxos.instance import Phase, Waiting
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from tests.scenarios.cluster import Broken, Cluster
+from epaxos.sim.checkers import AGREEMENT, VISIBILITY, Violation
+from tests.scenarios.cluster import cluster
 
 
 def ask(world, recoverer, instance, *members):
@@ -30,7 +31,7 @@ def validate(world, recoverer, instance, *members):
 def two_orphans():
     """A's batch is known at B only, E's at D only; A and E die. B and D recover one each, both with
     the quorum B, C, D, and each objects to the other."""
-    world = Cluster(5)
+    world = cluster(5)
     world.put("A", "x")
     world.put("E", "x")
     world.deliver("A>B", "PreAccept")
@@ -72,7 +73,7 @@ def test_2_2_without_rule_v3_both_recoveries_wait_for_ever(monkeypatch):
 def test_2_2_who_waits_goes_on_when_the_objection_is_settled():
     """A's batch is pre-accepted at A, B, C, E's at E and D. B finds two matching votes and waits; D
     finds one and gives E's batch up; then B goes on with A's real payload (W2)."""
-    world = Cluster(5)
+    world = cluster(5)
     world.put("A", "x")
     world.put("E", "x")
     world.deliver("A>B", "PreAccept")
@@ -94,7 +95,7 @@ def test_2_2_who_waits_goes_on_when_the_objection_is_settled():
 def unseen_commit(replica):
     """A's batch is known at B only; A dies. C commits an interfering batch with D and E on the fast
     path, and dies. B recovers A.1 with D and E."""
-    world = Cluster(5, replica)
+    world = cluster(5, replica)
     world.put("A", "x")
     world.deliver("A>B", "PreAccept")
     world.crash("A")
@@ -132,14 +133,14 @@ def test_2_3_recovery_validates_before_it_proposes_initial_deps():
 
 
 def test_2_3_recovery_without_validation_is_caught():
-    with pytest.raises(Broken, match="visibility"):
+    with pytest.raises(Violation, match=VISIBILITY):
         unseen_commit(SkipsValidation).check()
 
 
 def late_competitor(replica):
     """A's batch is known at B only; A dies. B recovers it: D and E have nothing against it. Before
     B's Accept arrives, C proposes an interfering batch to D and E."""
-    world = Cluster(5, replica)
+    world = cluster(5, replica)
     world.put("A", "x")
     world.deliver("A>B", "PreAccept")
     world.crash("A")
@@ -169,14 +170,14 @@ def test_2_3_a_validate_stores_what_it_asks_about():
 
 
 def test_2_3_a_validate_that_stores_nothing_is_caught():
-    with pytest.raises(Broken, match="visibility"):
+    with pytest.raises(Violation, match=VISIBILITY):
         late_competitor(ValidatesWithoutStoring).check()
 
 
 def overtaken_validate(replica):
     """B recovers A.1 with D and E, who object with C's commit: A.1 becomes Nop. A copy of the
     Validate reaches D after that; then D, who saw only the Accept, recovers A.1 with C and E."""
-    world = Cluster(5, replica)
+    world = cluster(5, replica)
     world.put("A", "x")
     world.deliver("A>B", "PreAccept")
     world.crash("A")
@@ -220,7 +221,7 @@ def test_2_5_a_late_validate_changes_nothing():
 
 
 def test_2_5_a_late_validate_that_rewrites_is_caught():
-    with pytest.raises(Broken, match="agreement"):
+    with pytest.raises(Violation, match=AGREEMENT):
         overtaken_validate(ValidatesAnyPhase).check()
 
 
@@ -228,7 +229,7 @@ def introduction_from_accept(replica):
     """A decides on x with B and D, and dies. D's batch on x and y is slow because C has one on y;
     only E accepts it, without ever having seen its PreAccept. D dies. B recovers A.1 with C and
     E."""
-    world = Cluster(5, replica)
+    world = cluster(5, replica)
     world.put("A", "x")
     for member in "BD":
         world.deliver(f"A>{member}", "PreAccept")
@@ -268,14 +269,14 @@ def test_2_7_an_accept_never_writes_the_introduction():
 
 
 def test_2_7_an_introduction_from_accept_is_caught():
-    with pytest.raises(Broken, match="agreement"):
+    with pytest.raises(Violation, match=AGREEMENT):
         introduction_from_accept(IntroducesFromAccept).check()
 
 
 def forged_vote(replica):
     """A decides with B and C and dies. E's batch is known at D only; E dies. D validates E.1 at B
     and C and hears nothing. C recovers E.1 with B and D; then B recovers A.1 with C and D."""
-    world = Cluster(5, replica)
+    world = cluster(5, replica)
     world.put("A", "x")
     for member in "BC":
         world.deliver(f"A>{member}", "PreAccept")
@@ -316,14 +317,14 @@ def test_r1_a_validate_is_no_vote():
 
 
 def test_r1_a_forged_vote_is_caught():
-    with pytest.raises(Broken, match="agreement"):
+    with pytest.raises(Violation, match=AGREEMENT):
         forged_vote(ValidateVotes).check()
 
 
 def erased_introduction(replica):
     """A's batch on x is known at B only. C's batch on x and y is slow because E has one on y; D and
     E accept it and C decides; A and C die. B recovers A.1 with D and E."""
-    world = Cluster(5, replica)
+    world = cluster(5, replica)
     world.put("E", "y")
     world.drop_all()
     world.put("A", "x")
@@ -359,5 +360,5 @@ def test_r1_an_accept_keeps_the_introduction():
 
 
 def test_r1_an_erased_introduction_is_caught():
-    with pytest.raises(Broken, match="visibility"):
+    with pytest.raises(Violation, match=VISIBILITY):
         erased_introduction(AcceptErases).check()

@@ -10,7 +10,8 @@ import pytest
 from epaxos.protocols.epaxos import recovery
 from epaxos.protocols.epaxos.instance import Waiting
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from tests.scenarios.cluster import Broken, Cluster
+from epaxos.sim.checkers import VISIBILITY, Violation
+from tests.scenarios.cluster import Broken, cluster
 from tests.scenarios.test_epaxos_recovery import ask, validate
 
 SETTLE = recovery.settle
@@ -30,7 +31,7 @@ def is_waiting(world, who, instance):
 def one_takes_both(replica):
     """A's batch is pre-accepted at A, B, C, E's at E and D; A and E die. B takes both over: it
     waits with A's until E's is settled, and it is B itself that settles E's."""
-    world = Cluster(5, replica)
+    world = cluster(5, replica)
     world.put("A", "x")
     world.put("E", "x")
     world.deliver("A>B", "PreAccept")
@@ -74,7 +75,7 @@ def refuted():
     """A's batch is known at A and B; A dies. D's batch has reached C and E, and their equal answers
     are on their way to D. B recovers A.1 with C and D: both object with D.1, which is not
     decided, and D is in the quorum, so B waits. Then D decides D.1 on the fast path."""
-    world = Cluster(5)
+    world = cluster(5)
     world.put("A", "x")
     world.deliver("A>B", "PreAccept")
     world.crash("A")
@@ -108,7 +109,7 @@ def test_w1_an_objection_that_counts_as_settled_once_decided_is_caught(monkeypat
         return SETTLE([each._replace(refutes=False) for each in settled], *rest)
 
     monkeypatch.setattr(recovery, "settle", any_decision_settles)
-    with pytest.raises(Broken, match="visibility"):
+    with pytest.raises(Violation, match=VISIBILITY):
         refuted().check()
 
 
@@ -117,7 +118,7 @@ def both_wait():
     lost. C recovers D.1 with E and B: two matching votes, B objects with A.1, C waits. B recovers
     A.1 with C and D: one matching vote, both object with D.1, and D.1's leader is in the quorum, so
     B waits too. D dies; each hears that the other waits."""
-    world = Cluster(5)
+    world = cluster(5)
     world.put("A", "x")
     world.deliver("A>B", "PreAccept")
     world.crash("A")
@@ -162,7 +163,7 @@ def test_w3_without_it_both_wait(monkeypatch):
 def leader_heard_late():
     """A's batch is pre-accepted at A, B, C; E's at E and D. B recovers A.1 with C and D and waits
     for E.1, of which nobody says anything. Then A answers the Recover after all."""
-    world = Cluster(5)
+    world = cluster(5)
     world.put("A", "x")
     world.put("E", "x")
     world.deliver("A>B", "PreAccept")

@@ -1,0 +1,442 @@
+"""Plays a schedule over real nodes, event by event, under the eyes of all observers.
+
+No network and no randomness: a message waits until an event delivers it. Every message and record
+passes through the codec; a disk keeps what was synced, and of the rest what a crash says. What was
+played stands in `events`, without the inputs that could not be given: played again strictly, it
+does the same.
+
+Rules of this file: observers see what left a process, as in the world; a violation is raised from
+the event that shows it, and that event is the last in `events`.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from traceback import extract_tb
+from typing import Any, NamedTuple, cast
+
+from epaxos.codec import Codec, encode
+from epaxos.core.command import Payload
+from epaxos.core.replica import EVERYONE, Executed, Message, Record, Setup
+from epaxos.core.types import Deps, Micros, ReplicaId, Slot
+from epaxos.exchange import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
+from epaxos.execution.ordering import Executor
+from epaxos.node import Node
+from epaxos.registry import ProtocolSpec, find_protocol
+from epaxos.sim.checkers import (
+    ASSERTION,
+    INVARIANT,
+    RAISES,
+    REMEMBERED,
+    DecisionChecker,
+    ExecutionChecker,
+    Violation,
+)
+from epaxos.sim.history import History
+from epaxos.sim.options import Options
+from epaxos.sim.schedule import (
+    Arrival,
+    Commands,
+    Crash,
+    Event,
+    Input,
+    Schedule,
+    Start,
+    Step,
+    TakeOver,
+    label_of,
+)
+from epaxos.sim.tunables import tuned
+from epaxos.sim.watch import ProtocolWatch
+from epaxos.sim.world import Watched
+
+
+class Sent(NamedTuple):
+    """One message on its way to one process."""
+
+    source: ReplicaId
+    target: ReplicaId
+    label: str
+    nth: int
+    """Which one of that label on the link."""
+    message: Message
+    body: bytes
+    position: int
+    """The event that sent it."""
+
+
+class Happening(NamedTuple):
+    """Something that a chart can show."""
+
+    position: int
+    """In which event."""
+    member: ReplicaId
+    kind: str
+    """`starts`, `request`, `arrives`, `wakes`, `takes over`, `hands over`, `record`, `synced`,
+    `decides`, `executes`, `sends`, `answers` or `crashes`."""
+    thing: Any = None
+    other: ReplicaId = EVERYONE
+    """Who sent it, or to whom it goes."""
+
+
+class Actor:
+    """One process: at most one node at a time, over one disk."""
+
+    def __init__(self, me: ReplicaId) -> None:
+        self.me = me
+        self.durable: list[bytes] = []
+        self.tail: list[bytes] = []
+        self.boot = 0
+        self.clock: Micros = 0
+        self.node: Node | None = None
+        self.watched: Watched
+        self.woken = False
+        """Whether this life had its first wake."""
+        self.decided: dict[tuple[ReplicaId, Slot], tuple[Payload | None, Deps]] = {}
+        """What it let out as decided, in all lives."""
+        self.executed: list[tuple[ReplicaId, Slot]] = []
+        """What this life executed, in its order, without Nops."""
+        self.answers: list[Reply | Refusal] = []
+
+
+class Player:
+    """Nodes, disks and observers, moved by events alone.
+
+    `only`: the one sentence that matters; what else is violated is not looked at. `deep`: whether
+    the protocol's own invariants are checked. `loose`: a delivery whose message does not exist
+    takes another of the same kind and instance (for shrinking: numbers and ballots shift when
+    steps are taken out). `tight`: no clock moves further than a deadline needs."""
+
+    def __init__(
+        self,
+        head: Schedule,
+        spec: ProtocolSpec | None = None,
+        node: type[Node] = Node,
+        *,
+        only: str | None = None,
+        deep: bool = True,
+        loose: bool = False,
+        tight: bool = False,
+    ) -> None:
+        self.head = head._replace(events=())
+        self.n = head.replicas
+        self.spec = spec or find_protocol(head.protocol)
+        self.codec = Codec(self.spec)
+        self.only = only
+        self.events: list[Event] = []
+        self.happenings: list[Happening] = []
+        self.actors = [Actor(me) for me in range(self.n)]
+        self.sent: dict[tuple[ReplicaId, ReplicaId], dict[str, list[Sent]]] = {}
+        self.decisions = DecisionChecker(self.n)
+        self.executions = ExecutionChecker()
+        self.history = History()
+        self.crashed = False
+        """Whether any process ever did."""
+        deep = deep and only in (None, INVARIANT)
+        options = replace(Options(), protocol=head.protocol, replicas=self.n, deep=deep)
+        self.watch = ProtocolWatch(self.spec, options)
+        self._remembers = only in (None, REMEMBERED)
+        self._node = node
+        self._loose = loose
+        self._tight = tight
+        self._used: set[tuple[ReplicaId, ReplicaId, str, int]] = set()
+        """Messages that were delivered."""
+
+    # Events ------------------------------------------------------------------------------------
+
+    def schedule(self) -> Schedule:
+        """All that was played."""
+        return self.head._replace(events=tuple(self.events))
+
+    def play(self, events: Iterable[Event]) -> None:
+        """Play these events, then look at what clients saw. Raises Violation."""
+        for event in events:
+            self.perform(event)
+        self.finish()
+
+    def perform(self, event: Event) -> None:
+        """Play one event; one that cannot happen is left out. Raises Violation."""
+        actor = self.actors[event.member]
+        if isinstance(event, Start):
+            if actor.node is None and not (self.head.memory and actor.boot):
+                self._guard(lambda: self._start(actor, event))
+        elif actor.node is None:
+            return
+        elif isinstance(event, Crash):
+            self._guard(lambda: self._crash(actor, event))
+        else:
+            self._guard(lambda: self._step(actor, event))
+
+    def finish(self) -> None:
+        """What clients were told, and the cluster as it stands. Raises Violation."""
+        self._look(self.history.check_refusals, self.executions)
+        self._look(self.history.check_answers)
+        nodes = [actor.node for actor in self.actors if actor.node is not None]
+        if not self.crashed and len(nodes) == self.n and self.only in (None, INVARIANT):
+            self._look(self.watch.together, nodes)
+
+    def _guard(self, act: Callable[[], None]) -> None:
+        """Whatever a node raises is a finding."""
+        try:
+            with tuned(self.head.tunables):
+                act()
+        except Violation:
+            raise
+        except AssertionError as error:
+            raise Violation(ASSERTION, f"{error} ({_place(error)})") from error
+        except Exception as error:
+            what = f"{type(error).__name__}: {error} ({_place(error)})"
+            raise Violation(RAISES, what) from error
+
+    def _look(self, look: Callable[..., None], *things: object) -> None:
+        """Let an observer look; what it finds counts if it is what matters."""
+        try:
+            look(*things)
+        except Violation as violation:
+            if self.only is None or violation.sentence == self.only:
+                raise
+
+    def _tell(
+        self, member: ReplicaId, kind: str, thing: object = None, other: ReplicaId = EVERYONE
+    ) -> None:
+        self.happenings.append(Happening(len(self.events) - 1, member, kind, thing, other))
+
+    # Processes ---------------------------------------------------------------------------------
+
+    def _start(self, actor: Actor, event: Start) -> None:
+        actor.clock = actor.clock if self._tight else max(actor.clock, event.at)
+        self.events.append(event._replace(at=actor.clock))
+        actor.boot += 1
+        actor.woken = False
+        actor.executed = []
+        self._tell(actor.me, "starts", actor.boot)
+        node = actor.node = self._build(actor, event.seed)
+        self.executions.start(actor.me)
+        for body in actor.durable:
+            node.restore(self.codec.decode_record(body))
+        self._release_decisions(actor)
+        self.watch.start(actor.me, node)
+
+    def _build(self, actor: Actor, seed: int) -> Node:
+        """A new node over the process's disk, nothing replayed yet."""
+
+        def executor(n: int) -> Executor:
+            actor.watched = Watched(self.spec.executor(n))
+            return actor.watched
+
+        head = self.head
+        rtts, chance = head.rtt_us[actor.me], random.Random(seed)
+        setup = Setup(actor.me, self.n, rtts, chance, head.leader)
+        spec = replace(self.spec, executor=executor)
+        return self._node(spec, setup, actor.boot, Limits(gate=head.gate, **dict(head.limits)))
+
+    def _crash(self, actor: Actor, event: Crash) -> None:
+        actor.clock = actor.clock if self._tight else max(actor.clock, event.at)
+        kept = min(event.kept, len(actor.tail))
+        self.events.append(event._replace(at=actor.clock, kept=kept))
+        self._end(actor, event)
+
+    def _end(self, actor: Actor, event: Crash) -> None:
+        """The process ends. What was said must be in the durable prefix alone: a tail that
+        survives is luck."""
+        self._tell(actor.me, "crashes", event)
+        self.crashed = True
+        actor.node = None
+        if self.head.memory:
+            return
+        if self._remembers:
+            watched = actor.watched
+            restored = self._build(actor, 0)
+            for body in actor.durable:
+                restored.restore(self.codec.decode_record(body))
+            actor.watched = watched
+            self._look(self.watch.remembered, actor.me, restored)
+        actor.durable += actor.tail[: event.kept]
+        actor.tail = []
+
+    # Steps -------------------------------------------------------------------------------------
+
+    def _step(self, actor: Actor, event: Step) -> None:
+        node = actor.node
+        assert node is not None, "only living processes take steps"
+        inputs = self._resolve(actor, event.inputs)
+        wake, now = self._time_of(actor, node, event)
+        released_at = now if event.released_at is None or self._tight else event.released_at
+        actor.clock = max(now, released_at)
+        self.events.append(
+            event._replace(
+                at=now,
+                inputs=tuple(each for each, _ in inputs),
+                wake=wake,
+                released_at=None if actor.clock == now else actor.clock,
+            )
+        )
+        for given, sent in inputs:
+            self._give(actor, node, given, sent, now)
+        deadline = node.deadline()
+        if not actor.woken or (event.wake and deadline is not None and deadline <= now):
+            if actor.woken:
+                self._tell(actor.me, "wakes")
+            node.wake(now)
+            actor.woken = True
+        ready = node.take(now)
+        self._look(self.watch.stepped, actor.me, node)
+        self._keep(actor, node, ready, event.crash)
+
+    def _time_of(self, actor: Actor, node: Node, event: Step) -> tuple[bool, Micros]:
+        """Whether the step may wake its node, and the process's clock. Played tightly the clock
+        moves only for the sake of a wake, and just as far as it needs."""
+        at = max(actor.clock, event.at)
+        if not self._tight or not actor.woken:
+            return event.wake, at if not self._tight else actor.clock
+        deadline = node.deadline()
+        if not event.wake or deadline is None or deadline > at:
+            return False, actor.clock
+        return True, max(actor.clock, deadline)
+
+    def _give(self, actor: Actor, node: Node, given: Input, sent: Sent | None, now: Micros) -> None:
+        if isinstance(given, Arrival):
+            assert sent is not None, "every delivery was resolved"
+            message = self.codec.decode_message(sent.body)
+            self._tell(actor.me, "arrives", sent, sent.source)
+            node.receive(sent.source, message, now)
+        elif isinstance(given, Commands):
+            self._tell(actor.me, "request", given)
+            self.executions.sent.update(given.arguments)
+            self.history.called(actor.me, given, len(self.events) - 1)
+            columns = list(given.keys), list(given.arguments)
+            deadline = now + given.patience_us
+            node.request([Request(given.number, given.operations, *columns, deadline)], now)
+        elif isinstance(given, TakeOver):
+            self._tell(actor.me, "takes over", given)
+            cast("Any", node.replica).start_recover(given.instances, now)
+        else:
+            self._tell(actor.me, "hands over", given)
+            node.ask("hand over", AskTransfer(given.target), now)
+
+    def _keep(self, actor: Actor, node: Node, ready: NodeReady, crash: Crash | None) -> None:
+        """Append, sync and release, or crash on the way."""
+        if crash is not None and not crash.appended:
+            self._end(actor, crash)
+            return
+        for record in ready.log:
+            self._tell(actor.me, "record", record)
+            if self.head.memory:
+                self._durable(actor, record)
+            else:
+                actor.tail.append(encode(record))
+        if crash is not None and crash.sent is None:
+            self._end(actor, crash)
+            return
+        if ready.must_sync and not self.head.memory:
+            self._tell(actor.me, "synced")
+            for body in actor.tail:
+                self._durable(actor, self.codec.decode_record(body))
+            actor.durable += actor.tail
+            actor.tail = []
+        self._release(actor, ready, crash)
+
+    def _durable(self, actor: Actor, record: Record) -> None:
+        if isinstance(record, Executed):
+            ids = list(zip(record.replicas, record.slots))
+            self.decisions.executed_durably(actor.me, ids)
+
+    def _release(self, actor: Actor, ready: NodeReady, crash: Crash | None) -> None:
+        """Everything of this Ready may leave now, or its first single messages."""
+        for flight in ready.flights:
+            flight.committed_at = actor.clock
+        self._release_decisions(actor)
+        left = None if crash is None else crash.sent
+        for target, message in ready.messages:
+            targets = range(self.n) if target == EVERYONE else (target,)
+            reached = [member for member in targets if member != actor.me][:left]
+            if left is not None:
+                left -= len(reached)
+            if reached:
+                self._send(actor.me, target, reached, message)
+        if crash is not None:
+            self._end(actor, crash)
+            return
+        for reply in ready.replies:
+            if isinstance(reply, Reply | Refusal):
+                self._tell(actor.me, "answers", reply)
+                actor.answers.append(reply)
+                self.history.answered(reply, len(self.events) - 1)
+
+    def _release_decisions(self, actor: Actor) -> None:
+        watched = actor.watched
+        for decided in watched.decided:
+            self._tell(actor.me, "decides", decided)
+            actor.decided[decided.replica, decided.slot] = (decided.payload, decided.deps)
+            self.executions.decided(actor.me, decided)
+            self._look(self.decisions.decided, actor.me, decided)
+        for component in watched.components:
+            self._look(self.executions.component, actor.me, component)
+        for decided in watched.done:
+            self._tell(actor.me, "executes", decided)
+            if decided.payload is not None:
+                actor.executed.append((decided.replica, decided.slot))
+            self._look(self.executions.executed, actor.me, decided)
+        watched.clear()
+
+    # Messages ----------------------------------------------------------------------------------
+
+    def _send(
+        self, source: ReplicaId, target: ReplicaId, reached: Sequence[ReplicaId], message: Message
+    ) -> None:
+        body, label = encode(message), label_of(message)
+        if self._remembers:
+            self.watch.said(source, message)
+        self._tell(source, "sends", message, target)
+        for member in reached:
+            those = self.sent.setdefault((source, member), {}).setdefault(label, [])
+            sent = Sent(source, member, label, len(those), message, body, len(self.events) - 1)
+            those.append(sent)
+            self.on_sent(sent)
+
+    def on_sent(self, sent: Sent) -> None:
+        """A message has left; for those that look on."""
+
+    def _resolve(self, actor: Actor, inputs: Iterable[Input]) -> list[tuple[Input, Sent | None]]:
+        """The inputs that can be given, deliveries with their messages."""
+        found: list[tuple[Input, Sent | None]] = []
+        for each in inputs:
+            if not isinstance(each, Arrival):
+                found.append((each, None))
+                continue
+            sent = self._find(each, actor.me)
+            if sent is not None:
+                self._used.add((sent.source, sent.target, sent.label, sent.nth))
+                found.append((Arrival(sent.source, sent.label, sent.nth), sent))
+        return found
+
+    def _find(self, arrival: Arrival, target: ReplicaId) -> Sent | None:
+        link = self.sent.get((arrival.source, target), {})
+        those = link.get(arrival.label, ())
+        if arrival.nth < len(those):
+            return those[arrival.nth]
+        if not self._loose:
+            return None
+        if those:
+            return those[-1]
+        about = _about(arrival.label)
+        others = [
+            sent
+            for label, group in link.items()
+            if _about(label) == about
+            for sent in group
+            if (arrival.source, target, label, sent.nth) not in self._used
+        ]
+        return min(others, key=lambda sent: sent.position, default=None)
+
+
+def _about(label: str) -> str:
+    """A label without its ballot."""
+    head, _, last = label.rpartition(" ")
+    return head if "@" in last else label
+
+
+def _place(error: BaseException) -> str:
+    """File and line where it was raised."""
+    frame = extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
