@@ -1,6 +1,6 @@
 """What the clients of a schedule saw, and whether it can be explained.
 
-Times here are positions in the schedule, not clocks: a call is as late as the step that took it in,
+Times here are numbers of events, not clocks: a call is as late as the step that took it in,
 an answer as early as the step that gave it, so what is found illegal is illegal on any clock.
 
 Rules of this file: a definite refusal is left out of the history and held to its word; an unknown
@@ -13,6 +13,7 @@ from epaxos.core.command import Operation, Status, decode_cas
 from epaxos.core.errors import Definite
 from epaxos.core.types import InstanceId, ReplicaId, replica_name
 from epaxos.exchange import Refusal, Reply
+from epaxos.sim.chart import say_commands
 from epaxos.sim.checkers import HONEST, LINEARIZABLE, ExecutionChecker, Violation
 from epaxos.sim.linearizability import Op, Verdict, check, shortest_illegal
 from epaxos.sim.schedule import Commands
@@ -42,14 +43,14 @@ class History:
     def __init__(self) -> None:
         self._calls: dict[int, list[Call]] = {}
 
-    def called(self, member: ReplicaId, commands: Commands, position: int) -> None:
+    def called(self, member: ReplicaId, commands: Commands, number: int) -> None:
         """A request was taken in."""
         self._calls[commands.number] = [
-            Call(member, code, key, argument, position)
+            Call(member, code, key, argument, number)
             for code, key, argument in zip(commands.operations, commands.keys, commands.arguments)
         ]
 
-    def answered(self, answer: Reply | Refusal, position: int) -> None:
+    def answered(self, answer: Reply | Refusal, number: int) -> None:
         """An answer or refusal has left."""
         calls = self._calls[int(str(answer.waiter))]
         if isinstance(answer, Refusal):
@@ -58,8 +59,22 @@ class History:
             return
         for index in range(answer.results.count):
             call = calls[answer.offset + index]
-            call.returned = position
+            call.returned = number
             call.result = _result_of(call, answer, index)
+
+    def show(self, answer: Reply | Refusal) -> str:
+        """What a client was told."""
+        count = answer.results.count if isinstance(answer, Reply) else answer.count
+        calls = self._calls[int(str(answer.waiter))][answer.offset : answer.offset + count]
+        if isinstance(answer, Refusal):
+            codes = bytes(call.operation for call in calls)
+            columns = [call.key for call in calls], [call.argument for call in calls]
+            return f"refuses {say_commands(codes, *columns)}: {answer.code}"
+        told = [
+            f"{say_commands(bytes([call.operation]), [call.key], [call.argument])}: {_told(call)}"
+            for call in calls
+        ]
+        return f"answers {', '.join(told)}"
 
     def check_refusals(self, executions: ExecutionChecker) -> None:
         """What was refused as definitely not done was not done, by no replica."""
@@ -89,33 +104,18 @@ class History:
         return found
 
 
-def show_answer(operation: int, result: object) -> str:
-    """What a client was told, in a word or two."""
-    if isinstance(result, tuple):
-        return f"no, met {_show(result[1])}"
-    if operation == Operation.GET:
-        return _show(result)
-    return "yes" if result else "no"
-
-
-def results_of(answer: Reply, operations: bytes, index: int) -> object:
-    """What one command of an answered run was told; `operations` are those of the run."""
+def _result_of(call: Call, answer: Reply, index: int) -> object:
     results = answer.results
     if not results.statuses:
         return True
     status = results.statuses[index]
-    if operations[index] == Operation.GET:
+    if call.operation == Operation.GET:
         return None if status == Status.MISSING else results.values[index]
-    if operations[index] == Operation.CAS:
+    if call.operation == Operation.CAS:
         if status == Status.OK:
             return True
         return (False, results.values[index] if results.versions[index][1] else None)
     return status == Status.OK
-
-
-def _result_of(call: Call, answer: Reply, index: int) -> object:
-    codes = bytes([call.operation]) * answer.results.count
-    return results_of(answer, codes, index)
 
 
 _KINDS = {
@@ -141,10 +141,20 @@ def _tell(ops: list[Op]) -> str:
     finished = [op for op in shortest_illegal(ops) if op.returned is not None]
     finished.sort(key=lambda op: op.returned or 0)
     shown = [
-        f"{str(op).partition(' [')[0]} [step {op.called + 1} to {(op.returned or 0) + 1}]"
+        f"{str(op).partition(' [')[0]} [{op.called} to {op.returned}]"
         for op in finished[-OPERATIONS_SHOWN - 1 :]
     ]
     return f"no order explains {shown[-1]}; before it {'; '.join(shown[:-1]) or 'nothing'}"
+
+
+def _told(call: Call) -> str:
+    """What a client was told, in a word or two."""
+    result = call.result
+    if isinstance(result, tuple):
+        return f"no, met {_show(result[1])}"
+    if call.operation == Operation.GET:
+        return _show(result)
+    return "yes" if result else "no"
 
 
 def _show(value: object) -> str:

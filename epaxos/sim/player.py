@@ -23,6 +23,7 @@ from epaxos.exchange import AskTransfer, Limits, NodeReady, Refusal, Reply, Requ
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
+from epaxos.sim.chart import draw
 from epaxos.sim.checkers import (
     ASSERTION,
     INVARIANT,
@@ -61,15 +62,15 @@ class Sent(NamedTuple):
     """Which one of that label on the link."""
     message: Message
     body: bytes
-    position: int
+    number: int
     """The event that sent it."""
 
 
 class Happening(NamedTuple):
     """Something that a chart can show."""
 
-    position: int
-    """In which event."""
+    number: int
+    """In which event, counted from 1; 0 for the first start of all processes."""
     member: ReplicaId
     kind: str
     """`starts`, `request`, `arrives`, `wakes`, `takes over`, `hands over`, `record`, `synced`,
@@ -125,6 +126,9 @@ class Player:
         self.only = only
         self.events: list[Event] = []
         self.happenings: list[Happening] = []
+        self.number = 0
+        """How many events were played that a chart counts: first starts, and the first wakes of
+        processes, go without a number."""
         self.actors = [Actor(me) for me in range(self.n)]
         self.sent: dict[tuple[ReplicaId, ReplicaId], dict[str, list[Sent]]] = {}
         self.decisions = DecisionChecker(self.n)
@@ -147,6 +151,10 @@ class Player:
     def schedule(self) -> Schedule:
         """All that was played."""
         return self.head._replace(events=tuple(self.events))
+
+    def chart(self, violation: Violation | None = None) -> str:
+        """What was played, for people."""
+        return draw(self, violation)
 
     def play(self, events: Iterable[Event]) -> None:
         """Play these events, then look at what clients saw. Raises Violation."""
@@ -199,7 +207,7 @@ class Player:
     def _tell(
         self, member: ReplicaId, kind: str, thing: object = None, other: ReplicaId = EVERYONE
     ) -> None:
-        self.happenings.append(Happening(len(self.events) - 1, member, kind, thing, other))
+        self.happenings.append(Happening(self.number, member, kind, thing, other))
 
     # Processes ---------------------------------------------------------------------------------
 
@@ -207,6 +215,7 @@ class Player:
         actor.clock = actor.clock if self._tight else max(actor.clock, event.at)
         self.events.append(event._replace(at=actor.clock))
         actor.boot += 1
+        self.number += actor.boot > 1
         actor.woken = False
         actor.executed = []
         self._tell(actor.me, "starts", actor.boot)
@@ -233,6 +242,7 @@ class Player:
     def _crash(self, actor: Actor, event: Crash) -> None:
         actor.clock = actor.clock if self._tight else max(actor.clock, event.at)
         kept = min(event.kept, len(actor.tail))
+        self.number += 1
         self.events.append(event._replace(at=actor.clock, kept=kept))
         self._end(actor, event)
 
@@ -263,6 +273,7 @@ class Player:
         wake, now = self._time_of(actor, node, event)
         released_at = now if event.released_at is None or self._tight else event.released_at
         actor.clock = max(now, released_at)
+        self.number += actor.woken or bool(inputs)
         self.events.append(
             event._replace(
                 at=now,
@@ -276,7 +287,7 @@ class Player:
         deadline = node.deadline()
         if not actor.woken or (event.wake and deadline is not None and deadline <= now):
             if actor.woken:
-                self._tell(actor.me, "wakes")
+                self._tell(actor.me, "wakes", now)
             node.wake(now)
             actor.woken = True
         ready = node.take(now)
@@ -303,7 +314,7 @@ class Player:
         elif isinstance(given, Commands):
             self._tell(actor.me, "request", given)
             self.executions.sent.update(given.arguments)
-            self.history.called(actor.me, given, len(self.events) - 1)
+            self.history.called(actor.me, given, self.number)
             columns = list(given.keys), list(given.arguments)
             deadline = now + given.patience_us
             node.request([Request(given.number, given.operations, *columns, deadline)], now)
@@ -361,7 +372,7 @@ class Player:
             if isinstance(reply, Reply | Refusal):
                 self._tell(actor.me, "answers", reply)
                 actor.answers.append(reply)
-                self.history.answered(reply, len(self.events) - 1)
+                self.history.answered(reply, self.number)
 
     def _release_decisions(self, actor: Actor) -> None:
         watched = actor.watched
@@ -390,7 +401,7 @@ class Player:
         self._tell(source, "sends", message, target)
         for member in reached:
             those = self.sent.setdefault((source, member), {}).setdefault(label, [])
-            sent = Sent(source, member, label, len(those), message, body, len(self.events) - 1)
+            sent = Sent(source, member, label, len(those), message, body, self.number)
             those.append(sent)
             self.on_sent(sent)
 
@@ -427,7 +438,22 @@ class Player:
             for sent in group
             if (arrival.source, target, label, sent.nth) not in self._used
         ]
-        return min(others, key=lambda sent: sent.position, default=None)
+        return min(others, key=lambda sent: sent.number, default=None)
+
+
+def show_schedule(
+    schedule: Schedule,
+    spec: ProtocolSpec | None = None,
+    node: type[Node] = Node,
+    only: str | None = None,
+) -> str:
+    """The chart of a schedule, with the sentence that it violates, if it does."""
+    player = Player(schedule, spec, node, only=only)
+    try:
+        player.play(schedule.events)
+    except Violation as violation:
+        return player.chart(violation)
+    return player.chart()
 
 
 def _about(label: str) -> str:

@@ -79,7 +79,8 @@ class Stage(Player):
         self._beats: dict[tuple[ReplicaId, ReplicaId], Sent] = {}
         """The latest heartbeat of each link."""
         self._lenient = lenient
-        self._number = 0
+        self._requests = 0
+        self._values = 0
 
     def on_sent(self, sent: Sent) -> None:
         """What is sent waits in flight."""
@@ -166,11 +167,11 @@ class Stage(Player):
         self, commands: Sequence[tuple[int, bytes, bytes]], patience_us: Micros = PATIENCE_US
     ) -> Commands:
         """A request as an input of `step`."""
-        self._number += 1
+        self._requests += 1
         codes = bytes(code for code, _, _ in commands)
         keys = tuple(key for _, key, _ in commands)
         arguments = tuple(argument for _, _, argument in commands)
-        return Commands(self._number, codes, keys, arguments, patience_us)
+        return Commands(self._requests, codes, keys, arguments, patience_us)
 
     def recover(self, name: str, *instances: str | Id, crash: Crash | None = None) -> None:
         """`name` takes instances over (leaderless protocols)."""
@@ -287,8 +288,8 @@ class Stage(Player):
         )
 
     def _token(self) -> bytes:
-        self._number += 1
-        return b"%d" % self._number
+        self._values += 1
+        return b"%d" % self._values
 
     # What is seen ------------------------------------------------------------------------------
 
