@@ -32,7 +32,9 @@ def replay_with(
     spec: ProtocolSpec | None, directory: Path, instance: str | None, json: bool
 ) -> int:
     """The same with another protocol than the recorded one, when `spec` is given."""
-    run = Run(directory, _traces(directory), instance)
+    traces, empty = _traces(directory)
+    run = Run(directory, traces, instance)
+    run.empty = empty
     run.replay(spec)
     if run.observer is not None and not run.observer.events:
         raise ConfigError(
@@ -61,6 +63,8 @@ class Run:
         self.protocol = find_protocol(self.header.protocol)
         self.observer = None if instance is None else Observer(self._instance(instance))
         self.replays: list[Replay] = []
+        self.empty: list[str] = []
+        """Traces without a byte."""
 
     def replay(self, spec: ProtocolSpec | None) -> None:
         """Live them all again."""
@@ -98,7 +102,7 @@ class Run:
 
     def remarks(self) -> list[str]:
         """What limits the trust in all this, in sentences."""
-        found = []
+        found = [f"{name} is empty: its replica was killed as it began" for name in self.empty]
         for each in self.replays:
             trace = each.trace
             found += [f"{trace.torn}: a write that a kill interrupted"] if trace.torn else []
@@ -193,25 +197,28 @@ def _life_document(each: Replay) -> dict[str, Any]:
     }
 
 
-def _traces(directory: Path) -> list[TraceReader]:
-    """The traces of a directory, by member and boot."""
+def _traces(directory: Path) -> tuple[list[TraceReader], list[str]]:
+    """The traces of a directory by member and boot, and the names of those without a byte."""
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
     except OSError as error:
         raise ConfigError(f"--replay {directory}: {error.strerror}; name a directory") from None
+    sizes = {path: path.stat().st_size for path in paths}
+    empty = [str(path) for path in paths if not sizes[path]]
+    paths = [path for path in paths if sizes[path]]
     if not paths:
         raise ConfigError(
-            f"--replay {directory}: no {SUFFIX} files in it; `epaxos up --record` makes some"
+            f"--replay {directory}: no {SUFFIX} files with content in it; `epaxos up --record` "
+            "makes some"
         )
     traces = [TraceReader(str(path), _mapped(path)) for path in paths]
-    return sorted(traces, key=lambda trace: (trace.header.member, trace.header.boot))
+    traces.sort(key=lambda trace: (trace.header.member, trace.header.boot))
+    return traces, empty
 
 
-def _mapped(path: Path) -> mmap.mmap | bytes:
+def _mapped(path: Path) -> mmap.mmap:
     try:
         with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                return b""
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from None

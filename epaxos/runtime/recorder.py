@@ -83,6 +83,7 @@ class Recorder:
         self.path, self._file = _create(path)
         self._put(MAGIC)
         self._put(encode_frame(header))
+        self._flush()
 
     # The node's interface ----------------------------------------------------------------------
 

@@ -469,10 +469,13 @@ def test_damage_ends_with_its_own_exit(tmp_path, capsys):
 
 
 def test_traces_that_do_not_belong_together_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"no \.trace files in it"):
+    with pytest.raises(ConfigError, match=r"no \.trace files with content in it"):
         replay(tmp_path, None, json=False)
     with pytest.raises(ConfigError, match="name a directory"):
         replay(tmp_path / "nowhere", None, json=False)
+    (tmp_path / "empty.trace").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"no \.trace files with content in it"):
+        replay(tmp_path, None, json=False)
     one = tmp_path / "one.trace"
     one.write_bytes(frames(header(), step()))
     (tmp_path / "two.trace").write_bytes(frames(header(cluster="other"), step()))
@@ -486,8 +489,10 @@ def test_traces_that_do_not_belong_together_are_refused(tmp_path):
 def test_clocks_of_several_machines_do_not_compare(tmp_path, capsys):
     for member, machine in ((0, "here"), (1, "there")):
         (tmp_path / f"{member}.trace").write_bytes(frames(header(member, machine=machine)))
+    (tmp_path / "2.trace").write_bytes(b"")
     assert replay(tmp_path, None, json=False) == 0
     said = capsys.readouterr().out
+    assert "2.trace is empty" in said
     assert "several machines" in said
     assert "no trace of Yonder" in said
     assert "was not closed" in said
