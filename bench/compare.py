@@ -4,6 +4,8 @@ One cluster per protocol and leader; in it one phase per conflict rate, in seque
 get the same seed, hence the same commands at the same intended starts. What a phase costs is what
 the replicas counted between its start and its end.
 
+In virtual time simulated.py collects the same.
+
 Rules of this file: it runs and collects. Figures are made in summary.py, judged in verdict.py and
 written in record.py.
 """
@@ -13,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from bench.cluster import Cluster, ClusterOptions
 from bench.load import LoadProcess, LoadResult, Spec, Target
@@ -21,10 +23,12 @@ from bench.workload import Workload
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.registry import protocol_names
-from topology import Topology, best_leader, worst_leader
+from topology import Home, Topology, best_leader, own_homes, worst_leader
 
 COOLDOWN_S: Final = 0.3
-_SETTLE_S: Final = 0.2
+SYNC_MS: Final = 0.2
+"""How long a sync takes in virtual time, where nothing else is said."""
+SETTLE_S: Final = 0.2
 """From the last answer until the counters are read: Commits are still under way."""
 _CLUSTER_S: Final = 4.0
 """What starting and stopping a cluster takes, for the estimate."""
@@ -42,7 +46,7 @@ class Options:
     topology: Topology
     protocols: tuple[str, ...] = ("epaxos", "multipaxos")
     leaders: tuple[str, ...] = ("best", "worst")
-    """`best`, `worst` (closed form, mean over the regions) or regions."""
+    """`best`, `worst` (closed form, mean over the regions with clients) or regions."""
     conflicts: tuple[float, ...] = (0.0, 2.0, 100.0)
     """Percent."""
     rate: float = 50.0
@@ -57,6 +61,14 @@ class Options:
     put_share: float = 1.0
     shared_keys: int = 1
     patience_s: float = 5.0
+    simulated: bool = False
+    """In virtual time (simulated.py) instead of with real replicas."""
+    sync_ms: float = SYNC_MS
+    """Virtual time: how long every sync takes. Real replicas measure theirs."""
+    jitter: bool = False
+    """Virtual time: whether links vary as the topology says; emulated ones always do."""
+    clients: tuple[Home, ...] = ()
+    """Virtual time: where clients are; empty: in every region of the topology."""
 
     def __post_init__(self) -> None:
         if self.topology.n > REPLICAS_MAX:
@@ -73,6 +85,7 @@ class Options:
             ("duration_s", 0.5, 3600.0),
             ("warmup_s", 0.0, 600.0),
             ("patience_s", 0.1, 3600.0),
+            ("sync_ms", 0.0, 1000.0),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -84,9 +97,19 @@ class Options:
         for each in (self.protocols, self.conflicts):
             if len(set(each)) != len(each):
                 raise ConfigError(f"{', '.join(map(str, each))}: one of them is named twice")
+        if not self.simulated and (self.clients or self.jitter):
+            raise ConfigError(
+                "--clients and --jitter are for virtual time (real clients are beside their "
+                "replica, emulated links always vary): add --simulated"
+            )
         for conflict in self.conflicts:
             self.workload(conflict)
         self.runs()
+
+    @property
+    def homes(self) -> tuple[Home, ...]:
+        """Where the clients are, and which replica each asks."""
+        return self.clients or own_homes(self.topology)
 
     def workload(self, conflict: float) -> Workload:
         """The commands of a phase."""
@@ -101,7 +124,7 @@ class Options:
                 continue
             taken = set()
             for placement in self.leaders:
-                leader = _leader(self.topology, placement)
+                leader = self._leader(placement)
                 if leader not in taken:
                     taken.add(leader)
                     name = self.topology.regions[leader].name
@@ -109,6 +132,14 @@ class Options:
             if not taken:
                 raise ConfigError(f"{protocol} needs a leader: best, worst or a region")
         return found
+
+    def _leader(self, placement: str) -> int:
+        asked = [home.replica for home in self.homes]
+        if placement == "best":
+            return best_leader(self.topology, asked=asked)
+        if placement == "worst":
+            return worst_leader(self.topology, asked=asked)
+        return self.topology.index(placement)
 
     def estimate_s(self) -> float:
         """How long the whole takes."""
@@ -134,19 +165,47 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What all replicas together did in a phase, from its start to its end."""
+
+    commands: int
+    """Answered."""
+    messages: int
+    """Sent."""
+    octets: int
+    """Sent."""
+    syncs: int
+    cpu_s: float | None
+    """None: in virtual time nothing takes any."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How replicas and machine kept up in a phase: the worst of all replicas."""
+
+    loop_lag_p99_us: int
+    link_error_p99_us: int | None
+    dropped: int
+    """Messages that links gave up."""
+    wall_s: float
+    """Between start and end."""
+    busy_s: float | None
+    """CPU time that all programs of this machine took meanwhile; None: not known."""
+
+
+@dataclass(frozen=True)
 class Phase:
     """What one conflict rate in one cluster gave."""
 
     run: Run
     conflict: float
     load: LoadResult
-    before: list[dict[str, Any]]
-    """`/v1/status` per replica."""
-    after: list[dict[str, Any]]
-    wall_s: float
-    """Between `before` and `after`."""
-    busy_s: float | None
-    """CPU time that all programs of this machine took meanwhile; None: not known."""
+    """Regions are those of `Options.homes`."""
+    sync_us: tuple[int, ...]
+    """Median duration of a sync, per replica."""
+    costs: Costs
+    machine: Machine | None
+    """None: in virtual time no machine has a part."""
 
 
 @dataclass(frozen=True)
@@ -240,12 +299,63 @@ def _phase(
             share = (time.monotonic() - begun) / options.phase_s
             clock.tell(run, activity, min(share, 1.0), options.phase_s)
         result = load.result()
-    time.sleep(_SETTLE_S)
+    time.sleep(SETTLE_S)
     after = cluster.status()
     wall_s = time.monotonic() - begun
     busy_after = _busy_s()
     busy_s = None if busy is None or busy_after is None else busy_after - busy
-    return Phase(run, conflict, result, before, after, wall_s, busy_s)
+    errors = [status["link_error"]["p99_us"] for status in after if status["link_error"]]
+    return Phase(
+        run,
+        conflict,
+        result,
+        tuple(status["log"]["sync"]["p50_us"] for status in after),
+        _costs(before, after),
+        Machine(
+            loop_lag_p99_us=max(status["process"]["loop_lag"]["p99_us"] for status in after),
+            link_error_p99_us=max(errors, default=None),
+            dropped=_grown(before, after, _dropped),
+            wall_s=wall_s,
+            busy_s=busy_s,
+        ),
+    )
+
+
+_Status = dict[str, Any]
+"""What `/v1/status` says of a replica."""
+_Number = TypeVar("_Number", int, float)
+
+
+def _grown(
+    before: list[_Status], after: list[_Status], count: Callable[[_Status], _Number]
+) -> _Number:
+    """By how much a counter grew, over all replicas."""
+    return sum(map(count, after)) - sum(map(count, before))
+
+
+def _costs(before: list[_Status], after: list[_Status]) -> Costs:
+    def cpu_s(status: _Status) -> float:
+        return float(status["process"]["cpu_s"])
+
+    return Costs(
+        commands=_grown(before, after, lambda status: int(status["commands"])),
+        messages=_grown(before, after, _sent_messages),
+        octets=_grown(before, after, _sent_bytes),
+        syncs=_grown(before, after, lambda status: int(status["log"]["syncs"])),
+        cpu_s=_grown(before, after, cpu_s),
+    )
+
+
+def _sent_messages(status: _Status) -> int:
+    return sum(int(kind["count"]) for kind in status["messages"]["sent"].values())
+
+
+def _sent_bytes(status: _Status) -> int:
+    return sum(int(peer["sent_bytes"]) for peer in status["peers"])
+
+
+def _dropped(status: _Status) -> int:
+    return sum(int(peer["dropped"]) for peer in status["peers"])
 
 
 def _busy_s() -> float | None:
@@ -256,11 +366,3 @@ def _busy_s() -> float | None:
     except (OSError, ValueError):
         return None
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
-
-
-def _leader(topology: Topology, placement: str) -> int:
-    if placement == "best":
-        return best_leader(topology)
-    if placement == "worst":
-        return worst_leader(topology)
-    return topology.index(placement)

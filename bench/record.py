@@ -5,7 +5,7 @@ results/2026-11-23-1507-compare/
   manifest.json    what is needed to repeat it: command line, seed, versions, machine
   samples.jsonl    one answered command per line
   report.html      the same for eyes
-  replicas/        the clusters' settings and logs
+  replicas/        the clusters' settings and logs; none in virtual time
 """
 
 import os
@@ -64,7 +64,7 @@ def write_results(
     document["manifest"] = manifest(document, arguments, begun)
     write_json(directory / "summary.json", document)
     write_json(directory / "manifest.json", document["manifest"] | {"setup": document["setup"]})
-    names = [region.name for region in options.topology.regions]
+    names = [home.region.name for home in options.homes]
     write_samples(directory / "samples.jsonl", phases, names)
     return document
 

@@ -171,7 +171,10 @@ def _site(cell: Document, leader: str | None, places: Document, number: int) -> 
     share = cell.get("fast_share")
     width = 2.2 if share is None else 0.8 + 2 * share
     quorum = cell["optimum"]["quorum"]
-    asked = quorum if leader in (None, cell["region"]) else [leader]
+    home = _home(cell)
+    asked = quorum if leader in (None, home) else [leader]
+    if home != cell["region"]:
+        asked = [home]
     ways = "".join(
         f"<path class=way stroke='var(--run{number})' stroke-width='{width:.1f}' "
         f"d='{way_path(_point(here), _point(places[other]))}'/>"
@@ -184,7 +187,10 @@ def _site(cell: Document, leader: str | None, places: Document, number: int) -> 
         for other_x, other_y in (project(each["lon"], each["lat"]) for each in places.values())
     )
     titles = {name: place["title"] for name, place in places.items()}
-    through = "" if leader is None else f" through {titles.get(leader, leader)}"
+    steps = dict.fromkeys([home, leader or home])
+    through = "".join(
+        f" through {titles.get(each, each)}" for each in steps if each != cell["region"]
+    )
     fast = "" if share is None else f", {_share(share)} fast path"
     hint = (
         f"{here['title']}{through}: answer p50 {_ms(cell['answer']['p50'])} ms, optimum "
@@ -198,6 +204,12 @@ def _site(cell: Document, leader: str | None, places: Document, number: int) -> 
         f"<text {text} y='{y + (19 if crowded else -8):.1f}'>{escape(here['title'])} "
         f"<tspan font-weight='700'>{_ms(cell['answer']['p50'])}</tspan></text></g>"
     )
+
+
+def _home(cell: Document) -> str:
+    """The region of the replica that a cell's clients ask."""
+    name: str = cell["replica" if "replica" in cell else "region"]
+    return name
 
 
 def _point(place: Document) -> tuple[float, float]:
@@ -235,6 +247,8 @@ def _bars(summary: Document, phase: Document) -> str:
     parts, y = list[str](), 8.0
     for region, title in titles.items():
         mine = [cell for cell in cells if cell["region"] == region]
+        if not mine:
+            continue
         parts.append(f"<text x='{_LEFT - 8}' y='{y + 12}' text-anchor='end'>{escape(title)}</text>")
         for cell in mine:
             parts.append(_bar(cell, runs[cell["run"]], x, y))
@@ -424,8 +438,10 @@ def _table(summary: Document, phase: Document) -> str:
                 f"{cell['samples']:,}",
                 f"{cell['fates']['lost'] + cell['fates']['ambiguous']:,}",
             ]
+            home = _home(cell)
+            where = title if home == region else f"{title} → {titles[home]}"
             rows.append(
-                f"<tr><td>{escape(title)}</td><td class=name>{escape(runs[cell['run']][1])}</td>"
+                f"<tr><td>{escape(where)}</td><td class=name>{escape(runs[cell['run']][1])}</td>"
                 f"{''.join(f'<td>{value}</td>' for value in values)}</tr>"
             )
     heads = (
@@ -454,7 +470,7 @@ def _costs(summary: Document) -> str:
     rows = [
         f"<tr><td>{phase['conflict']:g} %</td><td class=name>{escape(runs[cost['run']][1])}</td>"
         f"<td>{cost['messages']:.1f}</td><td>{cost['bytes']:,.0f}</td><td>{cost['syncs']:.1f}</td>"
-        f"<td>{cost['cpu_ms']:.2f}</td></tr>"
+        f"<td>{'–' if cost['cpu_ms'] is None else format(cost['cpu_ms'], '.2f')}</td></tr>"
         for phase in summary["phases"]
         for cost in phase["costs"]
     ]
@@ -469,17 +485,30 @@ def _explanations(summary: Document) -> str:
     manifest = summary["manifest"]
     return (
         "<h2>How to read it</h2><p>One colour, pattern and shape per run, everywhere. The "
-        "<em>optimum</em> is what the configured round trips allow, plus three measured syncs and "
+        "<em>optimum</em> is what the configured round trips allow, plus three syncs and "
         "the client's hop: EPaxos answers from the nearest quorum of every region, Multi-Paxos "
         "through its leader. <em>Commit</em> is when an answer could "
         "have left if answers left at commit; <em>answer</em> is what the client got, after "
-        "execution.</p><h2>How it was measured</h2><p>Real replica processes on one machine, links "
-        "delayed as the matrix says, one client per region at equal offered load, open loop, "
-        "latency from the intended start, warm-up and end cut. "
+        f"execution.</p><h2>How it was measured</h2><p>{_method(summary)} One client per region at "
+        "equal offered load, open loop, latency from the intended start, warm-up and end cut. "
         f"{_conditions(summary)} The same run again:</p><pre>{escape(manifest['command_line'])}"
         "</pre><details><summary>Manifest</summary><pre>"
         f"{escape(json.dumps({'setup': summary['setup'], 'manifest': manifest}, indent=1))}</pre>"
         "</details>"
+    )
+
+
+def _method(summary: Document) -> str:
+    if not summary.get("simulated"):
+        return "Real replica processes on one machine, links delayed as the matrix says."
+    setup = summary["setup"]
+    syncs = ""
+    if setup["durability"] == "fsync":
+        syncs = f", every sync takes {setup['sync_ms']:g} ms"
+    links = "with the topology's jitter" if setup["jitter"] else "without jitter"
+    return (
+        "In virtual time: the replicas' own code, driven by one clock that no machine delays. "
+        f"Links take what the matrix says, {links}{syncs}, and computing takes no time."
     )
 
 

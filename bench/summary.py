@@ -5,13 +5,13 @@
     phases      per conflict rate:
       cells         per run and region: optimum, commit and answer percentiles, CDFs, paths, fates
       comparisons   per region: EPaxos's median minus the other run's, with its interval
-      costs         per run: messages, bytes, syncs and CPU per command
+      costs         per run: messages, bytes, syncs and CPU per command (null in virtual time)
       conflicts     per run: configured and realised conflicts, slow paths and unexplained ones
-      health        per run: lags, errors, CPU, lost requests
+      health        per run: lags, errors, CPU; empty in virtual time
 
 The optimum is the closed form over the configured round trips, plus three measured medians of a
-sync and the client's own hop. That of the fast path is what physics allows; a command that must
-take the slow path has `slow_ms` as its optimum.
+sync (in virtual time: three configured ones) and the client's own hop. That of the fast path is
+what physics allows; a command that must take the slow path has `slow_ms` as its optimum.
 
 Rules of this file: milliseconds, names of regions; the same samples give the same document.
 """
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bench import statistics
-from bench.compare import COOLDOWN_S, LEADERLESS, Options, Phase, Run
+from bench.compare import COOLDOWN_S, LEADERLESS, Machine, Options, Phase, Run
 from bench.conflicts import realised
 from bench.load import Sample
 from epaxos.core.quorum import quorums
@@ -40,6 +40,7 @@ def summarize(options: Options, phases: Sequence[Phase]) -> dict[str, Any]:
     """The document without its verdict."""
     return {
         "format": FORMAT,
+        "simulated": options.simulated,
         "title": title(options),
         "setup": setup(options),
         "runs": [_run(options, run) for run in options.runs()],
@@ -66,6 +67,14 @@ def title(options: Options) -> str:
     ]
     if not options.gate:
         parts.append("no gate")
+    if options.simulated:
+        parts.append("virtual time")
+        if options.durability == "fsync":
+            parts.append(f"syncs of {options.sync_ms:g} ms")
+        parts.append("jitter" if options.jitter else "no jitter")
+    if options.clients:
+        places = len(options.clients)
+        parts.append(f"clients in {places} region{'s' if places != 1 else ''}")
     return " · ".join(parts)
 
 
@@ -78,13 +87,18 @@ def setup(options: Options) -> dict[str, Any]:
     """Everything that was configured."""
     topology = options.topology
     n = topology.n
+    # Those with a replica first, in the order of the replicas.
+    regions = dict.fromkeys((*topology.regions, *(home.region for home in options.homes)))
+    notes = list(topology.notes)
+    for home in options.homes:
+        notes += home.notes
     return {
         "topology": {
             "name": topology.name,
             "title": topology.title,
             "source": topology.source,
             "date": topology.date,
-            "notes": list(topology.notes),
+            "notes": notes,
             "regions": [
                 {
                     "name": region.name,
@@ -93,10 +107,18 @@ def setup(options: Options) -> dict[str, Any]:
                     "lat": region.lat,
                     "lon": region.lon,
                 }
-                for region in topology.regions
+                for region in regions
             ],
             "rtt_ms": [list(row) for row in topology.rtt],
         },
+        "clients": [
+            {
+                "region": home.region.name,
+                "replica": topology.regions[home.replica].name,
+                "hop_ms": home.hop_ms,
+            }
+            for home in options.homes
+        ],
         "replicas": n,
         "quorums": quorums(n)._asdict(),
         "durability": options.durability,
@@ -114,6 +136,9 @@ def setup(options: Options) -> dict[str, Any]:
         "gate": options.gate,
         "seed": options.seed,
         "patience_s": options.patience_s,
+        "simulated": options.simulated,
+        "sync_ms": options.sync_ms if options.simulated else None,
+        "jitter": options.jitter or not options.simulated,
     }
 
 
@@ -134,14 +159,14 @@ def _conflict_rate(options: Options, conflict: float, phases: Sequence[Phase]) -
     return {
         "conflict": conflict,
         "cells": [
-            _cell(options.topology, phase, region)
-            for region in range(options.topology.n)
+            _cell(options, phase, number)
+            for number in range(len(options.homes))
             for phase in phases
         ],
         "comparisons": _comparisons(options, phases),
         "costs": [_costs(phase) for phase in phases],
         "conflicts": [_conflicts(options.topology, phase) for phase in phases],
-        "health": [_health(phase) for phase in phases],
+        "health": [_health(phase, phase.machine) for phase in phases if phase.machine is not None],
     }
 
 
@@ -149,17 +174,19 @@ def _measured(phase: Phase, region: int) -> list[Sample]:
     return [s for s in phase.load.samples if s.measured and s.region == region]
 
 
-def _cell(topology: Topology, phase: Phase, region: int) -> dict[str, Any]:
+def _cell(options: Options, phase: Phase, region: int) -> dict[str, Any]:
+    home = options.homes[region]
     samples = _measured(phase, region)
     commits = [s.commit_us for s in samples]
     answers = [s.answer_us for s in samples]
     paths = Counter(Path(s.path).name.lower() for s in samples)
-    optimum = _optimum(topology, phase, region)
+    optimum = _optimum(options.topology, phase, home.replica, phase.load.hop_us[region] / 1000)
     commit = statistics.percentiles(commits)
     fates = phase.load.fates[region]
     return {
         "run": phase.run.name,
-        "region": topology.regions[region].name,
+        "region": home.region.name,
+        "replica": options.topology.regions[home.replica].name,
         "samples": len(samples),
         "optimum": optimum,
         "commit": commit | {"interval": statistics.median_interval(commits, region)},
@@ -183,14 +210,14 @@ def _cell(topology: Topology, phase: Phase, region: int) -> dict[str, Any]:
     }
 
 
-def _optimum(topology: Topology, phase: Phase, region: int) -> dict[str, Any]:
-    prediction = _predictions(topology, phase.run)[region]
-    asker = region if prediction.leader is None else prediction.leader
-    syncs = [status["log"]["sync"]["p50_us"] / 1000 for status in phase.after]
+def _optimum(topology: Topology, phase: Phase, replica: int, hop_ms: float) -> dict[str, Any]:
+    """Of commands that reach `replica`, from clients so far away."""
+    prediction = _predictions(topology, phase.run)[replica]
+    asker = replica if prediction.leader is None else prediction.leader
+    syncs = [sync_us / 1000 for sync_us in phase.sync_us]
     others = [syncs[i] for i in prediction.quorum if i != asker]
     # One replica alone decides in the step in which it proposes.
     sync_ms = 2 * syncs[asker] + max(others) if others else syncs[asker]
-    hop_ms = phase.load.hop_us[region] / 1000
     return {
         "fast_ms": round(prediction.fast_ms + sync_ms + hop_ms, 3),
         "slow_ms": round(prediction.slow_ms + 2 * sync_ms + hop_ms, 3)
@@ -217,13 +244,13 @@ def _comparisons(options: Options, phases: Sequence[Phase]) -> list[dict[str, An
     for phase in phases:
         if phase is ours:
             continue
-        for i, region in enumerate(options.topology.regions):
+        for i, home in enumerate(options.homes):
             a, b = _measured(ours, i), _measured(phase, i)
             found.append(
                 {
                     "run": ours.run.name,
                     "against": phase.run.name,
-                    "region": region.name,
+                    "region": home.region.name,
                     "commit": statistics.difference(
                         [s.commit_us for s in a], [s.commit_us for s in b], options.seed
                     ),
@@ -236,43 +263,16 @@ def _comparisons(options: Options, phases: Sequence[Phase]) -> list[dict[str, An
 
 
 def _costs(phase: Phase) -> dict[str, Any]:
-    commands = _grown(phase, "commands")
-    per = 1 / commands if commands else 0.0
-    messages = sum(_sent_messages(s) for s in phase.after) - sum(
-        _sent_messages(s) for s in phase.before
-    )
-    octets = sum(_sent_bytes(s) for s in phase.after) - sum(_sent_bytes(s) for s in phase.before)
+    costs = phase.costs
+    per = 1 / costs.commands if costs.commands else 0.0
     return {
         "run": phase.run.name,
-        "commands": int(commands),
-        "messages": round(messages * per, 2),
-        "bytes": round(octets * per, 1),
-        "syncs": round(_grown(phase, "log", "syncs") * per, 2),
-        "cpu_ms": round(_grown(phase, "process", "cpu_s") * 1000 * per, 3),
+        "commands": costs.commands,
+        "messages": round(costs.messages * per, 2),
+        "bytes": round(costs.octets * per, 1),
+        "syncs": round(costs.syncs * per, 2),
+        "cpu_ms": None if costs.cpu_s is None else round(costs.cpu_s * 1000 * per, 3),
     }
-
-
-def _grown(phase: Phase, *keys: str) -> float:
-    """By how much a counter grew, over all replicas."""
-
-    def total(statuses: list[dict[str, Any]]) -> float:
-        found = 0.0
-        for status in statuses:
-            value: Any = status
-            for key in keys:
-                value = value[key]
-            found += value
-        return found
-
-    return total(phase.after) - total(phase.before)
-
-
-def _sent_messages(status: dict[str, Any]) -> int:
-    return sum(int(kind["count"]) for kind in status["messages"]["sent"].values())
-
-
-def _sent_bytes(status: dict[str, Any]) -> int:
-    return sum(int(peer["sent_bytes"]) for peer in status["peers"])
 
 
 def _conflicts(topology: Topology, phase: Phase) -> dict[str, Any]:
@@ -292,24 +292,21 @@ def _conflicts(topology: Topology, phase: Phase) -> dict[str, Any]:
     }
 
 
-def _health(phase: Phase) -> dict[str, Any]:
+def _health(phase: Phase, machine: Machine) -> dict[str, Any]:
     load = phase.load
-    errors = [s["link_error"]["p99_us"] for s in phase.after if s["link_error"]]
-    ours_s = _grown(phase, "process", "cpu_s") + load.cpu_share * load.wall_s
-    available_s = phase.wall_s * (os.cpu_count() or 1)
-    others_s = None if phase.busy_s is None else max(0.0, phase.busy_s - ours_s)
+    error_us = machine.link_error_p99_us
+    ours_s = (phase.costs.cpu_s or 0.0) + load.cpu_share * load.wall_s
+    available_s = machine.wall_s * (os.cpu_count() or 1)
+    others_s = None if machine.busy_s is None else max(0.0, machine.busy_s - ours_s)
     return {
         "run": phase.run.name,
-        "loop_lag_p99_ms": max(s["process"]["loop_lag"]["p99_us"] for s in phase.after) / 1000,
-        "link_error_p99_ms": max(errors) / 1000 if errors else None,
+        "loop_lag_p99_ms": machine.loop_lag_p99_us / 1000,
+        "link_error_p99_ms": None if error_us is None else error_us / 1000,
         "client_lag_p99_ms": load.loop_lag.p99_us / 1000,
         "start_error_p99_ms": load.start_error.p99_us / 1000,
         "client_cpu": round(load.cpu_share, 4),
         "machine_cpu": round(ours_s / available_s, 4),
         "others_cpu": None if others_s is None else round(others_s / available_s, 4),
-        "sync_p50_ms": max(s["log"]["sync"]["p50_us"] for s in phase.after) / 1000,
-        "dropped_messages": int(
-            sum(p["dropped"] for s in phase.after for p in s["peers"])
-            - sum(p["dropped"] for s in phase.before for p in s["peers"])
-        ),
+        "sync_p50_ms": max(phase.sync_us) / 1000,
+        "dropped_messages": machine.dropped,
     }

@@ -34,6 +34,7 @@ _SIGNIFICANT: Final = (
     "Faster and slower are significant: the 95 % bootstrap interval of the difference of medians "
     f"excludes 0, and the difference is at least {LEVEL_SHARE * 100:g} %; otherwise level."
 )
+_VIRTUAL: Final = "virtual time: no lag, no CPU and no other program is in these figures"
 _LEVELS: Final = ("VALID", "SUSPECT", "INVALID")
 
 
@@ -196,19 +197,24 @@ def evidence(summary: dict[str, Any]) -> str:
     """The line beside VALID: the worst of everything that was watched."""
     health = [row for phase in summary["phases"] for row in phase["health"]]
     fates = [cell["fates"] for phase in summary["phases"] for cell in phase["cells"]]
+    if not health:
+        return f"{_VIRTUAL} · {_lost(fates)}"
     errors = [row["link_error_p99_ms"] for row in health if row["link_error_p99_ms"] is not None]
     parts = [f"loop lag p99 {max(row['loop_lag_p99_ms'] for row in health):.1f} ms"]
     if errors:
         parts.append(f"link error p99 {max(errors):.1f} ms")
-    parts.append(f"{sum(f['lost'] for f in fates):,} of {sum(f['sent'] for f in fates):,} lost")
-    failed = sum(f["refused"] + f["ambiguous"] for f in fates)
-    if failed:
-        parts.append(f"{failed:,} refused or ambiguous")
+    parts.append(_lost(fates))
     parts.append(f"clients {max(row['client_cpu'] for row in health) * 100:.0f} % CPU")
     others = max(row["others_cpu"] or 0.0 for row in health)
     machine = max(row["machine_cpu"] for row in health)
     parts.append(f"machine {machine * 100:.0f} %, others {others * 100:.0f} %")
     return " · ".join(parts)
+
+
+def _lost(fates: list[dict[str, Any]]) -> str:
+    lost = f"{sum(f['lost'] for f in fates):,} of {sum(f['sent'] for f in fates):,} lost"
+    failed = sum(f["refused"] + f["ambiguous"] for f in fates)
+    return f"{lost} · {failed:,} refused or ambiguous" if failed else lost
 
 
 def validity(summary: dict[str, Any]) -> tuple[str, list[str]]:

@@ -1,13 +1,14 @@
 """Regions, delays, placement, and what physics allows. Stands alone: imports nothing of ours."""
 
 from topology.export import to_csv, to_netem, to_toml
-from topology.placement import best_leader, worst_leader
+from topology.placement import Home, best_leader, own_homes, worst_leader
 from topology.predict import Prediction, predict_epaxos, predict_leader
 from topology.regions import Region, Topology, TopologyError
-from topology.sources import DEFAULT, cloud_regions, clouds, find, names
+from topology.sources import DEFAULT, cloud_regions, clouds, find, find_homes, names
 
 __all__ = [
     "DEFAULT",
+    "Home",
     "Prediction",
     "Region",
     "Topology",
@@ -16,7 +17,9 @@ __all__ = [
     "cloud_regions",
     "clouds",
     "find",
+    "find_homes",
     "names",
+    "own_homes",
     "predict_epaxos",
     "predict_leader",
     "to_csv",

@@ -13,6 +13,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from topology.custom import read_toml
 from topology.delay import NO_JITTER, Jitter, default_jitter, measured_jitter
+from topology.placement import Home, nearest_home
 from topology.regions import Region, Topology, TopologyError, square, suggestion
 
 DEFAULT = "aws-5-2020"
@@ -98,9 +100,61 @@ def find(spec: str = DEFAULT, replicas: int | None = None) -> Topology:
         )
     if replicas is not None and found.n != replicas:
         if replicas > found.n or replicas < 1:
-            raise TopologyError(f"topology {spec} has {found.n} regions, not {replicas}")
+            raise TopologyError(
+                f"topology {spec} has {found.n} regions, not {replicas}; name one with more, like "
+                f"equidistant:{max(replicas, 1)},100, or regions of a cloud, like "
+                "aws:us-east-1,eu-west-1,..."
+            )
         found = found.subset([region.name for region in found.regions[:replicas]])
     return found
+
+
+def find_homes(spec: str, found: Topology, names: Sequence[str]) -> tuple[Home, ...]:
+    """Where clients in these regions send their commands: to the nearest replica, one being in
+    each region of `found`. The regions are any of the source that `spec` was found in.
+
+    Raises TopologyError that says which regions there are."""
+    known = _source_regions(spec)
+    chosen = [_named(spec, known, name).name for name in names]
+    for name in chosen:
+        if chosen.count(name) > 1:
+            raise TopologyError(f"topology {spec}: clients in {name} are named twice")
+    mine = [region.name for region in found.regions]
+    homes = []
+    for name in chosen:
+        sites = found if name in mine else _among(spec, [*mine, name])
+        homes.append(nearest_home(sites, sites.index(name), range(found.n)))
+    return tuple(homes)
+
+
+def _source_regions(spec: str) -> tuple[Region, ...]:
+    """Every region of the source behind a topology."""
+    kind = spec.partition(":")[0]
+    return cloud_regions(kind) if kind in _CLOUDS else find(spec).regions
+
+
+def _named(spec: str, known: tuple[Region, ...], name: str) -> Region:
+    """A region by name or title."""
+    wanted = name.strip().casefold()
+    for region in known:
+        if region.name.casefold() == wanted:
+            return region
+    for region in known:
+        if region.title.casefold() == wanted:
+            return region
+    words = [word for region in known for word in (region.name, region.title)]
+    raise TopologyError(
+        f"the source of topology {spec} has no region {name!r}{suggestion(name, words)}; it has "
+        f"{', '.join(region.name for region in known)}"
+    )
+
+
+def _among(spec: str, chosen: list[str]) -> Topology:
+    """Some regions of the source behind a topology, in the order given."""
+    kind = spec.partition(":")[0]
+    if kind in _CLOUDS:
+        return _cloud(kind, ",".join(chosen))
+    return find(spec).subset(chosen)
 
 
 @cache
