@@ -438,3 +438,16 @@ def test_a_suspected_member_does_not_slow_the_others():
 
 def test_a_room_full_of_replicas_still_waits_like_a_town():
     assert columns(0, 3, rtt=200).rtt_max == 40_000
+
+
+def test_a_sample_of_minutes_does_not_become_the_round_trip():
+    """A process stood still, or its clock jumped, between a stamp and its echo."""
+    columns = Columns(0, 3, (0, 60_000, 80_000), random.Random(1))
+    columns.start(0)
+    columns.on_progress(1, Progress((0,) * 3, (0,) * 3, (0,) * 3, (1_000, 0, 0), 5), 60_001_000)
+    assert columns.rtt_us[1] < 100_000
+    for number in range(60):
+        now = 60_001_000 + number * 300_000
+        stamp = now - 300_000
+        columns.on_progress(1, Progress((0,) * 3, (0,) * 3, (0,) * 3, (stamp, 0, 0), 5), now)
+    assert columns.rtt_us[1] > 250_000, "a round trip that has really grown is learnt"

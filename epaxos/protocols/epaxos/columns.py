@@ -251,8 +251,11 @@ class Columns:
         self._settle()
 
     def _measure(self, source: ReplicaId, rtt: Micros) -> None:
+        """One sample counts for at most twice the estimate: a process that stood still, or whose
+        clock jumped, must not take its round trips for minutes, and its patience with them."""
         if rtt > 0:
-            self.rtt_us[source] += (rtt - self.rtt_us[source]) // 8
+            known = self.rtt_us[source]
+            self.rtt_us[source] += (min(rtt, 2 * known + RTT_MAX_LEAST_US) - known) // 8
             self._rescale()
 
     def _settle(self) -> None:

@@ -258,7 +258,9 @@ class Members:
         self._stamp_at[source] = now
         echo = m.echo[self._me]
         if 0 < echo <= now:
-            measured = now - echo
+            # A process that stood still, or whose clock jumped, must not take its round trips for
+            # minutes: one sample counts for at most twice what was known.
+            measured = min(now - echo, 2 * self._rtt[source] + RTT_FLOOR_US)
             if self._measured[source]:
                 measured = (7 * self._rtt[source] + measured) // 8
             self._rtt[source] = measured
