@@ -36,6 +36,13 @@ ASSERTION = "a replica's own assertions hold"
 RAISES = "a node raises nothing, whatever arrives"
 
 
+PREMATURE = "nothing executes before everything in its deps is decided at that replica"
+IN_ORDER = "the members of a component execute in order of slot, then replica"
+RESTORES = "what the log says and what is in memory are the same state"
+COUNTED = "counters say what happened"
+BOUNDED = "no queue grows beyond its bound"
+
+
 class Violation(Exception):
     """A sentence that does not hold."""
 
@@ -98,6 +105,26 @@ class DecisionChecker:
             others.append((key, payload, deps))
 
 
+class _Column:
+    """Which slots of a column are decided at a replica."""
+
+    __slots__ = ("_beyond", "upto")
+
+    def __init__(self) -> None:
+        self.upto: Slot = 0
+        """Every slot up to it is."""
+        self._beyond: set[Slot] = set()
+
+    def add(self, slot: Slot) -> None:
+        if slot != self.upto + 1:
+            self._beyond.add(slot)
+            return
+        self.upto = slot
+        while self.upto + 1 in self._beyond:
+            self.upto += 1
+            self._beyond.discard(self.upto)
+
+
 class _KeyOrder:
     """The order of one key: writers, and before which writer each reader came."""
 
@@ -120,14 +147,32 @@ class ExecutionChecker:
         self._seen: list[dict[Id, Decided]] = []
         """Per replica what it has executed in this life, in its order."""
         self._counts: list[dict[bytes, int]] = []
+        self._known: list[dict[ReplicaId, _Column]] = []
+        """Per replica and column which slots are decided there."""
 
     def start(self, member: ReplicaId) -> None:
         """A process life begins; it replays what its log says it executed."""
         while len(self._seen) <= member:
             self._seen.append({})
             self._counts.append({})
+            self._known.append({})
         self._seen[member] = {}
         self._counts[member] = {}
+        self._known[member] = {}
+
+    def decided(self, member: ReplicaId, decided: Decided) -> None:
+        """`member` knows that an instance is decided."""
+        column = self._known[member].get(decided.replica)
+        if column is None:
+            column = self._known[member][decided.replica] = _Column()
+        column.add(decided.slot)
+
+    def component(self, member: ReplicaId, component: list[Decided]) -> None:
+        """`member` executes these together."""
+        ids = [(decided.slot, decided.replica) for decided in component]
+        if ids != sorted(ids):
+            names = " ".join(str(InstanceId(d.replica, d.slot)) for d in component)
+            raise Violation(IN_ORDER, f"{names} at {replica_name(member)}")
 
     def executed(self, member: ReplicaId, decided: Decided) -> None:
         """`member` has executed an instance."""
@@ -137,6 +182,14 @@ class ExecutionChecker:
         self._seen[member][key] = decided
         if decided.payload is None:
             return
+        known = self._known[member]
+        for column, needed in enumerate(decided.deps):
+            if needed and (column not in known or known[column].upto < needed):
+                raise Violation(
+                    PREMATURE,
+                    f"{InstanceId(*key)} deps {decided.deps} at {replica_name(member)}, which "
+                    f"does not know all of {replica_name(column)}'s",
+                )
         batch = decided.payload.batch
         for index, (code, argument) in enumerate(zip(batch.operations, batch.arguments)):
             if code == _GET or not argument:

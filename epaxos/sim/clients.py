@@ -2,7 +2,9 @@
 
 Each client sits beside one replica and sends short requests at random times, without waiting for
 the answer of the one before. Arguments of writes are unique (that of a DELETE means nothing). A
-client whose replica crashes does not know the fate of what it sent; it does not retry.
+client whose replica crashes does not know the fate of what it sent. Some try again what failed, at
+another replica: without a session that is a new command, with an argument of its own. Some are
+gone before the answer.
 
 Rules of this file: a definite failure is left out of the history, an unknown outcome stays in it
 without an end.
@@ -10,7 +12,6 @@ without an end.
 
 import random
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 
 from epaxos.core.command import Cas, Operation, Status, decode_cas, encode_cas
@@ -48,6 +49,10 @@ class Call:
     """The client knows its fate, or has given up."""
 
 
+Commands = list[tuple[Operation, bytes, bytes]]
+"""Operation, key and argument of each."""
+
+
 class Clients:
     """All clients of a world."""
 
@@ -57,9 +62,16 @@ class Clients:
         self._patience_us = patience_us
         self._number = 0
         self._waiting: dict[int, list[Call]] = {}
+        self._retries: dict[int, random.Random] = {}
+        """Requests that are tried again if they fail."""
         self.calls: list[Call] = []
         self.latencies: list[Micros] = []
         """Of answered commands, in the order of their answers."""
+        self.definite = 0
+        """Commands refused as definitely not done."""
+        self.ambiguous = 0
+        """Commands of unknown outcome that were answered so."""
+        self.retried = 0
         world.on_reply = self._on_reply
         world.on_crash = self._on_crash
 
@@ -72,24 +84,28 @@ class Clients:
             when = rng.randrange(active_us)
             member = rng.randrange(self._world.options.replicas)
             seed = rng.getrandbits(32)
-            self._world.at(when, partial(self.send, member, size, random.Random(seed)))
+            self._world.at(when, self.send, member, size, random.Random(seed))
 
     def send(self, member: ReplicaId, size: int, rng: random.Random) -> None:
         """One request of a few random commands."""
-        self.submit(member, [self._command(rng) for _ in range(size)])
+        faults = self._world.options.faults
+        calls = self.submit(member, [self._command(rng) for _ in range(size)])
+        if not calls:
+            return
+        if rng.random() < faults.vanishing:
+            self._forget(self._number)
+        elif rng.random() < faults.retries:
+            self._retries[self._number] = rng
 
     def probe(self, member: ReplicaId) -> None:
         """Write and read every key through a replica."""
-        commands = []
+        commands: Commands = []
         for key in self._keys:
             commands += [(Operation.PUT, key, self._token()), (Operation.GET, key, b"")]
         self.submit(member, commands, self._world.options.settle_us)
 
     def submit(
-        self,
-        member: ReplicaId,
-        commands: list[tuple[Operation, bytes, bytes]],
-        patience_us: Micros | None = None,
+        self, member: ReplicaId, commands: Commands, patience_us: Micros | None = None
     ) -> list[Call]:
         """Send these commands in one request; returns their calls. Without a patience of its own
         the client has that of all."""
@@ -109,6 +125,34 @@ class Clients:
         self.calls += calls
         self._waiting[self._number] = calls
         return calls
+
+    def _forget(self, number: int) -> None:
+        """Nobody waits for this request any more; its outcome stays unknown."""
+        for call in self._waiting.pop(number):
+            call.settled = True
+
+    def _try_again(self, number: int, calls: list[Call]) -> None:
+        """What failed, once more, through another replica."""
+        rng = self._retries.pop(number, None)
+        if rng is None:
+            return
+        failed = [call for call in calls if call.returned is None]
+        world = self._world
+        if not failed or world.now >= world.options.active_us:
+            return
+        self.retried += len(failed)
+        member = rng.randrange(world.options.replicas)
+        again = [self._again(call) for call in failed]
+        world.at(world.now + rng.randint(0, 100_000), self.submit, member, again)
+
+    def _again(self, call: Call) -> tuple[Operation, bytes, bytes]:
+        """The same command under an argument of its own."""
+        argument = call.argument
+        if call.operation in (Operation.PUT, Operation.DELETE):
+            argument = self._token()
+        elif call.operation == Operation.CAS:
+            argument = encode_cas(decode_cas(argument).expect, self._token())
+        return call.operation, call.key, argument
 
     def unsettled(self) -> int:
         """How many commands wait for an answer."""
@@ -160,7 +204,8 @@ class Clients:
         return b"v%d" % self._number
 
     def _command(self, rng: random.Random) -> tuple[Operation, bytes, bytes]:
-        key = rng.choice(self._keys)
+        hot = self._world.options.hot
+        key = self._keys[0] if hot and rng.random() < hot else rng.choice(self._keys)
         roll = rng.random()
         if roll < 0.35:
             return Operation.GET, key, b""
@@ -168,10 +213,21 @@ class Clients:
             return Operation.PUT, key, self._token()
         if roll < 0.85:
             return Operation.DELETE, key, self._token()
-        expect: bool | bytes = False
-        if rng.random() < 0.7 and self.calls:
-            expect = rng.choice(self.calls).argument or False
-        return Operation.CAS, key, encode_cas(expect, self._token())
+        return Operation.CAS, key, encode_cas(self._expected(key, rng), self._token())
+
+    def _expected(self, key: bytes, rng: random.Random) -> bool | bytes:
+        """What a compare-and-set hopes to meet: something written lately, or nothing."""
+        written = [
+            call
+            for call in self.calls[-20:]
+            if call.key == key and call.operation in (Operation.PUT, Operation.CAS)
+        ]
+        if not written or rng.random() < 0.3:
+            return False
+        call = rng.choice(written)
+        if call.operation == Operation.PUT:
+            return call.argument
+        return decode_cas(call.argument).value or False
 
     def _on_reply(self, reply: Reply | Refusal) -> None:
         world = self._world
@@ -192,15 +248,18 @@ class Clients:
                 world.mark("answer", call.key, call.argument, call.result)
             else:
                 call.failed = isinstance(reply.error, Definite)
+                self.definite += call.failed
+                self.ambiguous += not call.failed
         if all(call.settled for call in calls):
-            del self._waiting[int(str(reply.waiter))]
+            number = int(str(reply.waiter))
+            del self._waiting[number]
+            self._try_again(number, calls)
 
     def _on_crash(self, member: ReplicaId) -> None:
         for number, calls in list(self._waiting.items()):
             if calls[0].replica == member:
-                for call in calls:
-                    call.settled = True
-                del self._waiting[number]
+                self._forget(number)
+                self._try_again(number, calls)
 
 
 def _reads_by_call(order: list[Op]) -> list[Op]:

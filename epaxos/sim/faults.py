@@ -1,96 +1,260 @@
 """What goes wrong, and when: planned from the seed before the run starts.
 
-Rules of this file: at most a minority of replicas is ever dead for good; everything else heals when
-the active phase ends. In memory mode nobody comes back, so only `dead` counts.
+Rules of this file: a budget of a minority is never exceeded: dead for good, refused disks and who
+is left out of the core count together. Everything else heals when the safety phase ends. In memory
+mode nobody comes back, so of the crashes only `dead` happens.
 """
 
 import random
-from functools import partial
+from collections.abc import Callable
 
+from epaxos.core.quorum import quorums
 from epaxos.core.types import Micros, ReplicaId, replica_name
+from epaxos.exchange import Limits
+from epaxos.sim.disk import Disk
+from epaxos.sim.network import Network
 from epaxos.sim.world import CrashPoint, World
 
-
-def plan_faults(world: World, rng: random.Random) -> None:
-    """Put the run's faults on the world's clock."""
-    options = world.options
-    faults = options.faults
-    members = range(options.replicas)
-
-    def moment() -> Micros:
-        return rng.randrange(options.active_us)
-
-    for _ in range(faults.partitions):
-        start = moment()
-        end = min(options.active_us, start + rng.randint(50_000, 1_000_000))
-        cut = _draw_cut(rng, options.replicas)
-        world.at(start, partial(_cut, world, cut))
-        world.at(end, partial(_mend, world, cut))
-    for _ in range(0 if options.memory else faults.crashes):
-        member = rng.choice(members)
-        point = rng.choice((None, *CrashPoint))
-        start = moment()
-        world.at(start, partial(_crash, world, member, point))
-        world.at(start + rng.randint(10_000, 1_500_000), partial(world.start, member))
-    for member in rng.sample(members, faults.dead):
-        world.at(moment(), partial(_kill, world, member))
-    for _ in range(faults.pauses):
-        member = rng.choice(members)
-        length = rng.randint(50_000, 1_500_000)
-        world.at(moment(), partial(_pause, world, member, length))
-    world.at(options.active_us, partial(heal, world))
+Pairs = list[tuple[ReplicaId, ReplicaId]]
 
 
-def heal(world: World) -> None:
-    """Nothing fails any more; who is not dead for good starts again."""
-    world.story.add(world.now, "the world heals")
-    world.mark("heal")
-    world.cut.clear()
-    world.loss = world.duplication = 0.0
-    for process in world.processes:
-        process.paused_until = min(process.paused_until, world.now)
-        process.doom = None
-        world.start(process.me)
+class FaultPlan:
+    """Puts a run's faults on the world's clock."""
+
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self._world = world
+        self._rng = rng
+        self._n = world.options.replicas
+        self._end = world.options.active_us
+        self._spare = quorums(self._n).f
+        """How many more replicas may be lost for good."""
+        self._backups: dict[ReplicaId, Disk] = {}
+
+    def plan(self) -> None:
+        """All of them, and the healing."""
+        world, rng, faults = self._world, self._rng, self._world.options.faults
+        self._plan_network()
+        for _ in range(0 if world.options.memory else faults.crashes):
+            point = rng.choice((None, *CrashPoint))
+            self._crash_and_restart(self._moment(), self._member(), point)
+        self._plan_disks()
+        for _ in range(min(faults.dead, self._spare)):
+            self._spare -= 1
+            world.at(self._moment(), self._kill, self._member())
+        for _ in range(faults.pauses):
+            length = rng.randint(50_000, 1_500_000)
+            world.at(self._moment(), self._pause, self._member(), length)
+        for _ in range(faults.stalls):
+            world.at(self._moment(), self._stall, self._member(), rng.randint(20_000, 500_000))
+        if faults.clocks:
+            for _ in range(rng.randint(0, 4)):
+                jump = rng.choice((10_000, 1_000_000, 60_000_000))
+                world.at(self._moment(), self._jump, self._member(), jump)
+        if world.spec.has_leader:
+            for _ in range(world.options.transfers):
+                world.at(self._moment(), world.transfer, self._member())
+        world.at(self._end, self._heal, rng.sample(range(self._n), self._n), rng.random() < 0.5)
+
+    def _moment(self) -> Micros:
+        return self._rng.randrange(self._end)
+
+    def _member(self) -> ReplicaId:
+        return self._rng.randrange(self._n)
+
+    # Network -----------------------------------------------------------------------------------
+
+    def _plan_network(self) -> None:
+        world, rng, faults = self._world, self._rng, self._world.options.faults
+        network = world.network
+        if self._n == 1:
+            return
+        for _ in range(faults.partitions):
+            start = self._moment()
+            self._cut_between(start, start + rng.randint(50_000, 1_000_000), draw_cut(rng, self._n))
+        for _ in range(faults.flaps):
+            a, b = rng.sample(range(self._n), 2)
+            at = self._moment()
+            for _ in range(rng.randint(3, 8)):
+                down = rng.randint(20_000, 300_000)
+                self._cut_between(at, at + down, [(a, b), (b, a)])
+                at += 2 * down
+        for _ in range(faults.spikes):
+            start, member = self._moment(), self._member()
+            factor = rng.choice((3, 10, 30))
+            world.at(start, network.slow.__setitem__, member, factor)
+            world.at(start + rng.randint(100_000, 1_500_000), network.slow.pop, member, None)
+        for _ in range(faults.replays):
+            world.at(rng.randrange(self._end * 2), network.replay)
+        if network.order == "priorities":
+            for at in sorted({0, *(self._moment() for _ in range(rng.randint(0, 4)))}):
+                world.at(at, self._shuffle, network)
+        network.starved = self._member()
+
+    def _cut_between(self, start: Micros, end: Micros, pairs: Pairs) -> None:
+        self._world.at(start, self._cut, pairs)
+        self._world.at(min(end, self._end), self._mend, pairs)
+
+    def _cut(self, pairs: Pairs) -> None:
+        world = self._world
+        if world.now >= self._end:
+            return
+        if world.story.on:
+            world.tell(
+                "links cut: " + " ".join(replica_name(a) + replica_name(b) for a, b in pairs)
+            )
+        world.mark("cut", pairs)
+        world.network.sever(pairs)
+
+    def _mend(self, pairs: Pairs) -> None:
+        self._world.mark("mend", pairs)
+        self._world.network.mend(pairs)
+
+    def _shuffle(self, network: Network) -> None:
+        """New priorities of all links: hardly any delay at one end, seconds at the other."""
+        rng = self._world.random
+        for a in range(self._n):
+            for b in range(self._n):
+                network.factors[a, b] = rng.choice((0.02, 0.2, 1.0, 5.0, 20.0))
+
+    # Processes ---------------------------------------------------------------------------------
+
+    def _crash_and_restart(self, at: Micros, member: ReplicaId, point: CrashPoint | None) -> None:
+        self._world.at(at, self._crash, member, point)
+        self._world.at(at + self._rng.randint(10_000, 1_500_000), self._world.start, member)
+
+    def _crash(self, member: ReplicaId, point: CrashPoint | None) -> None:
+        if point is None:
+            self._world.crash(member)
+        else:
+            self._world.processes[member].doom = point
+
+    def _kill(self, member: ReplicaId) -> None:
+        process = self._world.processes[member]
+        if not process.dead:
+            self._world.crash(member, "for good")
+            process.dead = True
+
+    def _pause(self, member: ReplicaId, length: Micros) -> None:
+        world = self._world
+        process = world.processes[member]
+        world.tell(f"{replica_name(member)} stands still for {length / 1000:.0f} ms")
+        process.paused_until = max(process.paused_until, world.now + length)
+
+    def _stall(self, member: ReplicaId, length: Micros) -> None:
+        self._world.processes[member].stall_us = length
+
+    def _jump(self, member: ReplicaId, forward: Micros) -> None:
+        world = self._world
+        world.tell(f"{replica_name(member)}'s clock jumps {forward / 1000:.0f} ms ahead")
+        process = world.processes[member]
+        process.clock.jump(world.now, forward)
+        if process.armed is not None:
+            process.armed = None
+            world.wake_later(process)
+
+    # Disks -------------------------------------------------------------------------------------
+
+    def _plan_disks(self) -> None:
+        world, rng, faults = self._world, self._rng, self._world.options.faults
+        if world.options.memory:
+            return
+        for _ in range(faults.sync_stalls):
+            world.at(self._moment(), self._stall, self._member(), rng.randint(500_000, 3_000_000))
+        # Both end the process as the durable log does: at the append, and at the sync.
+        for _ in range(faults.full):
+            self._crash_and_restart(self._moment(), self._member(), CrashPoint.BEFORE_APPEND)
+        for _ in range(faults.sync_errors):
+            self._crash_and_restart(self._moment(), self._member(), CrashPoint.BEFORE_SYNC)
+        if self._n == 1:
+            return
+        for _ in range(min(faults.bit_rot, self._spare)):
+            self._spare -= 1
+            self._ruin(self._rot)
+        for _ in range(min(faults.swapped, self._spare)):
+            self._spare -= 1
+            self._ruin(self._swap)
+
+    def _ruin(self, how: Callable[[ReplicaId, str], None]) -> None:
+        member, at = self._member(), self._moment()
+        kind = self._rng.choice(("empty", "older", "foreign"))
+        self._world.at(at // 2, self._back_up, member)
+        self._world.at(at, self._world.crash, member)
+        self._world.at(at, how, member, kind)
+        self._world.at(at + self._rng.randint(10_000, 500_000), self._world.start, member)
+
+    def _back_up(self, member: ReplicaId) -> None:
+        disk = self._world.processes[member].disk
+        copy = Disk(member)
+        copy.boot, copy.durable = disk.boot, list(disk.durable)
+        self._backups[member] = copy
+
+    def _rot(self, member: ReplicaId, kind: str) -> None:
+        process = self._world.processes[member]
+        if process.node is None and process.disk.rot(self._world.random):
+            self._world.tell(f"a bit flips in the log of {replica_name(member)}")
+
+    def _swap(self, member: ReplicaId, kind: str) -> None:
+        process = self._world.processes[member]
+        if process.node is not None:
+            return
+        if kind == "older" and member in self._backups:
+            process.disk = self._backups[member]
+            process.disk.boot -= 1  # A backup of before its last start, or of that very life.
+        elif kind == "foreign":
+            process.disk = Disk((member + 1) % self._n)
+        else:
+            process.disk = Disk(member)
+        self._world.tell(f"the directory of {replica_name(member)} is {kind} now")
+
+    # The end of the safety phase ---------------------------------------------------------------
+
+    def _heal(self, order: list[ReplicaId], stays_dead: bool) -> None:
+        """A core heals: nothing fails any more among its members. The rest stays dead or apart."""
+        world = self._world
+        world.tell("the core heals")
+        world.mark("heal")
+        world.network.calm()
+        world.limits = Limits(gate=world.options.gate)
+        for process in world.processes:
+            process.doom = None
+            process.paused_until = min(process.paused_until, world.now)
+            world.start(process.me)
+            if process.node is not None:
+                process.node.limits = world.limits
+        lost = sum(process.dead for process in world.processes)
+        budget = max(0, min(world.options.rest, quorums(self._n).f - lost))
+        living = [member for member in order if not world.processes[member].dead]
+        for member in living[:budget]:
+            self._leave_out(member, stays_dead)
+
+    def _leave_out(self, member: ReplicaId, stays_dead: bool) -> None:
+        world = self._world
+        process = world.processes[member]
+        process.apart = True
+        if stays_dead:
+            world.tell(f"{replica_name(member)} stays dead")
+            world.crash(member, "for good")
+            process.dead = True
+            return
+        world.tell(f"{replica_name(member)} stays cut off")
+        others = [each for each in range(self._n) if each != member]
+        world.network.sever([(member, each) for each in others])
+        world.network.sever([(each, member) for each in others])
 
 
-def _draw_cut(rng: random.Random, n: int) -> list[tuple[ReplicaId, ReplicaId]]:
-    """Ordered pairs: one isolated, two halves, or some links in one direction."""
-    kind = rng.choice(("isolate", "halves", "one-way"))
-    members = list(range(n))
-    if kind == "isolate":
-        side = {rng.choice(members)}
-    elif kind == "halves":
-        side = set(rng.sample(members, n // 2))
-    else:
+def draw_cut(rng: random.Random, n: int) -> Pairs:
+    """Ordered pairs: one isolated, two halves, a ring of majorities, or some in one direction."""
+    kind = rng.choice(("isolate", "halves", "ring", "one-way"))
+    members = range(n)
+    if kind == "one-way":
         return [(a, b) for a in members for b in members if a != b and rng.random() < 0.3]
+    if kind == "ring":
+        reach = n // 4 + 1
+        return [
+            (a, b)
+            for a in members
+            for b in members
+            if a != b and min((a - b) % n, (b - a) % n) > reach
+        ]
+    side = {rng.randrange(n)} if kind == "isolate" else set(rng.sample(members, n // 2))
     return [(a, b) for a in members for b in members if (a in side) != (b in side)]
-
-
-def _cut(world: World, pairs: list[tuple[ReplicaId, ReplicaId]]) -> None:
-    names = " ".join(replica_name(a) + replica_name(b) for a, b in pairs)
-    world.story.add(world.now, f"links cut: {names}")
-    world.mark("cut", pairs)
-    world.cut.update(pairs)
-
-
-def _mend(world: World, pairs: list[tuple[ReplicaId, ReplicaId]]) -> None:
-    world.mark("mend", pairs)
-    world.cut.difference_update(pairs)
-
-
-def _crash(world: World, member: ReplicaId, point: CrashPoint | None) -> None:
-    if point is None:
-        world.crash(member)
-    else:
-        world.processes[member].doom = point
-
-
-def _kill(world: World, member: ReplicaId) -> None:
-    world.crash(member, "for good")
-    world.processes[member].dead = True
-
-
-def _pause(world: World, member: ReplicaId, length: Micros) -> None:
-    process = world.processes[member]
-    world.story.add(world.now, f"{replica_name(member)} stands still for {length / 1000:.0f} ms")
-    process.paused_until = max(process.paused_until, world.now + length)

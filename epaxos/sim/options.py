@@ -1,36 +1,76 @@
-"""What a simulated run is made of: a pure function of seed and settings.
+"""What a run is made of, and how a seed draws it.
 
-Rules of this file: every choice comes from the random it is given (swarm testing: each kind of
-fault is absent in about half of the seeds); no choice looks at the protocol's state.
+Rules of this file: plain data and arithmetic on one `random.Random`; nothing happens here. Swarm
+testing: each kind of fault is absent in half of the seeds, and a tunable that a seed draws stands
+at one of its extremes more often than not.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import topology
-from epaxos.core.types import Micros
+from epaxos.core.errors import ConfigError
+from epaxos.core.quorum import quorums
+from epaxos.core.types import Micros, ReplicaId
+
+ORDERS = ("delay", "priorities", "newest", "starve")
+"""How deliveries are ordered: by drawn delays alone; by link priorities that change a few times
+(PCT); the newest first; one replica starved."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What may go wrong before the world heals."""
+    """What goes wrong, as totals; when and where follows from the seed."""
 
+    # Network
     loss: float = 0.0
-    """Probability that a message is lost."""
+    """Share of messages that never arrive."""
     duplication: float = 0.0
-    """Probability that a message arrives twice; a quarter of the copies come seconds later."""
+    """Share of messages that arrive twice, a quarter of the copies seconds late."""
+    replays: int = 0
+    """How many messages of the past are delivered once more, at any later time."""
     reorder: bool = False
-    """Whether messages of one link may overtake each other."""
+    """False: each link is FIFO."""
     partitions: int = 0
-    """How many times links are cut for a while."""
+    """How many times links are cut for a while: one isolated, halves, a ring of majorities, some
+    links in one direction."""
+    flaps: int = 0
+    """How many links go up and down many times."""
+    spikes: int = 0
+    """How many times all links of a replica are slow for a while."""
+    # Processes
     crashes: int = 0
     """How many times a replica crashes; it restarts from what its disk kept."""
     dead: int = 0
-    """How many replicas crash for good; at most a minority."""
+    """How many replicas crash for good; at most a minority, refused and rotten disks included."""
     pauses: int = 0
-    """How many times a replica stands still for a while."""
+    """How many times a process stands still and goes on."""
+    stalls: int = 0
+    """How many times the event loop stands still between a step and what it says."""
+    # Disks
     sync_us: tuple[Micros, Micros] = (100, 2_000)
     """How long a sync takes, at least and at most."""
+    sync_stalls: int = 0
+    """How many syncs take half a second to three seconds."""
+    torn: bool = False
+    """A crash leaves any of the unsynced sectors, in any order, and perhaps a torn last record."""
+    full: int = 0
+    """How many times a disk is full for a while: the process ends until there is room."""
+    sync_errors: int = 0
+    """How many syncs fail: the process ends and starts again."""
+    bit_rot: int = 0
+    """How many restarts find a flipped bit in the middle of the log: the start is refused."""
+    swapped: int = 0
+    """How many restarts come with an empty, older or foreign disk: the replica is refused."""
+    # Clocks
+    clocks: bool = False
+    """Clocks differ by offset and rate (10 % either way) and jump forward now and then."""
+    # Clients
+    retries: float = 0.0
+    """Share of failed requests that are tried again at another replica."""
+    vanishing: float = 0.0
+    """Share of requests whose client is gone before the answer."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +82,75 @@ class Options:
     replicas: int = 5
     commands: int = 40
     keys: int = 3
+    hot: float = 0.0
+    """Share of commands that name the first key whatever else is drawn."""
     delays_us: tuple[tuple[Micros, ...], ...] = ()
     """One-way delay from row to column."""
+    rtt_error: float = 1.0
+    """By what factor the round trips that replicas are told are wrong."""
     jitter_us: Micros = 2_000
     """Added to each delivery, evenly from 0 to this."""
+    order: str = "delay"
+    """One of `ORDERS`."""
+    lag_us: Micros = 0
+    """How long an input waits at most before its process takes the next step."""
     faults: Faults = Faults()
     active_us: Micros = 2_500_000
-    """For so long clients send and things fail; then the world heals."""
+    """For so long clients send and things fail (the safety phase); then a core heals."""
     settle_us: Micros = 60_000_000
-    """Within so long after it everything known must be executed everywhere."""
+    """Within so long after it everything known must be executed at the whole core (the liveness
+    phase)."""
+    rest: int = 0
+    """How many replicas stay dead or cut off when the core heals; at most a minority."""
     patience_us: Micros = 3_000_000
     """How long a client waits for an answer while things fail."""
     memory: bool = False
     """Nothing is written and no sync takes time; who crashes never comes back (R11)."""
     gate: bool = True
     """False: contended keys are not held back."""
+    leader: ReplicaId = 0
+    """Leader protocols: who campaigns at the first start."""
+    transfers: int = 0
+    """Leader protocols: how many times leadership is handed over on request."""
+    limits: tuple[tuple[str, int], ...] = ()
+    """Bounds of the nodes that differ from the defaults (`epaxos.exchange.Limits`)."""
+    tunables: tuple[tuple[str, float], ...] = ()
+    """Constants of the protocols that differ from the defaults (`epaxos.sim.tunables`)."""
     deep: bool = True
     """Whether the protocol's own invariants are checked after each step."""
     story: bool = False
-    """Whether to keep what happened for the chart."""
+    """Whether to keep what happened: the story and the schedule."""
+
+
+TUNABLES: dict[str, tuple[float, ...]] = {
+    "epaxos.PATIENCE_RTTS": (1, 2, 20),
+    "epaxos.SUSPECT_RTTS": (2, 3, 30),
+    "epaxos.RESEND_RTTS": (0.6, 8),
+    "epaxos.YIELD_RTTS": (0, 12),
+    "epaxos.HEARTBEAT_RTTS": (0.3, 3),
+    "epaxos.PROGRESS_INSTANCES": (1, 1_000),
+    "epaxos.SLOTS_PER_QUESTION": (1, 2),
+    "epaxos.COMMITS_PER_ANSWER": (1, 2),
+    "epaxos.COMMIT_BYTES_PER_ANSWER": (1,),
+    "epaxos.VOTE_BYTES_PER_ANSWER": (1,),
+    "epaxos.VALIDATE_RESENDS": (0, 1),
+    "epaxos.WAITING_RESENDS": (0, 1),
+    "epaxos.FAST_PATH_GRACE_US": (0, 100_000),
+    "multipaxos.CHUNK_SLOTS": (1, 2),
+    "multipaxos.CHUNK_BYTES": (1,),
+    "multipaxos.PROGRESS_SLOTS": (1, 1_000),
+    "multipaxos.PATIENCE_FLOOR_US": (150_000, 400_000),
+    "multipaxos.PATIENCE_RTTS": (2, 4),
+}
+"""Constants that a seed may set, and their extremes."""
+
+LIMITS: dict[str, tuple[int, ...]] = {
+    "batch_commands": (1, 2),
+    "batch_bytes": (1, 16),
+    "queued_commands": (0, 1, 4),
+    "live_bytes": (4_000, 20_000),
+}
+"""Bounds of a node that a seed may set, and their extremes."""
 
 
 def draw(
@@ -69,40 +159,110 @@ def draw(
     replicas: tuple[int, ...] = (3, 5, 7),
     commands: int = 40,
     gate: bool = True,
+    only: frozenset[str] | None = None,
+    sites: topology.Topology | None = None,
 ) -> Options:
-    """The run that belongs to a seed."""
+    """The run that belongs to a seed.
+
+    `only` names the kinds of fault that may happen (fields of `Faults`, `order`, `tunables`,
+    `rest`); None is all. `sites` fixes the delays."""
     rng = random.Random(f"options {seed}")
-    n = rng.choice(replicas)
-    minority = (n - 1) // 2
-
-    def maybe(value: float) -> float:
-        return value if rng.random() < 0.5 else 0
-
-    dead = rng.randint(1, minority) if minority and rng.random() < 0.2 else 0
-    faults = Faults(
-        loss=maybe(rng.uniform(0.01, 0.25)),
-        duplication=maybe(rng.uniform(0.01, 0.25)),
-        reorder=rng.random() < 0.5,
-        partitions=int(maybe(rng.randint(1, 4))),
-        crashes=int(maybe(rng.randint(1, 6))),
-        dead=dead,
-        pauses=int(maybe(rng.randint(1, 3))),
-        sync_us=(100, rng.choice((500, 2_000, 20_000))),
-    )
-    return Options(
+    n = sites.n if sites is not None else rng.choice(replicas)
+    options = Options(
         seed=seed,
         protocol=protocol,
         replicas=n,
         commands=commands,
-        keys=rng.choice((1, 2, 3, 6)),
-        delays_us=_draw_delays(rng, n),
-        jitter_us=rng.choice((100, 2_000, 20_000)),
-        faults=faults,
+        keys=rng.choice((1, 2, 3, 6, 20)),
+        hot=rng.choice((0.0, 0.0, 0.3, 0.9)),
+        delays_us=_draw_delays(rng, n) if sites is None else delays_of(sites),
+        jitter_us=rng.choice((0, 100, 2_000, 20_000)),
+        lag_us=rng.choice((0, 0, 300, 5_000)),
+        faults=_draw_faults(rng, n),
         gate=gate and rng.random() < 0.8,
-        deep=rng.random() < 0.25,
+        deep=rng.random() < 0.2,
         memory=rng.random() < 0.1,
         patience_us=rng.choice((3_000_000, 3_000_000, 3_000_000, 200_000)),
+        leader=rng.randrange(n),
+        transfers=_maybe(rng, rng.randint(1, 3)),
+        order=rng.choice(ORDERS) if rng.random() < 0.5 else "delay",
+        rtt_error=rng.choice((1.0, 1.0, 1.0, 0.1, 5.0)),
+        rest=_maybe(rng, rng.randint(0, quorums(n).f)),
+        limits=_draw_extremes(rng, LIMITS, ""),
+        tunables=_draw_extremes(rng, TUNABLES, f"{protocol}."),
     )
+    return options if only is None else restrict(options, only)
+
+
+def _maybe(rng: random.Random, value: Any) -> Any:
+    """The value in half of the cases, else nothing of it."""
+    return value if rng.random() < 0.5 else type(value)(0)
+
+
+def _draw_faults(rng: random.Random, n: int) -> Faults:
+    minority = quorums(n).f
+    return Faults(
+        loss=_maybe(rng, rng.uniform(0.01, 0.3)),
+        duplication=_maybe(rng, rng.uniform(0.01, 0.4)),
+        replays=_maybe(rng, rng.randint(1, 20)),
+        reorder=rng.random() < 0.5,
+        partitions=_maybe(rng, rng.randint(1, 4)),
+        flaps=_maybe(rng, rng.randint(1, 2)),
+        spikes=_maybe(rng, rng.randint(1, 3)),
+        crashes=_maybe(rng, rng.randint(1, 6)),
+        dead=rng.randint(1, minority) if minority and rng.random() < 0.3 else 0,
+        pauses=_maybe(rng, rng.randint(1, 3)),
+        stalls=_maybe(rng, rng.randint(1, 3)),
+        sync_us=(100, rng.choice((500, 2_000, 20_000))),
+        sync_stalls=_maybe(rng, rng.randint(1, 3)),
+        torn=rng.random() < 0.5,
+        full=_maybe(rng, rng.randint(0, 1)),
+        sync_errors=_maybe(rng, rng.randint(0, 2)),
+        bit_rot=_maybe(rng, rng.randint(0, 1)),
+        swapped=_maybe(rng, rng.randint(0, 1)),
+        clocks=rng.random() < 0.5,
+        retries=_maybe(rng, rng.uniform(0.2, 1.0)),
+        vanishing=_maybe(rng, rng.uniform(0.02, 0.3)),
+    )
+
+
+def _draw_extremes(
+    rng: random.Random, table: dict[str, tuple[Any, ...]], prefix: str
+) -> tuple[tuple[str, Any], ...]:
+    """In half of the seeds a few of a table's entries at one of their extremes."""
+    if rng.random() < 0.5:
+        return ()
+    return tuple(
+        (name, rng.choice(values))
+        for name, values in table.items()
+        if name.startswith(prefix) and rng.random() < 0.25
+    )
+
+
+KINDS = (*(each.name for each in fields(Faults)), "order", "tunables", "limits", "rest", "lag_us")
+"""What `restrict` can leave in or take out."""
+
+
+def restrict(options: Options, only: frozenset[str]) -> Options:
+    """The same run with no other kinds of trouble than these. Raises ConfigError."""
+    unknown = only - set(KINDS)
+    if unknown:
+        raise ConfigError(
+            f"unknown kind of fault {sorted(unknown)[0]!r}; choose from {', '.join(KINDS)}"
+        )
+    calm = Options()
+    faults = replace(
+        options.faults,
+        **{
+            each.name: getattr(calm.faults, each.name)
+            for each in fields(Faults)
+            if each.name not in only
+        },
+    )
+    changes: dict[str, Any] = {
+        name: getattr(calm, name) for name in KINDS[len(fields(Faults)) :] if name not in only
+    }
+    return replace(options, faults=faults, **changes)
 
 
 def delays_of(sites: topology.Topology) -> tuple[tuple[Micros, ...], ...]:

@@ -1,5 +1,5 @@
 """One simulated run from start to verdict: a safety phase in which anything fails, then a liveness
-phase in which everything known must be executed everywhere.
+phase in which a core heals and everything known must be executed there.
 
 Rules of this file: a run either returns an `Outcome` or raises `Violation`.
 """
@@ -9,22 +9,28 @@ from dataclasses import dataclass, replace
 from traceback import extract_tb
 from typing import cast
 
-from epaxos.core.replica import LeaderReplica
+from epaxos.core.replica import LeaderReplica, Path
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.checkers import (
     ASSERTION,
+    BOUNDED,
     CONVERGES,
+    COUNTED,
     EXECUTES,
     LINEARIZABLE,
     RAISES,
+    RESTORES,
     Violation,
 )
 from epaxos.sim.clients import Clients
-from epaxos.sim.faults import plan_faults
+from epaxos.sim.faults import FaultPlan
 from epaxos.sim.linearizability import Op, Verdict, check, explains, shortest_illegal
 from epaxos.sim.options import Options
-from epaxos.sim.world import World
+from epaxos.sim.schedule import Schedule
+from epaxos.sim.situations import situations_of
+from epaxos.sim.tunables import tuned
+from epaxos.sim.world import Process, World
 
 OPERATIONS_SHOWN = 6
 """How many answers before the one that cannot be explained are shown."""
@@ -41,7 +47,9 @@ class Outcome:
     virtual_us: int
     """Virtual time until everything was executed everywhere."""
     counts: dict[str, int]
-    """Counters of world and replicas, added up."""
+    """Counters of world, clients and replicas, added up."""
+    situations: dict[str, int]
+    """How often each situation of `epaxos.sim.situations` was met."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Failure:
     sentence: str
     detail: str
     story: str
+    schedule: Schedule
+    """The run up to the violation, step by step."""
 
 
 def simulate(
@@ -82,7 +92,22 @@ def tell(
         sentence, detail = RAISES, f"{type(error).__name__}: {error} ({_place(error)})"
     else:
         raise AssertionError(f"seed {options.seed} failed once and passed again")
-    return Failure(options, sentence, detail, world.story.text())
+    return Failure(options, sentence, detail, world.story.text(), _schedule_of(world))
+
+
+def _schedule_of(world: World) -> Schedule:
+    """What was recorded, with the steps under way when the run ended."""
+    options = world.options
+    pending = [process.step for process in world.processes if process.step is not None]
+    return Schedule(
+        options.protocol,
+        options.replicas,
+        tuple(world.told_rtts(member) for member in range(options.replicas)),
+        options.leader,
+        options.gate,
+        options.memory,
+        (*world.recorded, *pending),
+    )
 
 
 def _place(error: BaseException) -> str:
@@ -95,23 +120,27 @@ def _run(world: World) -> Outcome:
     options = world.options
     rng = random.Random(f"plan {options.seed}")
     clients = Clients(world, options.keys, options.patience_us)
-    for member in range(options.replicas):
-        world.start(member)
-    clients.plan(options.commands, options.active_us, rng)
-    plan_faults(world, rng)
-    world.run(options.active_us)
+    with tuned(options.tunables):
+        for member in range(options.replicas):
+            world.start(member)
+        clients.plan(options.commands, options.active_us, rng)
+        FaultPlan(world, rng).plan()
+        world.run(options.active_us)
     _let_settle(world, clients)
     _check_history(world, clients)
+    _check_counters(world)
+    counts = _counts(world, clients)
     return Outcome(
         world.trace,
         sum(call.returned is not None for call in clients.calls),
         world.now,
-        _counts(world),
+        counts,
+        situations_of(world, counts),
     )
 
 
 def _let_settle(world: World, clients: Clients) -> None:
-    """Two waves: what is left over, then a probe of every key through every living replica."""
+    """Two waves: what is left over, then a probe of every key through every replica of the core."""
     options = world.options
     end = options.active_us + options.settle_us
     if not world.run(end, lambda: _settled(world, clients)):
@@ -124,20 +153,33 @@ def _let_settle(world: World, clients: Clients) -> None:
     unanswered = [call for call in clients.calls[before:] if call.returned is None]
     if unanswered:
         raise Violation(EXECUTES, f"{len(unanswered)} probes after healing were not answered")
-    digests = {
-        process.me: process.node.store.digest() for process in world.living() if process.node
-    }
+    digests = {process.me: _node(process).store.digest() for process in world.living()}
     if len(set(digests.values())) > 1:
         raise Violation(CONVERGES, f"digests {digests}")
-    world.watch.together([process.node for process in world.living() if process.node])
+    world.watch.together([_node(process) for process in world.living()])
+    if not options.memory:
+        for process in world.living():
+            _check_log(world, process, digests[process.me])
+
+
+def _check_log(world: World, process: Process, digest: str) -> None:
+    """Log replay and memory agree: whoever restarts now has the store that it has."""
+    process.disk.sync()
+    again = world.restored(process).store.digest()
+    if again != digest:
+        raise Violation(RESTORES, f"replica {process.me}: {again} from the log, {digest} in memory")
+
+
+def _node(process: Process) -> Node:
+    assert process.node is not None, "only asked of the living"
+    return process.node
 
 
 def _settled(world: World, clients: Clients) -> bool:
-    """Whether nothing is left to be done among the living. Looked at after every event."""
+    """Whether nothing is left to be done at the core."""
     vectors = None
     for process in world.living():
-        node = process.node
-        assert node is not None
+        node = _node(process)
         if process.inbox or process.syncing or node.executor.pending():
             return False
         if node.replica.unready() is not None or not _is_led(world, node):
@@ -153,11 +195,11 @@ def _settled(world: World, clients: Clients) -> bool:
 
 
 def _is_led(world: World, node: Node) -> bool:
-    """Whether the leader, where the protocol has one, is among the living."""
+    """Whether the leader, where the protocol has one, is in the core."""
     if not world.spec.has_leader:
         return True
     leader = cast("LeaderReplica", node.replica).leader
-    return leader is not None and world.processes[leader].node is not None
+    return leader is not None and any(process.me == leader for process in world.living())
 
 
 def _known(replica: object) -> tuple[int, ...] | None:
@@ -169,10 +211,10 @@ def _known(replica: object) -> tuple[int, ...] | None:
 def _what_is_stuck(world: World, clients: Clients) -> str:
     states = []
     for process in world.living():
-        assert process.node is not None
+        node = _node(process)
         states.append(
-            f"{process.node.executor.executed} known {_known(process.node.replica)} "
-            f"pending {len(process.node.executor.pending())}"
+            f"{node.executor.executed} known {_known(node.replica)} "
+            f"pending {len(node.executor.pending())}"
         )
     return f"{clients.unsettled()} requests open; executed {'; '.join(states)}"
 
@@ -189,9 +231,8 @@ def _check_history(world: World, clients: Clients) -> None:
             continue
         verdict = check(ops)
         if verdict is not Verdict.OK:
-            raise Violation(
-                LINEARIZABLE, f"key {key!r}: {verdict.value}; {_tell_ops(verdict, ops)}"
-            )
+            detail = f"key {key!r}: {verdict.value}; {_tell_ops(verdict, ops)}"
+            raise Violation(LINEARIZABLE, detail)
 
 
 def _tell_ops(verdict: Verdict, ops: list[Op]) -> str:
@@ -204,13 +245,32 @@ def _tell_ops(verdict: Verdict, ops: list[Op]) -> str:
     return f"no order explains {finished[-1]}; before it {before or 'nothing'}"
 
 
-def _counts(world: World) -> dict[str, int]:
-    total = dict(world.counts)
+def _check_counters(world: World) -> None:
+    """O11 and O13: bounds are kept, and counters tell what the observers saw."""
     for process in world.living():
-        assert process.node is not None
-        for name, value in process.node.statistics().items():
+        node = _node(process)
+        statistics = node.statistics()
+        if statistics["waiting_hot"] > node.limits.queued_commands:
+            raise Violation(BOUNDED, f"{statistics['waiting_hot']} commands wait")
+        fast = world.meter.paths[process.me][Path.FAST]
+        if process.boot == 1 and statistics.get("fast", fast) != fast:
+            raise Violation(
+                COUNTED,
+                f"fast is {statistics['fast']} at replica {process.me}, which was seen to decide "
+                f"{fast} so",
+            )
+
+
+def _counts(world: World, clients: Clients) -> dict[str, int]:
+    total = dict(world.counts)
+    present = [p.node.statistics() for p in world.processes if p.node is not None]
+    for statistics in (*world.meter.past, *present):
+        for name, value in statistics.items():
             if name.endswith("_max"):
                 total[name] = max(total.get(name, 0), value)
             else:
                 total[name] = total.get(name, 0) + value
+    total["definite"] = clients.definite
+    total["ambiguous"] = clients.ambiguous
+    total["retried"] = clients.retried
     return total

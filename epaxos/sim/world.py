@@ -2,11 +2,11 @@
 
 The very nodes of the runtime, driven by the same five lines: feed inputs, take, append, sync if it
 must be, send and reply. While a sync runs, inputs pile up. A crash may fall before the append,
-between append and sync, after the sync, or amid the sends; the disk keeps its durable prefix and
-perhaps some of the rest. Every message and record passes through the codec.
+between append and sync, after the sync, or amid the sends. Every message and record passes through
+the codec.
 
 Rules of this file: a run is a pure function of its options; same options, same trace. Owns no
-clock, no socket, no thread.
+clock, no socket, no thread. Processes read their own clocks; everything else here is world time.
 """
 
 import heapq
@@ -14,25 +14,36 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 from epaxos.codec import Codec, encode
-from epaxos.core.replica import EVERYONE, Decided, Executed, Message, Record, Setup
+from epaxos.core.replica import Decided, Executed, LeaderReplica, Message, Record, Setup
 from epaxos.core.types import InstanceId, Micros, ReplicaId, Slot, replica_name
-from epaxos.exchange import Limits, NodeReady, Refusal, Reply, Request
+from epaxos.exchange import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.chart import Story, show
 from epaxos.sim.checkers import DecisionChecker, ExecutionChecker
+from epaxos.sim.clocks import LocalClock
+from epaxos.sim.disk import Corrupt, Disk
+from epaxos.sim.network import Network, Parcel
 from epaxos.sim.options import Options
+from epaxos.sim.schedule import (
+    Arrival,
+    Commands,
+    Crash,
+    Event,
+    HandOver,
+    Input,
+    Start,
+    Step,
+)
+from epaxos.sim.situations import Meter
 from epaxos.sim.watch import ProtocolWatch
 
-Action = Callable[[], object]
-
-LATE_COPY_US = 3_000_000
-"""How late the latest copies of a duplicated message are."""
+Action = Callable[..., object]
 
 
 class CrashPoint(Enum):
@@ -50,10 +61,17 @@ class Watched:
     def __init__(self, inner: Executor) -> None:
         self._inner = inner
         self.executed: list[Slot] = inner.executed
+        self.is_executed = inner.is_executed
+        self.forget = inner.forget
+        self.blocked = inner.blocked
+        self.pending = inner.pending
+        self.statistics = inner.statistics
         self.decided: list[Decided] = []
         """Decided since the last release."""
         self.done: list[Decided] = []
         """Executed since the last release."""
+        self.components: list[list[Decided]] = []
+        """The components of `done` that have more than one member."""
 
     def commit(self, decided: Decided) -> None:
         self.decided.append(decided)
@@ -63,6 +81,8 @@ class Watched:
         found = self._inner.ready()
         for component in found:
             self.done += component
+            if len(component) > 1:
+                self.components.append(component)
         return found
 
     def replay(self, ids: list[InstanceId]) -> list[Decided]:
@@ -70,43 +90,40 @@ class Watched:
         self.done += found
         return found
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-
-class Disk:
-    """A log with a durable prefix."""
-
-    def __init__(self) -> None:
-        self.durable: list[bytes] = []
-        self.tail: list[bytes] = []
-
-    def crash(self, rng: random.Random) -> None:
-        """Keep the durable prefix and, now and then, some of the rest."""
-        kept = rng.randint(0, len(self.tail)) if rng.random() < 0.3 else 0
-        self.durable += self.tail[:kept]
-        self.tail = []
+    def clear(self) -> None:
+        """Everything was told."""
+        self.decided.clear()
+        self.done.clear()
+        self.components.clear()
 
 
 class Process:
     """One replica's process: at most one node at a time, over one disk."""
 
-    def __init__(self, me: ReplicaId) -> None:
+    def __init__(self, me: ReplicaId, clock: LocalClock) -> None:
         self.me = me
-        self.disk = Disk()
+        self.disk = Disk(me)
+        self.clock = clock
         self.boot = 0
         self.node: Node | None = None
         self.watched: Watched
-        self.inbox: list[tuple[ReplicaId, bytes] | Request] = []
+        self.inbox: list[Parcel | Request | AskTransfer] = []
         self.ticking = False
         """Whether a tick is scheduled."""
         self.syncing = False
+        """Between the take and the release of a step."""
+        self.step: Step | None = None
+        """The step under way, when recording."""
         self.paused_until: Micros = 0
+        self.stall_us: Micros = 0
+        """The next release comes so much later."""
         self.armed: Micros | None = None
         self.doom: CrashPoint | None = None
         """Where the next step crashes."""
         self.dead = False
         """Never to start again."""
+        self.apart = False
+        """Left out of the core when the world healed: runs, perhaps, but nobody hears it."""
 
 
 class World:
@@ -122,41 +139,59 @@ class World:
         self.trace = 0
         """Running checksum of everything that happened."""
         self.story = Story(options.story)
+        self.recorded: list[Event] = []
+        """The run as a schedule; empty unless the story is kept."""
         self.spec = spec or find_protocol(options.protocol)
         self.codec = Codec(self.spec)
         self.decisions = DecisionChecker(options.replicas)
         self.executions = ExecutionChecker()
         self.watch = ProtocolWatch(self.spec, options)
-        self.cut: set[tuple[ReplicaId, ReplicaId]] = set()
-        """Ordered pairs between which nothing passes."""
-        self.loss = options.faults.loss
-        self.duplication = options.faults.duplication
+        self.limits = Limits(gate=options.gate, **dict(options.limits))
+        self.meter = Meter(options)
+        self.seen_boot = [0] * options.replicas
+        """Per member the highest boot that its peers have seen (R11)."""
         self.on_reply: Callable[[Reply | Refusal], None] = lambda reply: None
         self.on_crash: Callable[[ReplicaId], None] = lambda member: None
-        self.counts: dict[str, int] = dict.fromkeys(
-            ("events", "messages", "lost", "crashes", "syncs", "requests"), 0
-        )
-        self._events: list[tuple[Micros, int, Action]] = []
+        self.counts: dict[str, int] = dict.fromkeys(_COUNTERS, 0)
+        self._events: list[tuple[Micros, int, Action, tuple[Any, ...]]] = []
         self._order = 0
-        self._last_arrival: dict[tuple[ReplicaId, ReplicaId], Micros] = {}
-        self.processes = [Process(me) for me in range(options.replicas)]
+        self.network = Network(self)
+        self.processes = [Process(me, self._draw_clock()) for me in range(options.replicas)]
+
+    def _draw_clock(self) -> LocalClock:
+        if not self.options.faults.clocks:
+            return LocalClock()
+        offset = self.random.randint(0, 1 << 32)
+        return LocalClock(offset, self.random.randint(900_000, 1_100_000))
 
     # Events ------------------------------------------------------------------------------------
 
-    def at(self, when: Micros, action: Action) -> None:
-        """Do something at a time."""
+    def at(self, when: Micros, action: Action, *arguments: Any) -> None:
+        """Do something at a time; of things at one time the first one asked for first."""
         self._order += 1
-        heapq.heappush(self._events, (when, self._order, action))
+        heapq.heappush(self._events, (when, self._order, action, arguments))
+
+    def at_once(self, when: Micros, action: Action, *arguments: Any) -> None:
+        """The same, but the last one asked for first, and before what `at` planned."""
+        self._order += 1
+        heapq.heappush(self._events, (when, -self._order, action, arguments))
 
     def run(self, until: Micros, done: Callable[[], bool] | None = None) -> bool:
-        """Let time pass until `until`, or until `done` says so; whether it did."""
+        """Let time pass until `until`, or until `done`, looked at now and then, says so; whether it
+        did."""
         events = self._events
+        look_at = self.now
+        handled = 0
         while events and events[0][0] <= until:
-            self.now, _, action = heapq.heappop(events)
-            self.counts["events"] += 1
-            action()
-            if done is not None and done():
-                return True
+            if done is not None and events[0][0] > look_at:
+                if done():
+                    self.counts["events"] += handled
+                    return True
+                look_at = self.now + LOOK_PERIOD_US
+            self.now, _, action, arguments = heapq.heappop(events)
+            handled += 1
+            action(*arguments)
+        self.counts["events"] += handled
         self.now = max(self.now, until)
         return done is not None and done()
 
@@ -164,82 +199,135 @@ class World:
         """Make something part of the trace."""
         self.trace = crc32(repr((self.now, *what)).encode(), self.trace)
 
+    def tell(self, text: str) -> None:
+        """A line of the story."""
+        self.story.add(self.now, text)
+
     # Processes ---------------------------------------------------------------------------------
 
     def start(self, member: ReplicaId) -> None:
-        """Start a process from its disk."""
+        """Start a process from its disk; a disk that is not its own, or older than what its peers
+        have seen, is refused."""
         process = self.processes[member]
         if process.dead or process.node is not None:
             return
-        process.boot += 1
-        process.node = self.build(process)
+        disk = process.disk
+        if disk.owner != member:
+            self._refuse_start(process, "the directory belongs to another replica")
+            return
+        disk.boot += 1
+        if disk.boot <= self.seen_boot[member]:
+            self._refuse_start(process, "its peers have seen a later boot of it")
+            return
+        try:
+            bodies = disk.read()
+        except Corrupt as error:
+            self._refuse_start(process, str(error))
+            return
+        process.boot = self.seen_boot[member] = disk.boot
+        seed = self.random.getrandbits(64)
+        process.node = self.build(process, seed)
         process.inbox, process.syncing, process.armed, process.doom = [], False, None, None
+        process.step = None
         self.mark("start", member)
-        self.story.add(self.now, f"{replica_name(member)} starts (boot {process.boot})")
-        self._replay(process, process.node)
+        self.meter.started(member, process.boot)
+        if self.story.on:
+            self.tell(f"{replica_name(member)} starts (boot {process.boot})")
+            self.recorded.append(Start(member, process.clock.local(self.now), seed))
+        self._replay(process, process.node, bodies)
         self._schedule(process)
 
-    def build(self, process: Process) -> Node:
-        """A new node over the process's disk, nothing replayed yet."""
-        options = self.options
-        delays = options.delays_us
-        rtts = tuple(
-            0 if other == process.me else delays[process.me][other] + delays[other][process.me]
-            for other in range(options.replicas)
+    def _refuse_start(self, process: Process, why: str) -> None:
+        process.dead = True
+        self.counts["refused_starts"] += 1
+        self.mark("refused", process.me)
+        self.tell(f"{replica_name(process.me)} is refused: {why}")
+
+    def told_rtts(self, member: ReplicaId) -> tuple[Micros, ...]:
+        """What a replica is told of its round trips."""
+        delays, factor = self.options.delays_us, self.options.rtt_error
+        return tuple(
+            0 if other == member else int((delays[member][other] + delays[other][member]) * factor)
+            for other in range(self.options.replicas)
         )
+
+    def build(self, process: Process, seed: int) -> Node:
+        """A new node over the process's disk, nothing replayed yet."""
 
         def executor(n: int) -> Executor:
-            process.watched = Watched(self.spec.executor(n))
-            return process.watched
+            watched = Watched(self.spec.executor(n))
+            process.watched = watched
+            return watched
 
         setup = Setup(
-            process.me, options.replicas, rtts, random.Random(self.random.getrandbits(64)), 0
+            process.me,
+            self.options.replicas,
+            self.told_rtts(process.me),
+            random.Random(seed),
+            self.options.leader,
         )
         spec = replace(self.spec, executor=executor)
-        return self._node(spec, setup, process.boot, Limits(gate=options.gate))
+        return self._node(spec, setup, process.boot, self.limits)
 
-    def _replay(self, process: Process, node: Node) -> None:
+    def _replay(self, process: Process, node: Node, bodies: list[bytes]) -> None:
         self.executions.start(process.me)
-        for body in process.disk.durable:
-            node.restore(self.codec.decode_record(body))
-        for decided in process.watched.decided:
+        decode = self.codec.decode_record
+        for body in bodies:
+            node.restore(decode(body))
+        watched = process.watched
+        for decided in watched.decided:
             self.decisions.decided(process.me, decided)
-        for decided in process.watched.done:
+            self.executions.decided(process.me, decided)
+        for decided in watched.done:
             self.executions.executed(process.me, decided)
-        process.watched.decided.clear()
-        process.watched.done.clear()
+        watched.clear()
         self.watch.start(process.me, node)
 
     def crash(self, member: ReplicaId, where: str = "now") -> None:
-        """End a process at once."""
+        """End a process at once, between steps or in the middle of a sync."""
         process = self.processes[member]
         if process.node is None:
             return
+        kept = self._end(process, where)
+        if self.story.on:
+            crash = Crash(member, process.clock.local(self.now), True, kept)
+            step = process.step
+            self.recorded.append(crash if step is None else step._replace(crash=crash))
+
+    def _end(self, process: Process, where: str) -> int:
+        member = process.me
         self.counts["crashes"] += 1
         self.mark("crash", member)
-        lost = len(process.disk.tail)
+        disk = process.disk
+        lost = len(disk.tail)
+        self.counts["unsynced_at_crash"] += lost > 0
+        assert process.node is not None, "only what runs crashes"
+        statistics = process.node.statistics()
         process.node = None
         process.inbox = []
-        self.story.add(
-            self.now, f"{replica_name(member)} crashes {where}, {lost} unsynced records at risk"
-        )
-        # What was said must be in the durable prefix alone: a tail that survives is luck.
+        process.syncing = False
+        running = sum(each.node is not None for each in self.processes)
+        self.meter.crashed(statistics, running, self.options.replicas)
+        self.tell(f"{replica_name(member)} crashes {where}, {lost} unsynced records at risk")
+        kept = 0
         if self.options.memory:
             process.dead = True
         else:
-            self.watch.remembered(member, self._restored(process))
-            process.disk.crash(self.random)
+            # What was said must be in the durable prefix alone: a tail that survives is luck.
+            self.watch.remembered(member, self.restored(process))
+            kept = disk.crash(self.random, self.options.faults.torn)
+            self.counts["torn_tails"] += lost > 0 and self.options.faults.torn
         self.on_crash(member)
+        return kept
 
-    def _restored(self, process: Process) -> Node:
-        """What the process would know if it started now."""
-        keep = process.watched
-        rng, self.random = self.random, random.Random(0)
-        node = self.build(process)
-        self.random = rng
-        for body in process.disk.durable:
-            node.restore(self.codec.decode_record(body))
-        process.watched = keep
+    def restored(self, process: Process) -> Node:
+        """What the process would know if it started now; what it executed is not told."""
+        keep = process.__dict__.get("watched")
+        node = self.build(process, 0)
+        for record in process.disk.durable:
+            node.restore(self.codec.decode_record(record.body))
+        if keep is not None:
+            process.watched = keep
         return node
 
     def request(self, member: ReplicaId, request: Request) -> bool:
@@ -249,15 +337,36 @@ class World:
             return False
         self.counts["requests"] += 1
         self.mark("request", member, request.operations, request.keys, request.arguments)
+        self.meter.requested(request)
         self.executions.sent.update(request.arguments)
-        process.inbox.append(request)
+        patience = request.deadline - self.now
+        local = process.clock.local(self.now)
+        process.inbox.append(request._replace(deadline=local + patience))
         self._schedule(process)
         return True
 
+    def deliver(self, parcel: Parcel) -> None:
+        """A message reaches a process, if there is one."""
+        process = self.processes[parcel.target]
+        if process.node is None:
+            self.counts["lost"] += 1
+            return
+        self.trace = crc32(parcel.body, self.trace + self.now & 0xFFFFFFFF)
+        process.inbox.append(parcel)
+        self._schedule(process)
+
     def _schedule(self, process: Process) -> None:
-        if not process.ticking and not process.syncing and process.node is not None:
+        if process.ticking or process.syncing or process.node is None:
+            return
+        if process.paused_until > self.now:
             process.ticking = True
-            self.at(max(self.now, process.paused_until), lambda: self._tick(process))
+            self.at(process.paused_until, self._tick, process)
+        elif self.options.lag_us:
+            process.ticking = True
+            self.at(self.now + self.random.randint(0, self.options.lag_us), self._tick, process)
+        else:
+            process.ticking = True
+            self.at(self.now, self._tick, process)
 
     def _tick(self, process: Process) -> None:
         process.ticking = False
@@ -267,56 +376,86 @@ class World:
         if process.paused_until > self.now:
             self._schedule(process)
             return
-        inbox, process.inbox = process.inbox, []
-        for item in inbox:
-            if isinstance(item, Request):
-                node.request([item], self.now)
-            else:
-                source, body = item
-                message = self.codec.decode_message(body)
-                self.story.arrived(self.now, source, process.me, message)
-                node.receive(source, message, self.now)
+        now = process.clock.local(self.now)
+        if process.inbox:
+            inbox, process.inbox = process.inbox, []
+            if self.story.on:
+                process.step = Step(process.me, now, tuple(map(_input_of(now), inbox)))
+            for item in inbox:
+                if isinstance(item, Request):
+                    node.request([item], now)
+                elif isinstance(item, AskTransfer):
+                    node.ask("transfer", item, now)
+                else:
+                    message = self.codec.decode_message(item.body)
+                    if self.story.on:
+                        self.story.arrived(self.now, item.source, process.me, message)
+                    node.receive(item.source, message, now)
+        elif self.story.on:
+            process.step = Step(process.me, now)
         deadline = node.deadline()
-        if deadline is not None and deadline <= self.now:
-            node.wake(self.now)
-        ready = node.take(self.now)
+        if deadline is not None and deadline <= now:
+            node.wake(now)
+        self._take(process, node, node.take(now))
+
+    def _take(self, process: Process, node: Node, ready: NodeReady) -> None:
         self.watch.stepped(process.me, node)
         if self.options.memory:
             for record in ready.log:
                 self._durable(process, record)
             self._release(process, node, ready)
             return
-        if self._dooms(process, CrashPoint.BEFORE_APPEND):
-            return
-        for record in ready.log:
-            process.disk.tail.append(encode(record))
-            if self.story.on:
-                self.story.add(self.now, f"{replica_name(process.me)}      log {show(record)}")
+        if ready.log:
+            if process.doom is CrashPoint.BEFORE_APPEND:
+                self._crash_in_step(process, appended=False)
+                return
+            for record in ready.log:
+                process.disk.append(encode(record))
+                if self.story.on:
+                    self.tell(f"{replica_name(process.me)}      log {show(record)}")
         if not ready.must_sync:
-            self._release(process, node, ready)
+            if process.stall_us:
+                self._release_later(process, node, ready, 0)
+            else:
+                self._release(process, node, ready)
             return
-        if self._dooms(process, CrashPoint.BEFORE_SYNC):
+        if process.doom is CrashPoint.BEFORE_SYNC:
+            self._crash_in_step(process)
             return
-        process.syncing = True
         low, high = self.options.faults.sync_us
-        boot = process.boot
-        self.at(
-            self.now + self.random.randint(low, high),
-            lambda: self._synced(process, boot, node, ready),
-        )
+        self._release_later(process, node, ready, self.random.randint(low, high))
+
+    def _release_later(self, process: Process, node: Node, ready: NodeReady, wait: Micros) -> None:
+        process.syncing = True
+        wait += process.stall_us
+        process.stall_us = 0
+        self.at(self.now + wait, self._synced, process, process.boot, node, ready)
 
     def _synced(self, process: Process, boot: int, node: Node, ready: NodeReady) -> None:
         if process.node is not node or process.boot != boot:
             return
         process.syncing = False
-        self.counts["syncs"] += 1
-        disk = process.disk
-        for body in disk.tail:
-            self._durable(process, self.codec.decode_record(body))
-        disk.durable += disk.tail
-        disk.tail = []
-        if not self._dooms(process, CrashPoint.BEFORE_SEND):
-            self._release(process, node, ready)
+        if ready.must_sync:
+            self.counts["syncs"] += 1
+            disk = process.disk
+            for record in disk.tail:
+                self._durable(process, self.codec.decode_record(record.body))
+            disk.sync()
+            if process.doom is CrashPoint.BEFORE_SEND:
+                self._crash_in_step(process, sent=0)
+                return
+        self._release(process, node, ready)
+
+    def _crash_in_step(
+        self, process: Process, appended: bool = True, sent: int | None = None
+    ) -> None:
+        point = process.doom
+        process.doom = None
+        assert point is not None, "a crash in a step has its point"
+        kept = self._end(process, point.value)
+        if self.story.on and process.step is not None:
+            crash = Crash(process.me, process.clock.local(self.now), appended, kept, sent)
+            self.recorded.append(process.step._replace(crash=crash))
 
     def _durable(self, process: Process, record: Record) -> None:
         if isinstance(record, Executed):
@@ -325,109 +464,130 @@ class World:
 
     def _release(self, process: Process, node: Node, ready: NodeReady) -> None:
         """Everything of this Ready may leave now."""
+        now = process.clock.local(self.now)
+        if self.story.on and process.step is not None and process.doom is not CrashPoint.AMID_SENDS:
+            self.recorded.append(process.step._replace(released_at=now))
+            process.step = None
         for flight in ready.flights:
-            flight.committed_at = self.now
-        watched = process.watched
-        for decided in watched.decided:
-            self.mark("decided", process.me, decided.replica, decided.slot, decided.deps)
-            self.decisions.decided(process.me, decided)
-        for decided in watched.done:
-            self.executions.executed(process.me, decided)
-        watched.decided.clear()
-        watched.done.clear()
-        if process.doom is CrashPoint.AMID_SENDS and ready.messages:
-            self._send_some(process, ready.messages)
-            return
-        for target, message in ready.messages:
-            self._send(process.me, target, message)
+            flight.committed_at = now
+        self._observe(process)
+        if ready.messages:
+            if process.doom is CrashPoint.AMID_SENDS:
+                sent = self.network.send_some(process.me, ready.messages)
+                self._crash_in_step(process, sent=sent)
+                return
+            for target, message in ready.messages:
+                self.network.send(process.me, target, message)
         for reply in ready.replies:
-            if isinstance(reply, Reply | Refusal):
+            if isinstance(reply, Refusal):
+                self.meter.refused(reply)
+                self.on_reply(reply)
+            elif isinstance(reply, Reply):
                 self.on_reply(reply)
         if process.inbox:
             self._schedule(process)
         self._arm(process, node)
 
-    def _send_some(self, process: Process, messages: list[tuple[ReplicaId, Message]]) -> None:
-        """Crash amid the sends: a broadcast may have reached some links and not the others."""
-        singles = [
-            (member, message)
-            for target, message in messages
-            for member in (self._others(process.me) if target == EVERYONE else [target])
-        ]
-        for target, message in singles[: self.random.randint(0, len(singles))]:
-            self._send(process.me, target, message)
-        self._dooms(process, CrashPoint.AMID_SENDS)
-
-    def _others(self, me: ReplicaId) -> list[ReplicaId]:
-        return [member for member in range(self.options.replicas) if member != me]
-
-    def _dooms(self, process: Process, point: CrashPoint) -> bool:
-        if process.doom is not point:
-            return False
-        process.doom = None
-        self.crash(process.me, point.value)
-        return True
+    def _observe(self, process: Process) -> None:
+        watched = process.watched
+        if watched.decided:
+            for decided in watched.decided:
+                self.trace = crc32(
+                    b"%d %d %d" % (process.me, decided.replica, decided.slot), self.trace
+                )
+                self.meter.decided(process.me, decided)
+                self.decisions.decided(process.me, decided)
+                self.executions.decided(process.me, decided)
+            watched.decided.clear()
+        if watched.done:
+            for component in watched.components:
+                self.meter.component(component)
+                self.executions.component(process.me, component)
+            for decided in watched.done:
+                self.executions.executed(process.me, decided)
+            watched.clear()
 
     def _arm(self, process: Process, node: Node) -> None:
         deadline = node.deadline()
-        if deadline is None or (process.armed is not None and process.armed <= deadline):
+        if deadline is None:
             return
-        deadline = max(deadline, self.now)
-        process.armed = deadline
+        when = max(self.now, process.clock.world(deadline))
+        if process.armed is None or when < process.armed:
+            process.armed = when
+            self.at(when, self._ring, process, node, when)
 
-        def ring() -> None:
-            if process.node is node:
-                if process.armed == deadline:
-                    process.armed = None
-                self._schedule(process)
+    def wake_later(self, process: Process) -> None:
+        """The process's clock was moved: its deadline comes at another time now."""
+        if process.node is not None and not process.syncing:
+            self._arm(process, process.node)
 
-        self.at(deadline, ring)
-
-    # Network -----------------------------------------------------------------------------------
-
-    def _send(self, source: ReplicaId, target: ReplicaId, message: Message) -> None:
-        self.story.sent(self.now, source, target, message)
-        body = encode(message)
-        self.watch.said(source, message)
-        for member in self._others(source) if target == EVERYONE else [target]:
-            self._carry(source, member, body)
-
-    def _carry(self, source: ReplicaId, target: ReplicaId, body: bytes) -> None:
-        assert source != target, "a replica never sends to itself"
-        self.counts["messages"] += 1
-        rng = self.random
-        if (source, target) in self.cut or rng.random() < self.loss:
-            self.counts["lost"] += 1
+    def _ring(self, process: Process, node: Node, when: Micros) -> None:
+        if process.node is not node or process.armed != when:
             return
-        self._deliver_at(source, target, body, self._arrival(source, target))
-        if rng.random() < self.duplication:
-            late = rng.randint(0, LATE_COPY_US) if rng.random() < 0.25 else 0
-            self._deliver_at(source, target, body, self._arrival(source, target) + late)
-
-    def _arrival(self, source: ReplicaId, target: ReplicaId) -> Micros:
-        options = self.options
-        when = (
-            self.now + options.delays_us[source][target] + self.random.randint(0, options.jitter_us)
-        )
-        if not options.faults.reorder:
-            link = (source, target)
-            when = max(when, self._last_arrival.get(link, 0))
-            self._last_arrival[link] = when
-        return when
-
-    def _deliver_at(self, source: ReplicaId, target: ReplicaId, body: bytes, when: Micros) -> None:
-        process = self.processes[target]
-
-        def deliver() -> None:
-            if process.node is not None:
-                self.mark("deliver", source, target, body)
-                process.inbox.append((source, body))
-                self._schedule(process)
-
-        self.at(when, deliver)
+        process.armed = None
+        if process.syncing or process.ticking:
+            return
+        deadline = node.deadline()
+        if deadline is not None and process.clock.world(deadline) <= self.now:
+            self._schedule(process)
+        else:
+            self._arm(process, node)
 
     # What the whole world can be asked ---------------------------------------------------------
 
     def living(self) -> list[Process]:
-        """Processes that run."""
-        return [process for process in self.processes if process.node is not None]
+        """Processes that run and belong to the core."""
+        return [
+            process for process in self.processes if process.node is not None and not process.apart
+        ]
+
+    def transfer(self, target: ReplicaId) -> None:
+        """Ask whoever leads to hand leadership over; nothing happens if nobody does."""
+        for process in self.processes:
+            node = process.node
+            if node is not None and cast("LeaderReplica", node.replica).leader == process.me:
+                self.counts["transfers"] += 1
+                self.mark("transfer", target)
+                process.inbox.append(AskTransfer(target))
+                self._schedule(process)
+                return
+
+
+def _input_of(now: Micros) -> Callable[[Parcel | Request | AskTransfer], Input]:
+    def convert(item: Parcel | Request | AskTransfer) -> Input:
+        if isinstance(item, AskTransfer):
+            return HandOver(item.target)
+        if isinstance(item, Request):
+            return Commands(
+                int(str(item.waiter)),
+                item.operations,
+                tuple(item.keys),
+                tuple(item.arguments),
+                item.deadline - now,
+            )
+        return Arrival(item.source, item.label, item.nth)
+
+    return convert
+
+
+LOOK_PERIOD_US = 20_000
+"""How often it is looked whether a run is over."""
+
+_COUNTERS = (
+    "events",
+    "messages",
+    "bytes",
+    "lost",
+    "duplicated",
+    "replayed",
+    "late_after_restart",
+    "crashes",
+    "syncs",
+    "requests",
+    "refused_starts",
+    "unsynced_at_crash",
+    "torn_tails",
+    "transfers",
+)
+
+__all__ = ["CrashPoint", "Message", "Process", "Watched", "World"]

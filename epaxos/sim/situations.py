@@ -1,0 +1,218 @@
+"""The situations that a soak must have met: a run without them proves nothing about them.
+
+Each has a name, the protocol it belongs to (None: both) and a sentence. Most are counted by the
+replicas themselves; what only an outside observer can see is counted by the world.
+
+Rules of this file: names are stable. A situation of a feature that does not exist is not here.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from epaxos.core.quorum import quorums
+from epaxos.core.replica import Decided, Message, Path
+from epaxos.core.types import ReplicaId
+from epaxos.exchange import Refusal, Request
+from epaxos.sim.options import Options
+
+if TYPE_CHECKING:
+    from epaxos.sim.world import World
+
+
+class Situation(NamedTuple):
+    """Something that must have happened in a soak."""
+
+    name: str
+    protocol: str | None
+    counter: str
+    """The counter that says how often."""
+    sentence: str
+
+
+SITUATIONS: tuple[Situation, ...] = (
+    Situation("fast path", "epaxos", "fast", "decided after one round trip"),
+    Situation("slow path", "epaxos", "slow", "decided after PreAccept and Accept"),
+    *(
+        Situation(f"recovery rule {rule}", "epaxos", f"recover_rule_{rule}", sentence)
+        for rule, sentence in (
+            ("1", "a vote of the quorum was committed"),
+            ("2", "a vote of the quorum was accepted"),
+            ("3", "the command leader was in the quorum and had not committed: Nop"),
+            ("4", "enough matching pre-accepts: validated"),
+            ("5", "too few matching pre-accepts: Nop"),
+            ("V1", "nothing objected"),
+            ("V2", "something committed objected: Nop"),
+            ("V3", "an objection from outside the quorum: Nop"),
+            ("V4", "objections were open: waited"),
+            ("W1", "an objection committed without it: Nop"),
+            ("W2", "all objections settled: kept"),
+            ("W3", "an objection waits with too many matches: Nop"),
+            ("W4", "somebody outside the quorum answered late"),
+        )
+    ),
+    Situation("Nop", "epaxos", "nop", "an instance was decided without its batch"),
+    Situation("re-submission", "epaxos", "resubmitted", "a command went into a new instance"),
+    Situation("two recoverers", "epaxos", "nacks", "a recoverer met another's higher ballot"),
+    Situation(
+        "recovery of the leader's own",
+        "epaxos",
+        "own_recovered",
+        "the command leader was told the fate of its own instance by somebody else",
+    ),
+    Situation("component of 2", "epaxos", "components_2", "two instances executed as one"),
+    Situation("component of 3 or 4", "epaxos", "components_3_4", "three or four did"),
+    Situation("component of 5 or more", "epaxos", "components_5", "five or more did"),
+    Situation(
+        "component across 3 leaders",
+        "epaxos",
+        "components_3_leaders",
+        "a component had instances of three replicas",
+    ),
+    Situation("dependency on a Nop", "epaxos", "dependency_on_nop", "somebody waited for a Nop"),
+    Situation("blocked execution", "epaxos", "blocked", "a committed instance had to wait"),
+    Situation("contended key", "epaxos", "queued", "a command waited for its key"),
+    Situation("forgotten", "epaxos", "forgotten", "instances fell below floor"),
+    Situation("leadership", "multipaxos", "leaderships", "somebody became the leader"),
+    Situation("second leader", "multipaxos", "second_leaders", "somebody else led after the first"),
+    Situation("step down", "multipaxos", "step_downs", "a leader stepped down"),
+    Situation("gap filled", "multipaxos", "noops", "a new leader filled a gap with a no-op"),
+    Situation("refused ballot", "multipaxos", "nacks", "a lower ballot was refused"),
+    Situation("catch-up", "multipaxos", "learned", "a follower fetched what it lacked"),
+    Situation("forwarded", "multipaxos", "forwarded", "a follower passed a batch on"),
+    Situation("hand-over", "multipaxos", "transfers", "leadership was handed over on request"),
+    Situation("retransmission", "multipaxos", "retransmissions", "an Accept was sent again"),
+    Situation("asked again", "epaxos", "resends", "a question was repeated"),
+    Situation(
+        "crash with unsynced records", None, "unsynced_at_crash", "a crash put records at risk"
+    ),
+    Situation("torn tail", None, "torn_tails", "sectors of the tail survived in any order"),
+    Situation(
+        "power loss of a quorum",
+        None,
+        "quorum_lost",
+        "so many crashed at once that the others were no quorum",
+    ),
+    Situation("refused start", None, "refused_starts", "a rotten, foreign or older disk came back"),
+    Situation("restart", None, "restarts", "a replica came back from its disk"),
+    Situation(
+        "late message after restart",
+        None,
+        "late_after_restart",
+        "a message of an earlier life arrived",
+    ),
+    Situation("duplicate", None, "duplicated", "a message arrived twice"),
+    Situation("replay", None, "replayed", "a message of the past arrived once more"),
+    Situation("loss", None, "lost", "a message never arrived"),
+    Situation("definite failure", None, "definite", "a client was told that it did not happen"),
+    Situation("ambiguous failure", None, "ambiguous", "a client was told that it may have"),
+    Situation("retry elsewhere", None, "retried", "a client tried another replica"),
+    Situation(
+        "expired in the queue",
+        "epaxos",
+        "expired_queued",
+        "a command was refused before it was proposed",
+    ),
+    Situation("bound: memory for instances", None, "bound_live_bytes", "refused, overloaded"),
+    Situation("bound: queue of contended keys", "epaxos", "bound_queued", "refused, overloaded"),
+    Situation(
+        "bound: commands of a batch", None, "bound_batch", "a request became several batches"
+    ),
+    Situation(
+        "bound: slots of a question",
+        "epaxos",
+        "bound_slots",
+        "a question or recovery could not name all slots",
+    ),
+    Situation(
+        "bound: commits of an answer",
+        "epaxos",
+        "bound_commits",
+        "an answer to a question ended early",
+    ),
+    Situation(
+        "bound: chunk of a promise",
+        "multipaxos",
+        "bound_chunk",
+        "a promise or a catch-up came in parts",
+    ),
+)
+"""Of them all at least one must have been met for each protocol in a soak."""
+
+
+class Meter:
+    """Counts what only somebody outside the replicas can see."""
+
+    def __init__(self, options: Options) -> None:
+        self.met: Counter[str] = Counter()
+        self.paths: list[Counter[Path]] = [Counter() for _ in range(options.replicas)]
+        """Per replica how its present life saw its own instances decided."""
+        self.past: list[dict[str, int]] = []
+        """What replicas counted in lives that have ended."""
+        self._batch_max = dict(options.limits).get("batch_commands", 1 << 30)
+        tunables = dict(options.tunables)
+        self._slots_max = tunables.get("epaxos.SLOTS_PER_QUESTION")
+        self._commits_max = tunables.get("epaxos.COMMITS_PER_ANSWER")
+        self._watches_messages = bool(tunables)
+
+    def started(self, member: ReplicaId, boot: int) -> None:
+        """A process life begins."""
+        self.paths[member].clear()
+        self.met["restarts"] += boot > 1
+
+    def crashed(self, statistics: dict[str, int], running: int, n: int) -> None:
+        """A process life ended; so many still run."""
+        self.past.append(statistics)
+        self.met["quorum_lost"] += running < quorums(n).slow
+
+    def requested(self, request: Request) -> None:
+        """A client's request reached a replica."""
+        self.met["bound_batch"] += len(request.keys) > self._batch_max
+
+    def refused(self, refusal: Refusal) -> None:
+        """A client was told no."""
+        if refusal.code == "overloaded":
+            kind = "live_bytes" if str(refusal.error).startswith("live") else "queued"
+            self.met[f"bound_{kind}"] += 1
+
+    def decided(self, member: ReplicaId, decided: Decided) -> None:
+        """A replica let out that an instance is decided."""
+        path = decided.path
+        self.paths[member][path] += 1
+        if path is Path.RECOVERED and decided.replica == member:
+            self.met["own_recovered"] += 1
+
+    def component(self, component: list[Decided]) -> None:
+        """A replica executed several instances as one."""
+        if len(component) > 2 and len({decided.replica for decided in component}) > 2:
+            self.met["components_3_leaders"] += 1
+
+    def sent(self, message: Message) -> None:
+        """A message left."""
+        if not self._watches_messages:
+            return
+        kind = type(message).__name__
+        if kind in ("Recover", "CommitReq"):
+            slots = len(getattr(message, "slots", ()))
+            self.met["bound_slots"] += slots == self._slots_max
+            if kind == "CommitReq" and self._commits_max is not None:
+                self.met["bound_commits"] += slots > self._commits_max
+        elif kind == "Promise":
+            self.met["bound_chunk"] += getattr(message, "until", 0) > 0
+
+    def finished(self, world: "World") -> None:
+        """The run is over."""
+        for process in world.living():
+            if process.node is not None:
+                self.met["forgotten"] += sum(process.node.replica.floor) > 0
+
+
+def situations_of(world: "World", counts: dict[str, int]) -> dict[str, int]:
+    """How often each situation of the world's protocol was met in one run."""
+    world.meter.finished(world)
+    found = {**counts, **world.meter.met}
+    found["second_leaders"] = max(0, counts.get("leaderships", 0) - 1)
+    return {
+        each.name: found.get(each.counter, 0)
+        for each in SITUATIONS
+        if each.protocol in (None, world.spec.name)
+    }
