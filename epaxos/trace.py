@@ -247,6 +247,8 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """In order."""
     outcome: Outcome | None
     """None: it was not finished; the replica failed in it."""
+    sent_us: int | None
+    """From `now` until messages might leave, what they rely on being on disk; None: none left."""
     took_us: int | None
     """From `now` until everything was on disk, sent and answered; None: it never was."""
 

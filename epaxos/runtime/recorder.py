@@ -11,7 +11,7 @@ import os
 import re
 import socket
 from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -52,6 +52,8 @@ _END_BYTES: Final = 512
 
 log = structlog.get_logger()
 
+Send = Callable[[Iterable[tuple[ReplicaId, Message]]], None]
+
 
 class Recorder:
     """A node, as the driver sees it, whose life is written to a trace."""
@@ -78,6 +80,8 @@ class Recorder:
         self._waiters = Waiters()
         self._inputs: list[tuple[ReplicaId, Message] | Requested | Asked | Woken] = []
         self._now: Micros = 0
+        self._sent_us: int | None = None
+        """When the messages of the step under way left."""
         self._ready: tuple[NodeReady, Micros | None] | None = None
         """What the step under way said, and the deadline after it."""
         self.path, self._file = _create(path)
@@ -136,6 +140,15 @@ class Recorder:
         self._finish_step()
         return self._node.deadline()
 
+    def sending(self, send: Send) -> Send:
+        """A driver's `send` that is seen to be used."""
+
+        def seen(messages: Iterable[tuple[ReplicaId, Message]]) -> None:
+            self._sent_us = clock() - self._now
+            send(messages)
+
+        return seen
+
     # The file ----------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -160,6 +173,7 @@ class Recorder:
         """Write the step under way."""
         inputs, self._inputs = self._inputs, []
         said, self._ready = self._ready, None
+        sent_us, self._sent_us = self._sent_us, None
         if self._file is None:
             return
         try:
@@ -172,7 +186,7 @@ class Recorder:
                 Received(each[0], encode(each[1])) if isinstance(each, tuple) else each
                 for each in inputs
             ]
-            frame = encode_frame(Step(self._now, kept, outcome, took_us))
+            frame = encode_frame(Step(self._now, kept, outcome, sent_us, took_us))
         except Exception as error:  # a bug in recording must not become one of the replica
             self._abandon(f"a bug in recording: {error!r}")
             return

@@ -17,7 +17,7 @@ import random
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ import topology
 from epaxos.codec import PROTOCOL_VERSION, Codec, ServerHello
 from epaxos.core.errors import AddressError, ConfigError
 from epaxos.core.quorum import quorums
-from epaxos.core.replica import Setup
+from epaxos.core.replica import Message, Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.node import AskStatus, Limits, Node
 from epaxos.registry import find_protocol
@@ -53,7 +53,7 @@ from epaxos.runtime.exposition import (
 )
 from epaxos.runtime.http import HttpPort, LinkChange
 from epaxos.runtime.identity import DataDirectory, MemoryIdentity, Owner
-from epaxos.runtime.recorder import Recorder, start_recording
+from epaxos.runtime.recorder import Recorder, Send, start_recording
 from epaxos.runtime.transport import LinkHello, Transport
 from epaxos.runtime.wal import Wal
 from epaxos.runtime.webserver import WebServer
@@ -267,13 +267,19 @@ class Server:
         )
         node = Node(spec, setup, identity.boot, limits)
         driven: Node | Recorder = node
+
+        def relay(messages: Iterable[tuple[ReplicaId, Message]]) -> None:
+            transport.send(messages)
+
+        send: Send = relay
         if cluster.record:
             driven = start_recording(
                 node, self.config, identity.boot, seed, distances.rtt_us, distances.titles
             )
+            send = driven.sending(send)
             self._stack.callback(driven.close)
         log_file = self._open_log(identity, driven, codec)
-        driver = Driver(driven, log_file, lambda messages: transport.send(messages), self._fail)
+        driver = Driver(driven, log_file, send, self._fail)
         self._stack.callback(driver.stop)
         transport = Transport(
             LinkHello(

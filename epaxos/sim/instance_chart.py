@@ -9,7 +9,7 @@
 Times are relative to the first thing that its proposer logged or sent. They come from each
 replica's own monotonic clock, which is one for all processes of a machine and no longer comparable
 across machines. What a step received, logged and decided stands at the step's beginning; what it
-sent and answered at its end, after the sync.
+sent and answered at the moment when it left, after the sync.
 
 Rules of this file: recognises what concerns an instance by the names of fields, which mean the
 same in every protocol; no protocol logic.
@@ -105,8 +105,9 @@ class Observer:
             if not isinstance(record, Executed):
                 self._note(now, me, "logs", record, None)
         self._decided(me, now, heard, executor)
+        left = now + (step.sent_us or 0)
         for target, message in ready.messages:
-            self._note(done, me, "sends", message, target)
+            self._note(left, me, "sends", message, target)
         for reply in ready.replies:
             if isinstance(reply, Reply):
                 self._answered(me, done, reply)

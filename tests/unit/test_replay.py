@@ -118,6 +118,7 @@ class Row:
             if deadline is not None and deadline <= self.now:
                 recorder.wake(self.now)
             ready = recorder.take(self.now)
+            recorder.sending(lambda messages: None)(ready.messages)
             for target, message in ready.messages:
                 for other in range(3):
                     if other != me and target in (EVERYONE, other):
@@ -368,8 +369,8 @@ def test_what_holds_an_instance_up_is_told():
     observer = Observer(InstanceId(0, 7))
     nothing = Node(find_protocol("epaxos"), Setup(0, 3, (0,) * 3, random.Random(1)), 1, Limits())
     ready = nothing.take(0)
-    observer.step(2, Step(5, [], None, None), ready, Heard, Blocked())
-    observer.step(2, Step(9, [], None, 3), ready, Later, Blocked())
+    observer.step(2, Step(5, [], None, None, None), ready, Heard, Blocked())
+    observer.step(2, Step(9, [], None, None, 3), ready, Later, Blocked())
     assert [(event.kind, event.text) for event in observer.finish()] == [
         ("learns", "A.7, as Nop"),
         ("waits", "with A.7 for B.3, which is not decided here"),
@@ -386,7 +387,7 @@ def frames(*bodies):
 
 
 def step(now=1):
-    return Step(now, [], None, None)
+    return Step(now, [], None, None, None)
 
 
 def steps_of(data):
