@@ -414,7 +414,8 @@ def test_round_trips_are_measured_without_the_time_the_stamp_was_kept():
 def test_measured_round_trips_set_the_pace():
     made = columns(0, 3)
     for now in range(1, 100):
-        made.on_progress(1, progress((0, 0, 0), echo=(now * 1000, 0, 0)), now * 1000 + 300_000)
+        heard = progress((0, 0, 0), echo=(now * 1000, 0, 0), stamp=now)
+        made.on_progress(1, heard, now * 1000 + 300_000)
     assert 290_000 < made.rtt_max <= 300_000
     assert made.resend_us == int(2.3 * made.rtt_max)
 
@@ -449,5 +450,16 @@ def test_a_sample_of_minutes_does_not_become_the_round_trip():
     for number in range(60):
         now = 60_001_000 + number * 300_000
         stamp = now - 300_000
-        columns.on_progress(1, Progress((0,) * 3, (0,) * 3, (0,) * 3, (stamp, 0, 0), 5), now)
+        heard = Progress((0,) * 3, (0,) * 3, (0,) * 3, (stamp, 0, 0), 6 + number)
+        columns.on_progress(1, heard, now)
     assert columns.rtt_us[1] > 250_000, "a round trip that has really grown is learnt"
+
+
+def test_a_heartbeat_that_arrives_again_measures_nothing():
+    made = columns(0, 3)
+    heard = progress((0, 0, 0), echo=(1_000, 0, 0), stamp=7)
+    made.on_progress(1, heard, 41_000)
+    before = made.rtt_us[1]
+    for later in range(1, 50):
+        made.on_progress(1, heard, 41_000 + later * 100_000)
+    assert made.rtt_us[1] == before

@@ -241,8 +241,9 @@ class Columns:
 
     def on_progress(self, source: ReplicaId, m: Progress, now: Micros) -> None:
         """Take in a member's vectors; none ever goes back."""
+        is_copy = m.stamp == self._stamps[source][0]
         self._stamps[source] = (m.stamp, now)
-        if m.echo[self.me]:
+        if m.echo[self.me] and not is_copy:
             self._measure(source, now - m.echo[self.me])
         self._executed[source] = merge(self._executed[source], m.executed)
         self._committed_at[source] = merge(self._committed_at[source], m.committed)

@@ -254,10 +254,11 @@ class Members:
         self.executed[source] = max(self.executed[source], m.executed[0])
         self.stable[source] = max(self.stable[source], m.stable[0])
         self.chosen[source] = m.commit
+        is_copy = m.stamp == self._stamp[source]
         self._stamp[source] = m.stamp
         self._stamp_at[source] = now
         echo = m.echo[self._me]
-        if 0 < echo <= now:
+        if 0 < echo <= now and not is_copy:
             # A process that stood still, or whose clock jumped, must not take its round trips for
             # minutes: one sample counts for at most twice what was known.
             measured = min(now - echo, 2 * self._rtt[source] + RTT_FLOOR_US)
