@@ -207,11 +207,12 @@ class Clients:
         hot = self._world.options.hot
         key = self._keys[0] if hot and rng.random() < hot else rng.choice(self._keys)
         roll = rng.random()
-        if roll < 0.35:
+        reads = self._world.options.reads
+        if roll < reads:
             return Operation.GET, key, b""
-        if roll < 0.8:
+        if roll < 1 - 0.3 * (1 - reads):
             return Operation.PUT, key, self._token()
-        if roll < 0.85:
+        if roll < 1 - 0.22 * (1 - reads):
             return Operation.DELETE, key, self._token()
         return Operation.CAS, key, encode_cas(self._expected(key, rng), self._token())
 

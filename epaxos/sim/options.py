@@ -84,6 +84,8 @@ class Options:
     keys: int = 3
     hot: float = 0.0
     """Share of commands that name the first key whatever else is drawn."""
+    reads: float = 0.35
+    """Share of commands that are GETs."""
     delays_us: tuple[tuple[Micros, ...], ...] = ()
     """One-way delay from row to column."""
     rtt_error: float = 1.0
@@ -120,6 +122,18 @@ class Options:
     """Whether the protocol's own invariants are checked after each step."""
     story: bool = False
     """Whether to keep what happened: the story and the schedule."""
+
+
+WORKLOADS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "mixed": (),
+    "one-key": (("keys", 1),),
+    "hot": (("keys", 6), ("hot", 0.9)),
+    "wide": (("keys", 60), ("hot", 0.0)),
+    "conflict-2": (("keys", 200), ("hot", 0.02)),
+    "reads": (("reads", 0.9),),
+    "writes": (("reads", 0.0),),
+}
+"""What clients may be told to do, as changes of a drawn run: `mixed` leaves it to the seed."""
 
 
 TUNABLES: dict[str, tuple[float, ...]] = {

@@ -40,6 +40,7 @@ OPERATIONS_SHOWN = 6
 class Outcome:
     """What a clean run did."""
 
+    replicas: int
     trace: int
     """Checksum of everything that happened."""
     answered: int
@@ -107,6 +108,8 @@ def _schedule_of(world: World) -> Schedule:
         options.gate,
         options.memory,
         (*world.recorded, *pending),
+        options.limits,
+        options.tunables,
     )
 
 
@@ -131,6 +134,7 @@ def _run(world: World) -> Outcome:
     _check_counters(world)
     counts = _counts(world, clients)
     return Outcome(
+        options.replicas,
         world.trace,
         sum(call.returned is not None for call in clients.calls),
         world.now,

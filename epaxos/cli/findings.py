@@ -1,0 +1,141 @@
+"""What a soak found: the table of seeds and situations, and a failure's shortest story.
+
+Rules of this file: a failure is told once in full; the others by seed and sentence.
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from epaxos.cli.output import count, make_table
+from epaxos.sim.checkers import CONVERGES, EXECUTES
+from epaxos.sim.run import Failure
+from epaxos.sim.situations import SITUATIONS
+from epaxos.sim.soak import Tally
+
+SHRINK_S: Final = 110.0
+"""How long a failure is cut down at most."""
+
+
+def again(failure: Failure) -> str:
+    """The command line that repeats a failing seed."""
+    options = failure.options
+    return f"epaxos sim --protocol {options.protocol} --seed {options.seed}"
+
+
+def print_failure(screen: Console, failure: Failure, shrink: bool, out: Path) -> None:
+    """Seed, sentence, and the shortest story that can be found in two minutes."""
+    options = failure.options
+    screen.print(
+        f"seed {options.seed}, {options.protocol}, n = {options.replicas}: violated:\n"
+        f"  {failure.sentence}\n  {failure.detail}\n  again: {again(failure)}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if not shrink:
+        screen.print(failure.story, markup=False, soft_wrap=True)
+    elif failure.sentence in (EXECUTES, CONVERGES):
+        _print_smaller_options(screen, failure)
+    else:
+        _print_shortest(screen, failure, out)
+
+
+def _clock(seconds: float) -> Any:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() < end
+
+
+def _print_smaller_options(screen: Console, failure: Failure) -> None:
+    """What never happens has no finite story: find the smallest run in which it does not."""
+    from epaxos.node import Node
+    from epaxos.sim.run import tell
+    from epaxos.sim.shrink_options import shrink_options
+
+    smaller = shrink_options(failure.options, None, Node, failure.sentence, _clock(SHRINK_S))
+    screen.print(f"smallest run found that ends so:\n  {smaller}", markup=False, soft_wrap=True)
+    story = tell(smaller)
+    if isinstance(story, Failure):
+        screen.print(story.story, markup=False, soft_wrap=True)
+
+
+def _print_shortest(screen: Console, failure: Failure, out: Path) -> None:
+    from epaxos.node import Node
+    from epaxos.sim.export import to_json, to_pytest
+    from epaxos.sim.player import show_schedule
+    from epaxos.sim.shrink import NotViolated, shrink, size_of
+
+    try:
+        shortest = shrink(failure.schedule, None, Node, failure.sentence, _clock(SHRINK_S))
+    except NotViolated:
+        screen.print("its schedule alone does not repeat it; the end of the run:", markup=False)
+        screen.print(failure.story, markup=False, soft_wrap=True)
+        return
+    screen.print(f"{size_of(shortest)} events remain:", markup=False)
+    screen.print(show_schedule(shortest, None, Node, failure.sentence), markup=False)
+    name = f"{failure.options.protocol}-{failure.options.seed}"
+    out.mkdir(parents=True, exist_ok=True)
+    test = out / f"test_{name.replace('-', '_')}.py"
+    test.write_text(to_pytest(shortest, failure.sentence, failure.detail), encoding="utf-8")
+    schedule = out / f"{name}.schedule.json"
+    schedule.write_bytes(to_json(shortest))
+    screen.print(f"written: {test} (a test), {schedule}", markup=False, soft_wrap=True)
+
+
+def print_tallies(screen: Console, tallies: list[Tally], failures: list[Failure]) -> None:
+    """Seeds, then situations: one column per protocol."""
+    for failure in failures:
+        screen.print(f"failed: {again(failure)}: {failure.sentence}", markup=False, soft_wrap=True)
+    table = make_table("", *(f">{tally.protocol}" for tally in tallies))
+    table.add_row("seeds clean", *(count(tally.clean) for tally in tallies))
+    table.add_row("seeds failed", *(count(len(tally.failures)) for tally in tallies))
+    table.add_row("of these directed", *(count(tally.directed) for tally in tallies))
+    table.add_row("commands answered", *(count(tally.answered) for tally in tallies))
+    for n in sorted({n for tally in tallies for n in tally.by_replicas}):
+        table.add_row(f"seeds with n = {n}", *(count(tally.by_replicas[n]) for tally in tallies))
+    screen.print(table)
+    names = {tally.protocol for tally in tallies}
+    table = make_table("situation", *(f">{tally.protocol}" for tally in tallies))
+    for each in SITUATIONS:
+        if each.protocol is None or each.protocol in names:
+            cells = [
+                count(tally.situations[each.name])
+                if each.protocol in (None, tally.protocol)
+                else "–"
+                for tally in tallies
+            ]
+            table.add_row(each.name, *cells)
+    screen.print(table)
+
+
+def document_of(tallies: list[Tally], unmet: dict[str, list[str]], soak: bool) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "soak": soak,
+        "protocols": [
+            {
+                "protocol": tally.protocol,
+                "clean": tally.clean,
+                "directed": tally.directed,
+                "answered": tally.answered,
+                "virtual_s": tally.virtual_us / 1e6,
+                "by_replicas": dict(sorted(tally.by_replicas.items())),
+                "counts": dict(sorted(tally.counts.items())),
+                "situations": dict(tally.situations),
+                "never_met": unmet[tally.protocol],
+                "failures": [
+                    {
+                        "options": asdict(failure.options),
+                        "sentence": failure.sentence,
+                        "detail": failure.detail,
+                        "again": again(failure),
+                        "story": failure.story,
+                    }
+                    for failure in tally.failures
+                ],
+            }
+            for tally in tallies
+        ],
+    }

@@ -1,0 +1,148 @@
+"""Seeds over all cores: whole seeds are handed out, tallies come back.
+
+Rules of this file: workers ignore Ctrl-C and end with their parent; whoever interrupts gets what
+was found so far.
+"""
+
+import gc
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from epaxos.sim.soak import Profile, Tally, run_seeds
+
+CHUNK = 10
+"""How many seeds a worker takes at a time."""
+FAILURES_MAX = 5
+"""After so many failing seeds no more are handed out."""
+
+
+class Soak:
+    """Some seeds of some profiles."""
+
+    def __init__(
+        self, profiles: list[Profile], seeds: range, minutes: float | None, jobs: int | None
+    ) -> None:
+        self.profiles = profiles
+        self.seeds = seeds
+        self.minutes = minutes
+        self.jobs = jobs or len(os.sched_getaffinity(0))
+        self.tallies = [Tally(profile.protocol) for profile in profiles]
+        self.elapsed_s = 0.0
+        self.interrupted = False
+
+    def title(self) -> str:
+        """What is going to be run, in a line."""
+        profile = self.profiles[0]
+        names = " and ".join(profile.protocol for profile in self.profiles)
+        how_many = (
+            f"seeds {self.seeds[0]} to {self.seeds[-1]}"
+            if self.minutes is None
+            else f"seeds from {self.seeds[0]} on for {self.minutes:g} min"
+        )
+        kinds = "all" if profile.faults is None else ", ".join(sorted(profile.faults)) or "none"
+        where = profile.topology or f"n in {','.join(map(str, profile.replicas))}, delays drawn"
+        gate = "" if profile.gate else " · unsafe: no gate"
+        return (
+            f"{names} · {how_many} · {where} · {profile.commands} commands each · "
+            f"workload {profile.workload} · faults: {kinds}{gate} · {self.jobs} processes"
+        )
+
+    def run(self, remarks: Console) -> list[Tally]:
+        """Run them; returns a tally per profile."""
+        begun = time.monotonic()
+        if self.jobs == 1 or len(self.seeds) * len(self.profiles) <= CHUNK:
+            self._run_here()
+        else:
+            self._run_in_pool(remarks, begun)
+        self.elapsed_s = time.monotonic() - begun
+        return self.tallies
+
+    def _chunks(self, begun: float) -> Iterator[tuple[int, range]]:
+        """Profile and seeds, profiles in turn."""
+        start = self.seeds[0]
+        while self.minutes is not None or start <= self.seeds[-1]:
+            if self.minutes is not None and time.monotonic() - begun >= self.minutes * 60:
+                return
+            stop = start + CHUNK
+            if self.minutes is None:
+                stop = min(stop, self.seeds[-1] + 1)
+            for number in range(len(self.profiles)):
+                yield number, range(start, stop)
+            start = stop
+
+    def _run_here(self) -> None:
+        try:
+            for number, seeds in self._chunks(time.monotonic()):
+                self.tallies[number].merge(run_seeds(self.profiles[number], seeds))
+                if self._has_enough():
+                    return
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def _run_in_pool(self, remarks: Console, begun: float) -> None:
+        chunks = self._chunks(begun)
+        pool = ProcessPoolExecutor(self.jobs, initializer=_prepare)
+        with _progress(remarks) as progress:
+            total = len(self.seeds) * len(self.profiles) if self.minutes is None else None
+            task = progress.add_task("seeds", total=total or (self.minutes and self.minutes * 60))
+            open_: dict[Future[Tally], tuple[int, range]] = {}
+            try:
+                while True:
+                    while len(open_) < 2 * self.jobs and not self._has_enough():
+                        chunk = next(chunks, None)
+                        if chunk is None:
+                            break
+                        number, seeds = chunk
+                        open_[pool.submit(run_seeds, self.profiles[number], seeds)] = chunk
+                    if not open_:
+                        break
+                    done, _ = wait(open_, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        number, seeds = open_.pop(future)
+                        self.tallies[number].merge(future.result())
+                    self._show(progress, task, begun)
+            except KeyboardInterrupt:
+                self.interrupted = True
+            finally:
+                pool.shutdown(wait=not self.interrupted, cancel_futures=True)
+                if self.interrupted:
+                    for worker in list((pool._processes or {}).values()):
+                        worker.terminate()
+
+    def _show(self, progress: "Progress", task: object, begun: float) -> None:
+        clean = sum(tally.clean for tally in self.tallies)
+        failed = sum(len(tally.failures) for tally in self.tallies)
+        elapsed = time.monotonic() - begun
+        done = clean + failed if self.minutes is None else elapsed
+        progress.update(
+            task,  # type: ignore[arg-type]  # rich's TaskID is an int
+            completed=done,
+            description=f"{clean:,} clean, {failed} failed, {60 * clean / elapsed:,.0f} per minute",
+        )
+
+    def _has_enough(self) -> bool:
+        return sum(len(tally.failures) for tally in self.tallies) >= FAILURES_MAX
+
+
+def _prepare() -> None:
+    """A worker's start."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000)
+
+
+def _progress(remarks: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=remarks,
+        disable=not remarks.is_terminal,
+    )

@@ -1,0 +1,241 @@
+"""Runs that begin with a schedule which random search does not reach, and go on at random.
+
+Rules W1 and W3 of recovery need six messages in one order and two crashes between them. Each prefix
+here is one of the schedules of the protocol reference (sections 1.6 and 2) with its roles drawn by
+the seed; what follows is random deliveries, losses, copies, crashes of the spare minority, new
+commands and take-overs, and then everything is delivered and must be executed by all who live.
+
+Rules of this file: five replicas; the roles a to e of a prefix are replicas drawn by the seed.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from epaxos.core.quorum import quorums
+from epaxos.core.types import InstanceId, replica_name
+from epaxos.node import Node
+from epaxos.registry import ProtocolSpec
+from epaxos.sim.checkers import EXECUTES, Violation
+from epaxos.sim.options import Options
+from epaxos.sim.run import Failure, Outcome
+from epaxos.sim.situations import SITUATIONS
+from epaxos.sim.stage import Stage, directed
+
+ROUNDS = 400
+"""Rounds of deliveries and wakes at the end, within which everything must be executed."""
+STEPS = 60
+"""How many random steps follow the prefix at most."""
+
+Roles = tuple[str, ...]
+
+
+def _ask(world: Stage, recoverer: str, instance: str, *members: str) -> None:
+    """`recoverer` takes an instance over and hears these members, in this order."""
+    world.recover(recoverer, instance)
+    for member in members:
+        world.deliver(f"{recoverer}>{member}", "Recover", instance)
+        world.deliver(f"{member}>{recoverer}", "RecoverOk", instance)
+    world.drop(None, "Recover", instance)
+
+
+def _validate(world: Stage, recoverer: str, instance: str, *members: str) -> None:
+    for member in members:
+        world.deliver(f"{recoverer}>{member}", "Validate", instance)
+        world.deliver(f"{member}>{recoverer}", "ValidateOk", instance)
+
+
+def objection_commits(world: Stage, roles: Roles) -> None:
+    """W1: a recovery waits for an instance that then commits on the fast path without it."""
+    a, b, c, d, e = roles
+    world.put(a, "x")
+    world.deliver(f"{a}>{b}", "PreAccept")
+    world.crash(a)
+    world.drop_all()
+    world.put(d, "x")
+    world.deliver(f"{d}>{c}", "PreAccept")
+    world.deliver(f"{d}>{e}", "PreAccept")
+    world.drop(f"{d}>{b}", "PreAccept")
+    _ask(world, b, f"{a}.1", c, d)
+    _validate(world, b, f"{a}.1", c, d)
+    world.drop(None, "Recover|Waiting")
+    world.deliver(f"{c}>{d}", "PreAcceptOk")
+    world.deliver(f"{e}>{d}", "PreAcceptOk")
+    world.deliver(f"{d}>{b}", "CommitShort", f"{d}.1")
+    world.deliver(f"{b}>{d}", "CommitReq", f"{d}.1")
+    world.deliver(f"{d}>{b}", "Commit", f"{d}.1")
+
+
+def both_wait(world: Stage, roles: Roles) -> None:
+    """W3: two recoveries wait for each other, and one gives way."""
+    a, b, c, d, e = roles
+    world.put(a, "x")
+    world.deliver(f"{a}>{b}", "PreAccept")
+    world.crash(a)
+    world.drop_all()
+    world.put(d, "x")
+    world.deliver(f"{d}>{c}", "PreAccept")
+    world.deliver(f"{d}>{e}", "PreAccept")
+    world.drop_all()
+    _ask(world, c, f"{d}.1", e, b)
+    _validate(world, c, f"{d}.1", e, b)
+    waits = [sent for sent in world.flight if world.matches(sent, f"{c}>{b}", "Waiting")]
+    world.drop_all()
+    _ask(world, b, f"{a}.1", c, d)
+    _validate(world, b, f"{a}.1", c, d)
+    world.crash(d)
+    world.drop(None, "Recover")
+    world.flight += waits
+    world.deliver(f"{c}>{b}", "Waiting", f"{d}.1")
+
+
+def leader_heard_late(world: Stage, roles: Roles) -> None:
+    """W4: the command leader answers the Recover while the recovery waits."""
+    a, b, c, d, e = roles
+    world.put(a, "x")
+    world.put(e, "x")
+    world.deliver(f"{a}>{b}", "PreAccept")
+    world.deliver(f"{a}>{c}", "PreAccept")
+    world.deliver(f"{e}>{d}", "PreAccept")
+    world.drop_all()
+    world.crash(e)
+    _ask(world, b, f"{a}.1", c, d)
+    _validate(world, b, f"{a}.1", c, d)
+    world.drop(None, "Waiting")
+    world.deliver(f"{b}>{a}", "Recover", f"{a}.1")
+    world.deliver(f"{a}>{b}", "RecoverOk", f"{a}.1")
+
+
+def unseen_commit(world: Stage, roles: Roles) -> None:
+    """V2 and V3: what is recovered meets a fast commit that it has not seen."""
+    a, b, c, d, e = roles
+    world.put(a, "x")
+    world.deliver(f"{a}>{b}", "PreAccept")
+    world.crash(a)
+    world.put(c, "x")
+    for member in (d, e):
+        world.deliver(f"{c}>{member}", "PreAccept")
+        world.deliver(f"{member}>{c}", "PreAcceptOk")
+    world.crash(c)
+    world.drop_all()
+    _ask(world, b, f"{a}.1", d, e)
+
+
+PREFIXES: tuple[Callable[[Stage, Roles], None], ...] = (
+    objection_commits,
+    both_wait,
+    leader_heard_late,
+    unseen_commit,
+)
+
+
+def run_directed(
+    seed: int, spec: ProtocolSpec | None = None, node: type[Node] = Node
+) -> Outcome | Failure:
+    """The directed run of a seed."""
+    rng = random.Random(f"directed {seed}")
+    roles = tuple(rng.sample("ABCDE", 5))
+    prefix = PREFIXES[rng.randrange(len(PREFIXES))]
+    world = directed(5, spec=spec, node=node)
+    try:
+        prefix(world, roles)
+        _wander(world, rng)
+        _settle(world)
+        world.check()
+    except Violation as violation:
+        options = Options(seed=seed, replicas=5)
+        return Failure(
+            options, violation.sentence, violation.detail, world.chart(violation), world.schedule()
+        )
+    return _outcome(world)
+
+
+def _wander(world: Stage, rng: random.Random) -> None:
+    """Random steps."""
+    for _ in range(rng.randint(0, STEPS)):
+        living = [a.me for a in world.actors if a.node is not None]
+        name = replica_name(rng.choice(living))
+        roll = rng.random()
+        if roll < 0.7 and world.flight:
+            sent = rng.choice(world.flight)
+            way = f"{replica_name(sent.source)}>{replica_name(sent.target)}"
+            if rng.random() < 0.12:
+                world.flight.remove(sent)
+            else:
+                kind = type(sent.message).__name__
+                world.deliver(way, kind, keep=rng.random() < 0.15)
+        elif roll < 0.8:
+            world.put(name, *rng.sample(("x", "y"), rng.randint(1, 2)))
+        elif roll < 0.86:
+            world.wait(name, rng.randint(1_000, 300_000))
+        elif roll < 0.92:
+            _take_over(world, name, rng)
+        elif roll < 0.96 and len(living) > quorums(world.n).slow:
+            world.crash(name)
+        else:
+            dead = [a.me for a in world.actors if a.node is None]
+            if dead:
+                world.restart(replica_name(rng.choice(dead)))
+
+
+def _take_over(world: Stage, name: str, rng: random.Random) -> None:
+    columns: Any = world.replica(name)
+    open_ids = [
+        InstanceId(column, slot)
+        for column in range(world.n)
+        for slot in range(columns.columns.committed[column] + 1, columns.columns.known[column] + 1)
+    ]
+    if open_ids:
+        world.recover(name, rng.choice(open_ids))
+
+
+def _settle(world: Stage) -> None:
+    """Everything is delivered, deadlines are kept, until all who live have executed the same."""
+    for _ in range(ROUNDS):
+        world.deliver_all()
+        _beat(world)
+        if _is_settled(world):
+            return
+        for actor in world.actors:
+            if actor.node is not None:
+                world.wait(replica_name(actor.me), 20_000)
+    raise Violation(EXECUTES, f"after {ROUNDS} rounds not everything known is executed")
+
+
+def _beat(world: Stage) -> None:
+    """The latest heartbeat of every living replica reaches every other."""
+    living = [replica_name(a.me) for a in world.actors if a.node is not None]
+    for source in living:
+        for target in living:
+            if source != target:
+                with suppress(LookupError):
+                    world.deliver(f"{source}>{target}", "Progress")
+
+
+def _is_settled(world: Stage) -> bool:
+    seen = set()
+    for actor in world.actors:
+        if actor.node is None:
+            continue
+        replica: Any = actor.node.replica
+        executed = tuple(actor.node.executor.executed)
+        if actor.node.executor.pending() or executed != tuple(replica.columns.known):
+            return False
+        seen.add(executed)
+    return len(seen) == 1
+
+
+def _outcome(world: Stage) -> Outcome:
+    counts: Counter[str] = Counter()
+    for actor in world.actors:
+        if actor.node is not None:
+            counts.update(actor.node.statistics())
+    situations = {
+        each.name: counts[each.counter] for each in SITUATIONS if each.protocol == "epaxos"
+    }
+    return Outcome(world.n, len(world.events), 0, world.now, dict(counts), situations)
+
+
+__all__ = ["PREFIXES", "run_directed"]

@@ -1,0 +1,144 @@
+"""Many seeds: which run belongs to a seed, and what they all add up to.
+
+Every `DIRECTED_EVERY`-th seed of EPaxos is a directed one (`epaxos.sim.directed`), so that every
+soak meets the rules of recovery that random search does not reach.
+
+Rules of this file: a seed's run is a function of the profile and the seed alone; a tally is what
+any number of processes add up.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import topology
+from epaxos.core.errors import ConfigError
+from epaxos.node import Node
+from epaxos.registry import ProtocolSpec
+from epaxos.sim.directed import run_directed
+from epaxos.sim.options import WORKLOADS, Options, draw
+from epaxos.sim.run import Failure, Outcome, tell
+from epaxos.sim.situations import SITUATIONS
+
+DIRECTED_EVERY = 25
+"""Every so many seeds one is directed."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a soak is drawn from. Raises ConfigError."""
+
+    protocol: str = "epaxos"
+    replicas: tuple[int, ...] = (3, 4, 5, 7)
+    commands: int = 40
+    gate: bool = True
+    faults: frozenset[str] | None = None
+    """Kinds of fault that may happen; None: all."""
+    workload: str = "mixed"
+    topology: str | None = None
+    """Fixes replicas and delays; None: drawn."""
+    directed: bool = True
+    """Whether some seeds are directed."""
+
+    def __post_init__(self) -> None:
+        if self.workload not in WORKLOADS:
+            raise ConfigError(
+                f"unknown workload {self.workload!r}; choose from {', '.join(WORKLOADS)}"
+            )
+        if not all(1 <= each <= 9 for each in self.replicas):
+            raise ConfigError("--replicas takes numbers from 1 to 9, like 3,5,7")
+        if self.commands < 1:
+            raise ConfigError("--commands must be at least 1")
+        self.options(1)
+
+    def options(self, seed: int) -> Options:
+        """The run of a seed that is not directed."""
+        sites = None if self.topology is None else topology.find(self.topology)
+        drawn = draw(
+            seed,
+            self.protocol,
+            self.replicas,
+            self.commands,
+            self.gate,
+            self.faults,
+            sites,
+        )
+        return replace(drawn, **dict(WORKLOADS[self.workload]))
+
+    def is_directed(self, seed: int) -> bool:
+        """Whether a seed's run is directed."""
+        return self.directed and self.protocol == "epaxos" and seed % DIRECTED_EVERY == 0
+
+
+def run_seed(
+    profile: Profile, seed: int, spec: ProtocolSpec | None = None, node: type[Node] = Node
+) -> Outcome | Failure:
+    """The run that belongs to a seed."""
+    if profile.is_directed(seed):
+        return run_directed(seed, spec, node)
+    return tell(profile.options(seed), spec, node)
+
+
+@dataclass
+class Tally:
+    """What a number of seeds add up to."""
+
+    protocol: str
+    clean: int = 0
+    directed: int = 0
+    answered: int = 0
+    virtual_us: int = 0
+    by_replicas: Counter[int] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    situations: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, profile: Profile, seed: int, result: Outcome | Failure) -> None:
+        """One more seed."""
+        if isinstance(result, Failure):
+            self.failures.append(result)
+            return
+        directed = profile.is_directed(seed)
+        self.clean += 1
+        self.directed += directed
+        self.by_replicas[result.replicas] += 1
+        self.answered += result.answered
+        self.virtual_us += result.virtual_us
+        self.situations.update(result.situations)
+        for name, value in result.counts.items():
+            if name.endswith("_max"):
+                self.counts[name] = max(self.counts[name], value)
+            else:
+                self.counts[name] += value
+
+    def merge(self, other: "Tally") -> None:
+        """What another process found."""
+        self.clean += other.clean
+        self.directed += other.directed
+        self.answered += other.answered
+        self.virtual_us += other.virtual_us
+        self.by_replicas.update(other.by_replicas)
+        self.situations.update(other.situations)
+        self.failures += other.failures
+        for name, value in other.counts.items():
+            if name.endswith("_max"):
+                self.counts[name] = max(self.counts[name], value)
+            else:
+                self.counts[name] += value
+
+    def unmet(self) -> list[str]:
+        """Situations of the protocol that no seed met."""
+        return [
+            each.name
+            for each in SITUATIONS
+            if each.protocol in (None, self.protocol) and not self.situations[each.name]
+        ]
+
+
+def run_seeds(profile: Profile, seeds: range, failures_max: int = 1) -> Tally:
+    """Some seeds, one after the other; after so many failures the rest is left alone."""
+    tally = Tally(profile.protocol)
+    for seed in seeds:
+        tally.add(profile, seed, run_seed(profile, seed))
+        if len(tally.failures) >= failures_max:
+            break
+    return tally
