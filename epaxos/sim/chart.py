@@ -290,7 +290,8 @@ _SAID_BY_LABEL = ("replica", "slot", "slots", "ballot", "promised", "echo", "sta
 def _say_record(record: Record) -> str:
     """A record in a few words: whose vote or promise, and its deps."""
     deps = getattr(record, "deps", ())
-    return label_of(record) + (f" deps {say_deps(deps)}" if deps else "")
+    nop = " (Nop)" if getattr(record, "payload", deps) is None else ""
+    return label_of(record) + nop + (f" deps {say_deps(deps)}" if deps else "")
 
 
 def _say_field(name: str, value: object) -> list[str]:

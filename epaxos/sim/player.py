@@ -129,6 +129,8 @@ class Player:
         self.number = 0
         """How many events were played that a chart counts: first starts, and the first wakes of
         processes, go without a number."""
+        self.numbers: list[int] = []
+        """The number of each of `events`."""
         self.actors = [Actor(me) for me in range(self.n)]
         self.sent: dict[tuple[ReplicaId, ReplicaId], dict[str, list[Sent]]] = {}
         self.decisions = DecisionChecker(self.n)
@@ -204,6 +206,12 @@ class Player:
             if self.only is None or violation.sentence == self.only:
                 raise
 
+    def _record(self, event: Event, counts: bool = True) -> None:
+        """What is going to happen."""
+        self.number += counts
+        self.events.append(event)
+        self.numbers.append(self.number)
+
     def _tell(
         self, member: ReplicaId, kind: str, thing: object = None, other: ReplicaId = EVERYONE
     ) -> None:
@@ -213,9 +221,8 @@ class Player:
 
     def _start(self, actor: Actor, event: Start) -> None:
         actor.clock = actor.clock if self._tight else max(actor.clock, event.at)
-        self.events.append(event._replace(at=actor.clock))
         actor.boot += 1
-        self.number += actor.boot > 1
+        self._record(event._replace(at=actor.clock), actor.boot > 1)
         actor.woken = False
         actor.executed = []
         self._tell(actor.me, "starts", actor.boot)
@@ -242,8 +249,7 @@ class Player:
     def _crash(self, actor: Actor, event: Crash) -> None:
         actor.clock = actor.clock if self._tight else max(actor.clock, event.at)
         kept = min(event.kept, len(actor.tail))
-        self.number += 1
-        self.events.append(event._replace(at=actor.clock, kept=kept))
+        self._record(event._replace(at=actor.clock, kept=kept))
         self._end(actor, event)
 
     def _end(self, actor: Actor, event: Crash) -> None:
@@ -273,15 +279,13 @@ class Player:
         wake, now = self._time_of(actor, node, event)
         released_at = now if event.released_at is None or self._tight else event.released_at
         actor.clock = max(now, released_at)
-        self.number += actor.woken or bool(inputs)
-        self.events.append(
-            event._replace(
-                at=now,
-                inputs=tuple(each for each, _ in inputs),
-                wake=wake,
-                released_at=None if actor.clock == now else actor.clock,
-            )
+        played = event._replace(
+            at=now,
+            inputs=tuple(each for each, _ in inputs),
+            wake=wake,
+            released_at=None if actor.clock == now else actor.clock,
         )
+        self._record(played, actor.woken or bool(inputs))
         for given, sent in inputs:
             self._give(actor, node, given, sent, now)
         deadline = node.deadline()
@@ -290,6 +294,8 @@ class Player:
                 self._tell(actor.me, "wakes", now)
             node.wake(now)
             actor.woken = True
+        else:
+            self.events[-1] = played._replace(wake=False)
         ready = node.take(now)
         self._look(self.watch.stepped, actor.me, node)
         self._keep(actor, node, ready, event.crash)

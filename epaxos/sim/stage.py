@@ -33,6 +33,7 @@ from epaxos.exchange import Refusal, Reply
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
+from epaxos.sim.plainer import PATIENCE_US, RTT_US, plain_rtts
 from epaxos.sim.player import Player, Sent
 from epaxos.sim.schedule import (
     Arrival,
@@ -45,12 +46,6 @@ from epaxos.sim.schedule import (
     Step,
     TakeOver,
 )
-
-RTT_US = 40_000
-"""What replicas of a directed story are told of round trips, unless it says otherwise."""
-
-PATIENCE_US = 60_000_000
-"""How long clients of a directed story wait, unless it says otherwise."""
 
 MESSAGES_MAX = 10_000
 """So many deliveries and `deliver_all` gives up."""
@@ -327,8 +322,7 @@ def head_of(
     memory: bool = False,
 ) -> Schedule:
     """A schedule without events, of a cluster in which all round trips are alike."""
-    rtts = tuple(tuple(0 if i == j else rtt_us for j in range(n)) for i in range(n))
-    return Schedule(protocol, n, rtts, leader, gate, memory, ())
+    return Schedule(protocol, n, plain_rtts(n, rtt_us), leader, gate, memory, ())
 
 
 def directed(

@@ -1,0 +1,124 @@
+"""Makes a failing run smaller by its options, while a run of them violates the same sentence.
+
+For sentences about what must happen in the end: no finite schedule violates them, so there is
+nothing to cut out of one. A run with other options is another run: each gets a few seeds.
+
+Rules of this file: owns no clock: `more` says whether to go on.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+from epaxos.node import Node
+from epaxos.registry import ProtocolSpec
+from epaxos.sim.options import Faults, Options
+from epaxos.sim.plainer import RTT_US
+from epaxos.sim.run import Failure, tell
+
+SEEDS_TRIED = 4
+"""How many seeds, besides its own, smaller options get to fail in."""
+
+
+def shrink_options(
+    options: Options,
+    spec: ProtocolSpec | None,
+    node: type[Node],
+    sentence: str,
+    more: Callable[[], bool] = lambda: True,
+) -> Options:
+    """The smallest options found under which a run violates `sentence`."""
+    best = options
+    improved = True
+    while improved and more():
+        improved = False
+        for change in _changes():
+            smaller = change(best)
+            found = None
+            if smaller != best:
+                found = _failing(smaller, spec, node, sentence, more)
+            if found is not None:
+                best, improved = found, True
+    return best
+
+
+def _failing(
+    options: Options,
+    spec: ProtocolSpec | None,
+    node: type[Node],
+    sentence: str,
+    more: Callable[[], bool],
+) -> Options | None:
+    """The options with a seed whose run violates the sentence, if one is found."""
+    for seed in (options.seed, *range(1, SEEDS_TRIED + 1)):
+        if not more():
+            return None
+        tried = replace(options, seed=seed)
+        outcome = tell(tried, spec, node)
+        if isinstance(outcome, Failure) and outcome.sentence == sentence:
+            return tried
+    return None
+
+
+Change = Callable[[Options], Options]
+
+
+def _changes() -> Iterator[Change]:
+    """Each makes one thing smaller, or nothing if it is small already; the most telling first."""
+    calm = Options()
+    yield lambda options: replace(options, faults=calm.faults)
+    yield lambda options: replace(options, commands=max(1, options.commands // 4))
+    yield lambda options: replace(options, commands=max(1, options.commands // 2))
+    yield _fewer_replicas
+    for each in fields(Faults):
+        yield _without_fault(each.name)
+    for name in ("rest", "transfers", "limits", "tunables", "memory", "gate", "order", "lag_us"):
+        yield _calm(name)
+    for name in ("hot", "rtt_error", "jitter_us", "leader", "patience_us"):
+        yield _calm(name)
+    yield lambda options: replace(options, keys=1)
+    yield lambda options: replace(options, active_us=max(100_000, options.active_us // 2))
+    yield _plain_delays
+    yield lambda options: replace(options, commands=max(1, options.commands - 1))
+
+
+def _without_fault(name: str) -> Change:
+    calm = getattr(Faults(), name)
+
+    def change(options: Options) -> Options:
+        without: dict[str, Any] = {name: calm}
+        return replace(options, faults=replace(options.faults, **without))
+
+    return change
+
+
+def _calm(name: str) -> Change:
+    calm = getattr(Options(), name)
+
+    def change(options: Options) -> Options:
+        without: dict[str, Any] = {name: calm}
+        return replace(options, **without)
+
+    return change
+
+
+def _fewer_replicas(options: Options) -> Options:
+    """Two less, the last ones; three stay."""
+    n = options.replicas - 2
+    if n < 3:
+        return options
+    faults = replace(options.faults, dead=min(options.faults.dead, (n - 1) // 2))
+    return replace(
+        options,
+        replicas=n,
+        delays_us=tuple(row[:n] for row in options.delays_us[:n]),
+        leader=min(options.leader, n - 1),
+        rest=min(options.rest, (n - 1) // 2),
+        faults=faults,
+    )
+
+
+def _plain_delays(options: Options) -> Options:
+    n = options.replicas
+    delays = tuple(tuple(0 if i == j else RTT_US // 2 for j in range(n)) for i in range(n))
+    return replace(options, delays_us=delays)
