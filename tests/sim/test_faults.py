@@ -1,0 +1,204 @@
+"""Every kind of fault happens, alone and in the mix; the observers of execution, log and counters
+bite."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from epaxos.core.quorum import quorums
+from epaxos.core.replica import Executed
+from epaxos.execution.executor import GraphExecutor
+from epaxos.node import Node
+from epaxos.protocols.epaxos.replica import EPaxosReplica
+from epaxos.registry import find_protocol
+from epaxos.sim import checkers
+from epaxos.sim.directed import run_directed
+from epaxos.sim.options import LIMITS, ORDERS, TUNABLES, Faults, Options, draw, restrict
+from epaxos.sim.run import Failure, Outcome, simulate, tell
+from epaxos.sim.world import World
+
+LEAVES_A_TRACE = {
+    "loss": "lost",
+    "duplication": "duplicated",
+    "replays": "replayed",
+    "partitions": "lost",
+    "flaps": "lost",
+    "crashes": "crashes",
+    "dead": "crashes",
+    "full": "crashes",
+    "sync_errors": "crashes",
+    "bit_rot": "refused_starts",
+    "swapped": "refused_starts",
+    "retries": "retried",
+}
+
+
+def first_with(kind, **changes):
+    """A run in which this kind of fault, and no other, is drawn."""
+    for seed in range(1, 200):
+        options = restrict(draw(seed, replicas=(5,)), frozenset([kind]))
+        if getattr(options.faults, kind) and not options.memory:
+            yield replace(options, **changes)
+
+
+@pytest.mark.parametrize(("kind", "counter"), LEAVES_A_TRACE.items())
+def test_a_kind_of_fault_alone_leaves_its_trace_and_no_violation(kind, counter):
+    patience = 150_000 if kind == "retries" else 3_000_000
+    for number, options in enumerate(first_with(kind, patience_us=patience, hot=0.9)):
+        outcome = tell(options)
+        assert isinstance(outcome, Outcome), outcome
+        if outcome.counts[counter]:
+            return
+        assert number < 8, f"{kind} happens and nobody notices"
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_of_deliveries_is_clean(order):
+    traces = set()
+    for seed in range(1, 7):
+        outcome = tell(replace(draw(seed, only=frozenset()), order=order))
+        assert isinstance(outcome, Outcome), outcome
+        traces.add(outcome.trace)
+    assert len(traces) == 6
+
+
+def test_orders_differ():
+    options = replace(draw(3, only=frozenset()), jitter_us=2_000)
+    assert len({simulate(replace(options, order=order)).trace for order in ORDERS}) == len(ORDERS)
+
+
+def test_each_kind_of_fault_is_absent_in_about_half_of_the_seeds():
+    drawn = [draw(seed) for seed in range(600)]
+    calm = Faults()
+    for each in fields(Faults):
+        if each.name in ("sync_us",):
+            continue
+        present = sum(
+            getattr(options.faults, each.name) != getattr(calm, each.name) for options in drawn
+        )
+        assert 60 < present < 420, (each.name, present)
+    assert 200 < sum(options.order == "delay" for options in drawn) < 450
+    assert 200 < sum(bool(options.tunables) for options in drawn) < 400
+    seen = {pair for options in drawn for pair in (*options.tunables, *options.limits)}
+    for name, values in TUNABLES.items():
+        if name.startswith("epaxos."):
+            assert {(name, value) for value in values} <= seen
+    assert {(name, value) for name, values in LIMITS.items() for value in values} <= seen
+
+
+def test_no_more_than_a_minority_is_ever_lost_for_good():
+    for seed in range(1, 60):
+        options = draw(seed)
+        world = World(options)
+        from random import Random
+
+        from epaxos.sim.clients import Clients
+        from epaxos.sim.faults import FaultPlan
+
+        Clients(world, options.keys, options.patience_us)
+        for member in range(options.replicas):
+            world.start(member)
+        FaultPlan(world, Random(seed)).plan()
+        world.run(options.active_us)
+        assert len(world.living()) >= quorums(options.replicas).slow
+
+
+class RunsAhead(GraphExecutor):
+    """Executes what is committed without looking at its deps."""
+
+    def ready(self):
+        arrived, self._arrived = self._arrived, []
+        for decided in arrived:
+            self._mark(decided.replica, decided.slot)
+        return [[decided] for decided in arrived]
+
+
+class LastFirst(GraphExecutor):
+    """Members of a component run in the order of their ids turned round."""
+
+    def ready(self):
+        return [component[::-1] for component in super().ready()]
+
+
+class ForgetsToNote(Node):
+    """What was executed beside the first component is not noted in the log."""
+
+    def take(self, now):
+        ready = super().take(now)
+        log = [
+            Executed(record.replicas[::-1], record.slots[::-1])
+            if isinstance(record, Executed)
+            else record
+            for record in ready.log
+        ]
+        return ready._replace(log=log)
+
+
+class CountsTwice(EPaxosReplica):
+    """The counter of the fast path counts double."""
+
+    def _commit_fast(self, attempt, now):
+        self.counts["fast"] += 1
+        super()._commit_fast(attempt, now)
+
+
+def sentences(seeds, executor=None, replica=None, node=Node, **changes):
+    spec = find_protocol("epaxos")
+    spec = replace(spec, executor=executor or spec.executor, replica=replica or spec.replica)
+    found = set()
+    for seed in seeds:
+        outcome = tell(replace(draw(seed), **changes), spec, node)
+        if isinstance(outcome, Failure):
+            found.add(outcome.sentence)
+    return found
+
+
+def test_executing_before_deps_are_decided_is_caught():
+    assert checkers.PREMATURE in sentences(range(1, 12), executor=RunsAhead)
+
+
+def test_a_component_in_the_wrong_order_is_caught():
+    assert checkers.IN_ORDER in sentences(range(1, 20), executor=LastFirst)
+
+
+def test_a_log_that_tells_another_order_is_caught():
+    found = sentences(range(1, 40), node=ForgetsToNote, memory=False, keys=1)
+    assert found & {checkers.RESTORES, checkers.ORDER, checkers.CONVERGES}
+
+
+def test_a_counter_that_lies_is_caught():
+    assert checkers.COUNTED in sentences(range(1, 12), replica=CountsTwice)
+
+
+def test_directed_runs_reach_what_random_search_does_not():
+    met = {}
+    for seed in range(24):
+        outcome = run_directed(seed)
+        assert isinstance(outcome, Outcome), outcome
+        for name, value in outcome.situations.items():
+            met[name] = met.get(name, 0) + value
+    for rule in ("V2", "V3", "V4", "W1", "W2", "W3", "W4"):
+        assert met[f"recovery rule {rule}"], rule
+
+
+def test_a_directed_run_is_the_same_twice():
+    assert run_directed(7) == run_directed(7)
+
+
+def test_a_recovery_without_w1_is_caught_by_directed_runs(monkeypatch):
+    from epaxos.protocols.epaxos import recovery
+
+    settle = recovery.settle
+
+    def without_w1(objectors, *rest):
+        settled = [each._replace(settled=each.settled or each.refutes) for each in objectors]
+        return settle([each._replace(refutes=False) for each in settled], *rest)
+
+    monkeypatch.setattr(recovery, "settle", without_w1)
+    found = [run_directed(seed) for seed in range(24)]
+    assert any(isinstance(each, Failure) for each in found)
+
+
+def test_restrict_names_what_it_does_not_know():
+    with pytest.raises(Exception, match="unknown kind of fault 'rain'"):
+        restrict(Options(), frozenset(["rain"]))

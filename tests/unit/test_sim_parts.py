@@ -1,0 +1,97 @@
+"""Disk, clocks and tunables of the simulated world."""
+
+import random
+
+import pytest
+
+from epaxos.protocols.epaxos import columns, replica
+from epaxos.sim.clocks import LocalClock
+from epaxos.sim.disk import Corrupt, Disk
+from epaxos.sim.tunables import tuned
+
+
+def written(disk, *groups):
+    for group in groups:
+        for body in group:
+            disk.append(body)
+        disk.sync()
+    return disk
+
+
+def test_a_crash_keeps_what_was_synced():
+    for seed in range(50):
+        for torn in (False, True):
+            disk = written(Disk(0), [b"a"], [b"b"])
+            disk.append(b"c")
+            disk.append(b"d")
+            kept = disk.crash(random.Random(seed), torn)
+            assert disk.read() == [b"a", b"b", b"c", b"d"][: 2 + kept]
+
+
+def test_a_torn_tail_may_keep_some_and_lose_some():
+    kept = set()
+    for seed in range(200):
+        disk = Disk(0)
+        for body in (b"a", b"b", b"c"):
+            disk.append(body)
+        kept.add(disk.crash(random.Random(seed), torn=True))
+    assert kept == {0, 1, 2, 3}
+
+
+def test_what_is_written_after_a_torn_tail_is_read():
+    for seed in range(50):
+        disk = written(Disk(0), [b"a"])
+        disk.append(b"lost")
+        disk.append(b"torn")
+        disk.crash(random.Random(seed), torn=True)
+        before = disk.read()
+        written(disk, [b"z"])
+        assert disk.read() == [*before, b"z"]
+
+
+def test_bit_rot_in_the_middle_is_refused():
+    disk = written(Disk(0), [b"a", b"b"], [b"c"])
+    assert disk.rot(random.Random(1))
+    with pytest.raises(Corrupt, match="is bad"):
+        disk.read()
+
+
+def test_bit_rot_is_put_only_where_it_must_be_noticed():
+    disk = written(Disk(0), [b"a", b"b"])
+    assert not disk.rot(random.Random(1)), "no record names a position behind these"
+
+
+@pytest.mark.parametrize("rate", [900_000, 1_000_000, 1_099_999])
+@pytest.mark.parametrize("offset", [0, 12_345_678])
+def test_a_clock_knows_when_it_will_show_a_time(rate, offset):
+    clock = LocalClock(offset, rate)
+    clock.jump(5_000, 0)
+    shown = -1
+    for now in range(5_000, 200_000, 7_919):
+        local = clock.local(now)
+        assert local > shown
+        shown = local
+        when = clock.world(local)
+        assert clock.local(when) >= local
+        assert clock.local(when - 1) < local
+
+
+def test_a_jump_is_forward():
+    clock = LocalClock(100, 1_000_000)
+    clock.jump(50, 1_000)
+    assert clock.local(50) == 1_150
+    assert not clock.ideal
+    assert LocalClock().ideal
+
+
+def fail_while_tuned():
+    with tuned((("epaxos.SUSPECT_RTTS", 2), ("epaxos.COMMITS_PER_ANSWER", 1))):
+        assert (columns.SUSPECT_RTTS, replica.COMMITS_PER_ANSWER) == (2, 1)
+        raise KeyError
+
+
+def test_constants_are_set_everywhere_and_set_back():
+    before = (columns.SUSPECT_RTTS, replica.COMMITS_PER_ANSWER)
+    with pytest.raises(KeyError):
+        fail_while_tuned()
+    assert (columns.SUSPECT_RTTS, replica.COMMITS_PER_ANSWER) == before
