@@ -1,8 +1,10 @@
 """`epaxos compare`: EPaxos against Multi-Paxos over emulated regions, with a verdict.
 
-Real replica processes, real sockets and disks; only the distance between regions is emulated.
+Real replica processes, real sockets and disks; only the distance between regions is emulated. With
+`--simulated` the same in virtual time.
 """
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,16 +19,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from bench.compare import Options, Watch
+from bench.compare import SYNC_MS, Options, Watch
 from bench.compare import Progress as Standing
 from bench.compare import compare as run_comparison
 from bench.record import make_directory, sweep, write_results
 from bench.report import write_report
+from bench.simulated import compare as run_simulation
 from bench.summary import run_labels, title
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json, size
 from epaxos.core.errors import ConfigError
-from topology import DEFAULT, find
+from topology import DEFAULT, find, find_homes
 
 app = typer.Typer()
 
@@ -78,6 +81,23 @@ def compare(
         bool,
         typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys."),
     ] = False,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="In virtual time: no processes, done in seconds.")
+    ] = False,
+    clients: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Simulated: regions with clients, also without a replica; those ask the nearest.",
+        ),
+    ] = None,
+    sync_ms: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Simulated: how long every sync takes.  [default: 0.2]"),
+    ] = None,
+    jitter: Annotated[
+        bool, typer.Option("--jitter", help="Simulated: links vary as the topology says.")
+    ] = False,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")
     ] = Path("results"),
@@ -89,9 +109,11 @@ def compare(
 
     Starts real replicas on this machine, one cluster per protocol and leader, and sends each the
     same commands at the same moments: open loop, at an equal rate in every region. Latency counts
-    from the moment a command should have been sent. Ends with 1 if the result is INVALID."""
+    from the moment a command should have been sent. With --simulated the replicas' code runs in
+    virtual time instead. Ends with 1 if the result is INVALID."""
+    found = find(topology, replicas)
     options = Options(
-        topology=find(topology, replicas),
+        topology=found,
         protocols=_list(protocols, "--protocols"),
         leaders=_list(leader, "--leader"),
         conflicts=_percents(conflicts),
@@ -104,6 +126,12 @@ def compare(
         value_size=value_size,
         put_share=puts,
         shared_keys=shared_keys,
+        simulated=simulated,
+        jitter=jitter,
+        clients=find_homes(topology, found, _list(clients, "--clients"))
+        if clients is not None
+        else (),
+        sync_ms=_sync_ms(sync_ms, simulated),
     )
     begun = datetime.now()
     directory = make_directory(out, "compare", begun)
@@ -129,6 +157,14 @@ def _list(text: str, option: str) -> tuple[str, ...]:
     return found
 
 
+def _sync_ms(wanted: float | None, simulated: bool) -> float:
+    if wanted is None:
+        return SYNC_MS
+    if not simulated:
+        raise ConfigError("--sync-ms is for virtual time, a real disk is measured: add --simulated")
+    return wanted
+
+
 def _percents(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(each.removesuffix("%")) for each in _list(text, "--conflicts"))
@@ -142,7 +178,10 @@ def _measure(
     replicas = directory / "replicas"
     try:
         with _progress(options, remarks) as watch:
-            phases = run_comparison(options, replicas, watch)
+            if options.simulated:
+                phases = run_simulation(options, watch, os.cpu_count() or 1)
+            else:
+                phases = run_comparison(options, replicas, watch)
     except KeyboardInterrupt:
         shutil.rmtree(directory, ignore_errors=True)
         remarks.print("stopped; nothing was kept", markup=False)
@@ -217,7 +256,9 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
     percents = ("p50", "p95", "p99") if tail else ("p50", "p95")
     headings = ["region", "", ">optimum"]
     headings += [f">{kind}\n{p}" for kind in ("commit", "answer") for p in percents]
-    names = max(map(len, titles.values())) + max(len(run["label"]) for run in runs.values())
+    names = max(len(_where(cell, titles)) for cell in cells) + max(
+        len(run["label"]) for run in runs.values()
+    )
     room = width - _FIXED_WIDTH - names - 2 * _FIGURE_WIDTH * len(percents)
     room = 0 if room < _BAR_WIDTHS[0] else min(room, _BAR_WIDTHS[1])
     table = make_table(
@@ -235,7 +276,7 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
         share = cell["fast_share"]
         style = colours[cell["run"]]
         table.add_row(
-            titles[region] if region != before else "",
+            _where(cell, titles) if region != before else "",
             runs[cell["run"]]["label"],
             _ms(cell["optimum"]["fast_ms"]),
             *(_ms(cell["commit"][p]) for p in percents),
@@ -245,6 +286,12 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
         )
         before = region
     return table
+
+
+def _where(cell: dict[str, Any], titles: dict[str, str]) -> str:
+    """The region of a cell's clients, and that of their replica if it is another one."""
+    region, replica = cell["region"], cell["replica"]
+    return titles[region] if replica == region else f"{titles[region]} → {titles[replica]}"
 
 
 def bar(value: float | None, longest: float, width: int) -> str:
@@ -277,7 +324,7 @@ def _costs_table(document: dict[str, Any]) -> Table:
                 f"{cost['messages']:.1f}",
                 size(round(cost["bytes"])),
                 f"{cost['syncs']:.1f}",
-                f"{cost['cpu_ms']:.2f}",
+                "–" if cost["cpu_ms"] is None else f"{cost['cpu_ms']:.2f}",
                 "" if found["slow"] is None else f"{found['slow']:,}",
                 f"{found['realised_share'] * 100:.1f} %",
             )

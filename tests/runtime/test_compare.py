@@ -94,9 +94,46 @@ def test_compare_in_words(tmp_path, capfd):
     assert "loop lag p99" in said
 
 
+def test_compare_in_virtual_time(tmp_path, capfd):
+    place = ["--topology", "equidistant:5,80", "--replicas", "3", "--out", str(tmp_path)]
+    quick = ["--duration", "2.5", "--warmup", "0.2", "--conflicts", "0,50", "--leader", "R1"]
+    arguments = ["compare", "--simulated", *place, *quick, "--clients", "R1,Region 2,R3,R4"]
+    assert run([*arguments, "--json"]) == ExitCode.OK
+    document = json.loads(capfd.readouterr().out)
+    assert document["simulated"] is True
+    assert document["verdict"]["validity"] == "VALID"
+    first = document["phases"][0]["cells"]
+    assert [(c["region"], c["replica"]) for c in first[::2]] == [
+        ("R1", "R1"),
+        ("R2", "R2"),
+        ("R3", "R3"),
+        ("R4", "R1"),
+    ]
+    assert [round(c["commit"]["p50"]) for c in first if c["run"] == "epaxos"] == [81, 81, 81, 161]
+    directory = Path(document["directory"])
+    names = ["manifest.json", "report.html", "samples.jsonl", "summary.json"]
+    assert sorted(path.name for path in directory.iterdir()) == names
+    assert json.loads((directory / "manifest.json").read_text())["setup"]["simulated"] is True
+
+    assert run([*arguments, "--sync-ms", "10", "--jitter", "--unsafe-no-gate"]) == ExitCode.OK
+    said = capfd.readouterr()
+    assert "no gate · virtual time · syncs of 10 ms · jitter · clients in 4 regions" in " ".join(
+        said.out.split()
+    )
+    assert "Region 4 → Region 1" in said.out
+    assert "VALID  virtual time" in said.out
+    assert "EPaxos · 50 % conflicts · about" in said.err
+
+
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
+        (["--clients", "R1"], "add --simulated"),
+        (["--sync-ms", "1"], "add --simulated"),
+        (["--jitter"], "add --simulated"),
+        (["--simulated", "--clients", "Mars"], "Mars"),
+        (["--simulated", "--sync-ms", "-1"], "sync_ms"),
+        (["--topology", "aws-5-2020", "--replicas", "7"], "name one with more"),
         (["--topology", "nowhere"], "nowhere"),
         (["--leader", "Mars"], "Mars"),
         (["--conflicts", "2,x"], "--conflicts"),
@@ -152,6 +189,48 @@ def test_nothing_is_left_behind(tmp_path, number):
     if number == signal.SIGINT:
         assert code == ExitCode.INTERRUPTED
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind_in_virtual_time(tmp_path, number):
+    command = [sys.executable, "-m", "epaxos", "compare", "--simulated", *SHORT]
+    process = subprocess.Popen(
+        [*command, "--duration", "3000", "--out", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        workers = min(os.cpu_count(), 6)
+        eventually(lambda: len(workers_of(process.pid)) == (workers if workers > 1 else 0))
+        pids = workers_of(process.pid)
+        process.send_signal(number)
+        said = process.communicate(timeout=ENDS_WITHIN_S)[1].decode()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    eventually(lambda: not any(map(lives, pids)))
+    if number == signal.SIGINT:
+        assert process.returncode == ExitCode.INTERRUPTED
+        assert "stopped; nothing was kept" in said
+        assert "Traceback" not in said
+        assert not list(tmp_path.iterdir())
+
+
+def workers_of(parent):
+    """The processes that simulate for another one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if "bench.simulated" in words and int(state[1]) == parent:
+            found.append(int(entry.name))
+    return found
 
 
 def test_a_replica_that_dies_can_be_started_again(tmp_path):
