@@ -194,7 +194,7 @@ def draw(
         lag_us=rng.choice((0, 0, 300, 5_000)),
         faults=_draw_faults(rng, n),
         gate=gate and rng.random() < 0.8,
-        deep=rng.random() < 0.2,
+        deep=rng.random() < 0.12,
         memory=rng.random() < 0.1,
         patience_us=rng.choice((3_000_000, 3_000_000, 3_000_000, 200_000)),
         leader=rng.randrange(n),

@@ -117,6 +117,8 @@ class Process:
         self.paused_until: Micros = 0
         self.stall_us: Micros = 0
         """The next release comes so much later."""
+        self.deadline: Micros | None = 0
+        """The node's, on its own clock, as of its last release."""
         self.armed: Micros | None = None
         self.doom: CrashPoint | None = None
         """Where the next step crashes."""
@@ -228,6 +230,7 @@ class World:
         seed = self.random.getrandbits(64)
         process.node = self.build(process, seed)
         process.inbox, process.syncing, process.armed, process.doom = [], False, None, None
+        process.deadline = 0
         process.step = None
         self.mark("start", member)
         self.meter.started(member, process.boot)
@@ -353,7 +356,20 @@ class World:
             return
         self.trace = crc32(parcel.body, self.trace + self.now & 0xFFFFFFFF)
         process.inbox.append(parcel)
-        self._schedule(process)
+        if not process.ticking and not process.syncing:
+            self._tick_soon(process)
+
+    def _tick_soon(self, process: Process) -> None:
+        """Take a step at once, unless something else happens at this very moment."""
+        events = self._events
+        if (
+            self.options.lag_us
+            or process.paused_until > self.now
+            or (events and events[0][0] <= self.now)
+        ):
+            self._schedule(process)
+        else:
+            self._tick(process)
 
     def _schedule(self, process: Process) -> None:
         if process.ticking or process.syncing or process.node is None:
@@ -393,7 +409,7 @@ class World:
                     node.receive(item.source, message, now)
         elif self.story.on:
             process.step = Step(process.me, now)
-        deadline = node.deadline()
+        deadline = process.deadline
         if deadline is not None and deadline <= now:
             node.wake(now)
         self._take(process, node, node.take(now))
@@ -508,7 +524,7 @@ class World:
             watched.clear()
 
     def _arm(self, process: Process, node: Node) -> None:
-        deadline = node.deadline()
+        process.deadline = deadline = node.deadline()
         if deadline is None:
             return
         when = max(self.now, process.clock.world(deadline))
@@ -527,9 +543,9 @@ class World:
         process.armed = None
         if process.syncing or process.ticking:
             return
-        deadline = node.deadline()
+        deadline = process.deadline
         if deadline is not None and process.clock.world(deadline) <= self.now:
-            self._schedule(process)
+            self._tick_soon(process)
         else:
             self._arm(process, node)
 

@@ -94,4 +94,4 @@ def test_constants_are_set_everywhere_and_set_back():
     before = (columns.SUSPECT_RTTS, replica.COMMITS_PER_ANSWER)
     with pytest.raises(KeyError):
         fail_while_tuned()
-    assert (columns.SUSPECT_RTTS, replica.COMMITS_PER_ANSWER) == before
+    assert before == (columns.SUSPECT_RTTS, replica.COMMITS_PER_ANSWER)
