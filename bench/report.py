@@ -485,7 +485,7 @@ def _explanations(summary: Document) -> str:
     manifest = summary["manifest"]
     return (
         "<h2>How to read it</h2><p>One colour, pattern and shape per run, everywhere. The "
-        "<em>optimum</em> is what the configured round trips allow, plus three syncs and "
+        "<em>optimum</em> is what the configured round trips allow, plus the syncs on the way and "
         "the client's hop: EPaxos answers from the nearest quorum of every region, Multi-Paxos "
         "through its leader. <em>Commit</em> is when an answer could "
         "have left if answers left at commit; <em>answer</em> is what the client got, after "

@@ -1,7 +1,9 @@
 """The comparison in virtual time agrees with the closed form, and says what it is."""
 
+import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -72,15 +74,22 @@ def test_the_papers_sites_agree_with_the_closed_form(name):
         assert cell["commit"]["p50"] == pytest.approx(cell["optimum"]["fast_ms"], abs=CLOSE_MS)
 
 
-def test_two_round_trips_where_commands_meet():
-    options = quiet(find("equidistant:3,100"), conflicts=(100.0,), protocols=("epaxos",), rate=2)
-    [phase], document = run(options)
-    slow = [s for s in phase.load.samples if s.path == 1]
-    assert slow
-    [row] = document["phases"][0]["conflicts"]
-    assert row["unexplained"] == 0
-    # Nothing is faster than two round trips, and a command waits for those before it.
-    assert min(s.answer_us for s in slow) >= 200_000
+@pytest.mark.parametrize("replicas", [1, 3, 5])
+def test_the_syncs_on_the_way_are_those_of_the_optimum(replicas):
+    options = quiet(find(f"equidistant:{replicas},100"), conflicts=(0.0, 100.0), rate=1, sync_ms=5)
+    options = replace(options, duration_s=20.0)
+    phases, document = run(options)
+    for phase in phases:
+        samples = phase.load.samples
+        rows = next(p["cells"] for p in document["phases"] if p["conflict"] == phase.conflict)
+        optima = [cell["optimum"] for cell in rows if cell["run"] == phase.run.name]
+        for region, optimum in enumerate(optima):
+            quick = [s.commit_us / 1000 for s in samples if s.region == region and s.path != 1]
+            assert median(quick) == optimum["fast_ms"]
+        if replicas > 1 and phase.run.leader is None and phase.conflict:
+            slow = [s.commit_us / 1000 for s in samples if s.path == 1]
+            assert median(slow) == optima[0]["slow_ms"] == 220
+    assert all(row["unexplained"] in (0, None) for row in document["phases"][1]["conflicts"])
 
 
 def test_the_same_options_give_the_same_samples_in_any_number_of_processes():
@@ -108,6 +117,32 @@ def test_commands_start_when_those_of_the_real_run_do():
             starts = options.workload(20.0).arrivals(region.name, options.rate, length_s)
             found = sorted(s.start_us for s in phase.load.samples if s.region == i)
             assert found == starts.tolist()
+
+
+def test_a_real_run_on_a_quiet_machine_differs_by_its_own_lag():
+    path = Path(__file__).parent.parent / "data" / "summary.json"
+    real = json.loads(path.read_text(encoding="utf-8"))
+    setup = real["setup"]
+    options = Options(
+        find(setup["topology"]["name"]),
+        protocols=("epaxos",),
+        conflicts=(2.0,),
+        **{key: setup[key] for key in ("rate", "duration_s", "warmup_s", "seed", "value_size")},
+        simulated=True,
+        jitter=True,
+    )
+    [ours] = run(options)[1]["phases"]
+    [theirs] = [phase for phase in real["phases"] if phase["conflict"] == 2.0]
+    [health] = [row for row in theirs["health"] if row["run"] == "epaxos"]
+    cells = [cell for cell in theirs["cells"] if cell["run"] == "epaxos"]
+    for a, b in zip(ours["cells"], cells, strict=True):
+        assert (a["region"], a["samples"]) == (b["region"], b["samples"])
+        # What the machine adds to a median is less than the p99 of the lag it shows.
+        late_ms = b["commit"]["p50"] - a["commit"]["p50"]
+        assert 0 < late_ms < health["loop_lag_p99_ms"]
+        assert a["fast_share"] == pytest.approx(b["fast_share"], abs=0.01)
+    met, theirs_met = (p["conflicts"][0]["realised_share"] for p in (ours, theirs))
+    assert met == pytest.approx(theirs_met, abs=0.002)
 
 
 def test_jitter_is_that_of_the_topology():
