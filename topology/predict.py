@@ -3,8 +3,8 @@
 EPaxos* at command leader c: the fast path takes the round trip to the (fast - 1)-th nearest living
 member, the slow path that plus the round trip to the (slow - 1)-th nearest. Multi-Paxos with
 leader L: the round trip from c to L plus L's round trip to its (majority - 1)-th nearest. Both
-quorums include the one who asks (data/SOURCES.md, analytic oracle). To that come three syncs and
-the client's hop.
+quorums include the one who asks (data/SOURCES.md, analytic oracle). To that come the syncs on the
+way (three on the fast path, four on the slow one, two with a leader) and the client's hop.
 
 Rules of this file: milliseconds; no measurements, only the matrix and what is passed in.
 """
