@@ -1,15 +1,24 @@
 """Is a history of one key linearizable?
 
-The search of Wing and Gong with Lowe's memo of (operations done, state), in Porcupine's manner: the
-history is cut by key, because linearizability is local. Intervals are closed: an operation that
-returned at the moment another was called may be before or after it. An operation of unknown outcome
-may take effect at any time after its call, or never. Running out of budget is `UNKNOWN`, and
-unknown is never a pass.
+The search of Wing and Gong with Lowe's memo, just in time: it walks along the returns of a key's
+operations and lets an operation take effect only when the next return needs it. A position of the
+search is (next return, which of the operations open there have taken effect, state); operations
+that returned before are not in it, so a history costs its length times the number of operations
+open at once, and at a moment without an open operation nothing is left of it but the state.
+Histories are cut by key, because linearizability is local.
 
-Rules of this file: a pure function of its arguments; the model is `step`.
+Intervals are closed: an operation that returned at the moment another was called may be before or
+after it. An operation of unknown outcome may take effect at any time after its call, or never.
+Running out of budget is `UNKNOWN`, and unknown is never a pass.
+
+Rules of this file: a pure function of its arguments; the model is `step`. What is left out of the
+search is left out for a reason that stands beside it; what is tried first decides only how soon an
+order is found.
 """
 
-from collections.abc import Sequence
+import heapq
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -17,6 +26,17 @@ from epaxos.core.types import Micros
 
 State = bytes | None
 """The value of the key; None: it has none."""
+
+
+BUDGET = 200_000
+"""Positions in which the search may choose, per key."""
+
+
+class _Any(Enum):
+    """Where a value would stand."""
+
+    VALUE = "any, or none"
+    PRESENT = "any that is there"
 
 
 class Verdict(Enum):
@@ -93,28 +113,27 @@ def explains(order: Sequence[Op]) -> bool:
     return True
 
 
-def check(ops: Sequence[Op], budget: int = 200_000) -> Verdict:
+def check(ops: Sequence[Op], budget: int = BUDGET) -> Verdict:
     """Whether some order of `ops`, all on one key that had no value, explains every answer.
 
-    `budget` bounds the number of states visited."""
-    kept = sorted(_relevant(ops), key=lambda op: op.called)
-    finished = 0
-    for position, op in enumerate(kept):
-        if op.returned is not None:
-            finished |= 1 << position
-    seen: set[tuple[int, State]] = set()
-    stack: list[tuple[int, State]] = [(0, None)]
-    while stack:
-        done, state = stack.pop()
-        if done & finished == finished:
-            return Verdict.OK
-        if (done, state) in seen:
-            continue
-        seen.add((done, state))
-        if len(seen) > budget:
-            return Verdict.UNKNOWN
-        stack += _successors(kept, done, state)
-    return Verdict.ILLEGAL
+    `budget` bounds the number of positions visited in which there was a choice."""
+    return _Search(ops).run(budget)
+
+
+def check_all(
+    histories: Mapping[bytes, Sequence[Op]], budget: int = BUDGET
+) -> dict[bytes, Verdict]:
+    """The verdict of every key, each within a budget of its own."""
+    return {key: check(ops, budget) for key, ops in sorted(histories.items())}
+
+
+def together(verdicts: Iterable[Verdict]) -> Verdict:
+    """One verdict for all keys: linearizable only if every key is."""
+    found = set(verdicts)
+    for verdict in (Verdict.ILLEGAL, Verdict.UNKNOWN):
+        if verdict in found:
+            return verdict
+    return Verdict.OK
 
 
 def shortest_illegal(ops: Sequence[Op]) -> list[Op]:
@@ -143,54 +162,311 @@ def _until(ops: Sequence[Op], end: Micros) -> list[Op]:
     ]
 
 
-def _relevant(ops: Sequence[Op]) -> list[Op]:
-    """Leave out what can be left out of any explanation: reads of unknown outcome, and writes of
-    unknown outcome whose value nobody met, unless a DELETE says only that something was there."""
-    known = [op for op in ops if op.returned is not None]
-    if any(op.kind == "delete" and op.result is True for op in known):
-        return [op for op in ops if op.returned is not None or op.kind != "get"]
-    met = {op.expect for op in ops if op.kind == "cas"}
-    for op in known:
-        value = op.result[1] if isinstance(op.result, tuple) else op.result
-        if isinstance(value, bytes):
-            met.add(value)
-    return [
-        op
-        for op in ops
-        if op.returned is not None
-        or op.kind == "delete"
-        or (op.kind in ("put", "cas") and (op.value is None or op.value in met))
-    ]
+_Position = tuple[int, int, State]
+"""The next return, bits of what is open there and has taken effect, the state."""
+
+_NEVER = 1 << 62
 
 
-def _successors(ops: Sequence[Op], done: int, state: State) -> list[tuple[int, State]]:
-    """All ways to go on: any operation called before the earliest return among those not done.
+class _Entry:
+    """An operation in the search. Times are numbers of returns, in the order of returns."""
 
-    The last one is tried first: of those that returned the earliest, then the unknown ones."""
-    earliest: Micros | None = None
-    for position, op in enumerate(ops):
-        if (
-            not done >> position & 1
-            and op.returned is not None
-            and (earliest is None or op.returned < earliest)
-        ):
-            earliest = op.returned
-    found: list[tuple[Micros, tuple[int, State]]] = []
-    for position, op in enumerate(ops):
-        if done >> position & 1:
-            continue
-        if earliest is not None and op.called > earliest:
-            break
-        result, after = step(state, op)
-        if op.returned is None or result == op.result:
-            end = _NEVER if op.returned is None else op.returned
-            found.append((end, (done | 1 << position, after)))
-    found.sort(key=lambda each: -each[0])
-    return [each for _, each in found]
+    __slots__ = ("bit", "end", "free_from", "known", "met_until", "op", "start", "wants", "writes")
+
+    def __init__(self, op: Op, start: int, end: int) -> None:
+        self.op = op
+        self.known = op.returned is not None
+        self.start = start
+        """The first return before which it may take effect."""
+        self.end = end
+        """Its own return; of unknown outcome: the last that can tell whether it took effect."""
+        self.bit = 0
+        """Its place among the operations open with it; a place is used again."""
+        self.wants = _wants(op)
+        self.writes = _writes(op)
+        self.met_until = _NEVER
+        """Of unknown outcome: the last return of an operation that met its value."""
+        self.free_from = _NEVER
+        """A put: from this return on, all that can tell of its value are reads open by then."""
+
+    def fits(self, state: State) -> bool:
+        """Whether it gives its answer in this state."""
+        wants = self.wants
+        return wants is _Any.VALUE or (
+            state is not None if wants is _Any.PRESENT else wants == state
+        )
+
+
+class _Search:
+    """The search over one history."""
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        known = sorted(
+            (op for op in ops if op.returned is not None), key=lambda op: op.returned or 0
+        )
+        self._possible = not any(map(_is_impossible, known))
+        returns = [op.returned or 0 for op in known]
+        self._entries = [
+            _Entry(op, bisect_left(returns, op.called), number) for number, op in enumerate(known)
+        ]
+        """The known operations, by return."""
+        unknown = [
+            _Entry(op, bisect_left(returns, op.called), -1) for op in ops if op.returned is None
+        ]
+        self._still: list[list[_Entry]] = [[] for _ in known]
+        """What is open at each return and changes nothing whenever it gives its answer."""
+        self._moving: list[list[_Entry]] = [[] for _ in known]
+        """The others: the earliest to return first, then those of unknown outcome."""
+        self._closed = [0] * len(known)
+        """Bits that a return frees."""
+        self._writers: dict[State | _Any, int] = {}
+        self._met: dict[State | _Any, list[_Entry]] = {}
+        """Known operations by the value they met, the last to return first."""
+        self._due: dict[State | _Any, int] = {}
+        """The first return that shows that a value was there."""
+        self._held: dict[State | _Any, int] = {}
+        """The last return that comes before the call of something that meets a value."""
+        useful = self._useful(unknown)
+        self._lay_out([*self._entries, *useful])
+        self._look_at_values([*self._entries, *useful])
+        self._look_for_free(useful)
+
+    def _useful(self, unknown: list[_Entry]) -> list[_Entry]:
+        """The operations of unknown outcome that an explanation may need, and until when.
+
+        It needs no reads, and a write only as long as an operation has not returned that met its
+        value, or that removed some value and could have met none without it."""
+        told: dict[State | _Any, int] = {}
+        for entry in self._entries:
+            told[entry.wants] = entry.end
+        removed = told.get(_Any.PRESENT, -1)
+        changed = True
+        while changed:
+            changed = False
+            for entry in unknown:
+                if entry.op.kind != "get":
+                    entry.met_until = told.get(entry.writes, -1)
+                    creates = entry.wants in (_Any.VALUE, None) and entry.writes is not None
+                    entry.end = max(entry.met_until, removed if creates else -1)
+                if entry.op.kind == "cas" and entry.end > told.get(entry.wants, -1):
+                    told[entry.wants] = entry.end
+                    changed = True
+        return [entry for entry in unknown if entry.start <= entry.end]
+
+    def _lay_out(self, entries: list[_Entry]) -> None:
+        """Give every operation a bit while it is open, and every return what is open there."""
+        starting: list[list[_Entry]] = [[] for _ in self._entries]
+        for entry in entries:
+            starting[entry.start].append(entry)
+        free: list[int] = []
+        used = 0
+        open_: list[_Entry] = []
+        for number, news in enumerate(starting):
+            for entry in news:
+                if free:
+                    entry.bit = heapq.heappop(free)
+                else:
+                    entry.bit, used = 1 << used, used + 1
+            open_ = sorted([*open_, *news], key=lambda entry: (not entry.known, entry.end))
+            for entry in open_:
+                still = entry.writes is _Any.VALUE or entry.writes == entry.wants
+                (self._still if still else self._moving)[number].append(entry)
+                if entry.end == number:
+                    self._closed[number] |= entry.bit
+                    heapq.heappush(free, entry.bit)
+            open_ = [entry for entry in open_ if entry.end > number]
+
+    def _look_at_values(self, entries: list[_Entry]) -> None:
+        for entry in entries:
+            self._writers[entry.writes] = self._writers.get(entry.writes, 0) + 1
+        for entry in reversed(self._entries):
+            self._met.setdefault(entry.wants, []).append(entry)
+            self._held[entry.wants] = max(self._held.get(entry.wants, -1), entry.start - 1)
+            self._due[entry.wants] = self._due[entry.writes] = entry.end
+
+    def _look_for_free(self, useful: list[_Entry]) -> None:
+        """Find the puts that may be hidden under what follows them, and from when on."""
+        removing = [*self._entries, *useful]
+        self._removals = sorted(each.start for each in removing if each.wants is _Any.PRESENT)
+        chained = {entry.wants for entry in useful if entry.op.kind == "cas"}
+        for entry in self._entries:
+            readers = self._met.get(entry.writes, ())
+            if (
+                entry.op.kind == "put"
+                and entry.writes not in chained
+                and self._writers[entry.writes] == 1
+                and all(reader.writes is _Any.VALUE for reader in readers)
+            ):
+                entry.free_from = max((reader.start for reader in readers), default=0)
+
+    def run(self, budget: int) -> Verdict:
+        """Depth first, the likeliest way first."""
+        if not self._possible:
+            return Verdict.ILLEGAL
+        if not self._entries:
+            return Verdict.OK
+        seen: set[_Position] = set()
+        stack: list[_Position] = [(0, 0, None)]
+        while stack:
+            position = self._advance(*stack.pop())
+            if position is None:
+                return Verdict.OK
+            if position in seen:
+                continue
+            seen.add(position)
+            if len(seen) > budget:
+                return Verdict.UNKNOWN
+            stack += self._ways(*position)
+        return Verdict.ILLEGAL
+
+    def _advance(self, number: int, done: int, state: State) -> _Position | None:
+        """Go on as long as there is no choice; None: to the end.
+
+        What changes nothing whenever it gives its answer takes effect at once if the answer is
+        right: in any explanation it can be moved here. A write of the value that is there cannot:
+        it may be needed to bring the value back."""
+        while True:
+            for entry in self._still[number]:
+                if entry.wants == state:
+                    done |= entry.bit
+            if not done & self._entries[number].bit:
+                return number, done, state
+            done &= ~self._closed[number]
+            number += 1
+            if number == len(self._entries):
+                return None
+
+    def _ways(self, number: int, done: int, state: State) -> list[_Position]:
+        """The positions that follow by letting one open operation take effect, the likeliest last.
+
+        Likeliest is a write that would otherwise become due while the value now needed must stay;
+        then what lets the next return happen. A free put is not tried for its own sake, unless a
+        deletion finds nothing: then the first that is due will do."""
+        needed = self._entries[number]
+        stuck = not needed.fits(state)
+        others: list[_Entry] = []
+        helpful: list[_Entry] = []
+        free: list[_Entry] = []
+        removals = 0
+        for entry in self._choices(number, done, state):
+            removals += entry.wants is _Any.PRESENT
+            is_free = entry.free_from <= number
+            if is_free:
+                free.append(entry)
+            if not entry.fits(state) or self._must_stay(number, done, state, entry):
+                continue
+            if entry is needed or (stuck and entry.writes == needed.wants):
+                helpful.append(entry)
+            elif is_free:
+                continue
+            elif stuck and needed.wants is _Any.PRESENT and entry.writes is not None:
+                helpful.append(entry)
+            else:
+                others.append(entry)
+        due = self._due
+        free.sort(key=lambda entry: due[entry.writes])
+        if removals and state is None:
+            others += free[:1]
+        held = max((self._held.get(entry.writes, -1) for entry in helpful), default=-1)
+        early = [entry for entry in others if due.get(entry.writes, _NEVER) <= held]
+        late = [entry for entry in others if due.get(entry.writes, _NEVER) > held]
+        ways: list[_Position] = []
+        for entry in (*late, *helpful, *early):
+            assert not isinstance(entry.writes, _Any)
+            if not free or entry.op.kind == "cas":
+                ways.append((number, done | entry.bit, entry.writes))
+                continue
+            at_most = self._kept_at_most(number, free, removals - (entry.op.kind == "delete"))
+            until = self._held.get(entry.writes, -1)
+            likely = sum(due[put.writes] > until for put in free)
+            for kept in sorted(range(at_most + 1), key=lambda kept: -abs(likely - kept)):
+                hidden = self._together(free[: len(free) - kept])
+                ways.append((number, done | entry.bit | hidden, entry.writes))
+        return ways
+
+    def _kept_at_most(self, number: int, free: list[_Entry], removals: int) -> int:
+        """How many free puts may be kept from taking effect just before a put or a deletion.
+
+        In an explanation, a free put is followed by a put, or by a deletion that would find
+        something without it, and can be moved to here; or by a deletion that needs it. So many
+        deletions there may be before the last of the puts is due; and one after. Puts kept for
+        that are alike: they are the last to be due."""
+        after = bisect_right(self._removals, self._due[free[-1].writes])
+        removals += after - bisect_right(self._removals, number)
+        removals += after < len(self._removals)
+        return min(removals, len(free))
+
+    def _together(self, puts: list[_Entry]) -> int:
+        """The bits of these puts and of their reads."""
+        bits = 0
+        for put in puts:
+            bits |= put.bit
+            for reader in self._met.get(put.writes, ()):
+                bits |= reader.bit
+        return bits
+
+    def _choices(self, number: int, done: int, state: State) -> list[_Entry]:
+        """What is open and may change something; those of unknown outcome first.
+
+        Of those that are alike one is enough: deletions of unknown outcome, and writes of unknown
+        outcome that nobody will meet, which help only a deletion that finds nothing."""
+        choices: list[_Entry] = []
+        spare = removal = awaited = False
+        for entry in self._moving[number]:
+            if done & entry.bit:
+                continue
+            if entry.known:
+                awaited = awaited or entry.wants is _Any.PRESENT
+            elif entry.op.kind == "delete":
+                if removal:
+                    continue
+                removal = True
+            elif entry.writes is not None and entry.met_until < number:
+                if spare or not awaited or state is not None:
+                    continue
+                spare = True
+            choices.append(entry)
+        choices.reverse()
+        return choices
+
+    def _must_stay(self, number: int, done: int, state: State, leaving: _Entry) -> bool:
+        """Whether nobody can bring this value back, and another operation has still to meet it."""
+        if state is None or self._writers.get(state) != 1:
+            return False
+        for entry in self._met.get(state, ()):
+            if entry.end < number:
+                return False
+            if entry is not leaving and (entry.start > number or not done & entry.bit):
+                return True
+        return False
+
+
+def _is_impossible(op: Op) -> bool:
+    """Whether no state gives this answer."""
+    wants = _wants(op)
+    state = b"" if isinstance(wants, _Any) else wants
+    return step(state, op)[0] != op.result
+
+
+def _wants(op: Op) -> State | _Any:
+    """The state in which an operation gives its answer; of unknown outcome: changes something."""
+    if op.kind == "get":
+        return op.result if isinstance(op.result, bytes) else None
+    if op.kind == "cas":
+        if not isinstance(op.result, tuple):
+            return op.expect
+        return op.result[1] if isinstance(op.result[1], bytes) else None
+    if op.kind == "delete":
+        return None if op.result is False else _Any.PRESENT
+    return _Any.VALUE
+
+
+def _writes(op: Op) -> State | _Any:
+    """The value that an operation leaves, if it changes anything."""
+    if op.kind == "get" or isinstance(op.result, tuple) or op.result is False:
+        return _Any.VALUE
+    return None if op.kind == "delete" else op.value
 
 
 def _show(value: object) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else "nothing"
-
-
-_NEVER = 1 << 62
