@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from epaxos.sim.soak import Profile, Tally, run_seeds
 
 CHUNK = 10
 """How many seeds a worker takes at a time."""
+QUIET_S = 60.0
+"""Where nobody watches a bar, a line is said so often."""
 FAILURES_MAX = 5
 """After so many failing seeds no more are handed out."""
 
@@ -35,6 +37,7 @@ class Soak:
         self.tallies = [Tally(profile.protocol) for profile in profiles]
         self.elapsed_s = 0.0
         self.interrupted = False
+        self._said_at = 0.0
 
     def title(self) -> str:
         """What is going to be run, in a line."""
@@ -56,7 +59,7 @@ class Soak:
     def run(self, remarks: Console) -> list[Tally]:
         """Run them; returns a tally per profile."""
         begun = time.monotonic()
-        if self.jobs == 1 or len(self.seeds) * len(self.profiles) <= CHUNK:
+        if self.minutes is None and len(self.seeds) * len(self.profiles) <= CHUNK:
             self._run_here()
         else:
             self._run_in_pool(remarks, begun)
@@ -104,8 +107,10 @@ class Soak:
                         break
                     done, _ = wait(open_, return_when=FIRST_COMPLETED)
                     for future in done:
-                        number, seeds = open_.pop(future)
-                        self.tallies[number].merge(future.result())
+                        number, _ = open_.pop(future)
+                        tally = future.result()
+                        self.tallies[number].merge(tally)
+                        self._announce(remarks, tally)
                     self._show(progress, task, begun)
             except KeyboardInterrupt:
                 self.interrupted = True
@@ -115,16 +120,25 @@ class Soak:
                     for worker in list((pool._processes or {}).values()):
                         worker.terminate()
 
-    def _show(self, progress: "Progress", task: object, begun: float) -> None:
+    def _announce(self, remarks: Console, tally: Tally) -> None:
+        """A failure is said when it is found, not at the end."""
+        for failure in tally.failures:
+            remarks.print(
+                f"{failure.options.protocol}, seed {failure.options.seed}: {failure.sentence}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+    def _show(self, progress: Progress, task: TaskID, begun: float) -> None:
         clean = sum(tally.clean for tally in self.tallies)
         failed = sum(len(tally.failures) for tally in self.tallies)
         elapsed = time.monotonic() - begun
+        line = f"{clean:,} clean, {failed} failed, {60 * clean / elapsed:,.0f} per minute"
         done = clean + failed if self.minutes is None else elapsed
-        progress.update(
-            task,  # type: ignore[arg-type]  # rich's TaskID is an int
-            completed=done,
-            description=f"{clean:,} clean, {failed} failed, {60 * clean / elapsed:,.0f} per minute",
-        )
+        progress.update(task, completed=done, description=line)
+        if progress.disable and elapsed - self._said_at >= QUIET_S:
+            self._said_at = elapsed
+            progress.console.print(line, markup=False)
 
     def _has_enough(self) -> bool:
         return sum(len(tally.failures) for tally in self.tallies) >= FAILURES_MAX
