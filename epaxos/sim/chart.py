@@ -130,7 +130,7 @@ class _Chart:
             self._found.append("")
             lead = "violated: "
             for line in _wrap(f"{violation.sentence}:", WIDTH - len(lead)):
-                self._found.append(lead + line)
+                self._found.append(lead + line.strip())
                 lead = " " * len(lead)
             self._found += [
                 lead + line for line in _wrap(self._detail(violation.detail), WIDTH - len(lead))
@@ -249,7 +249,7 @@ class _Chart:
         self._found.append((label.ljust(margin) + "".join(row) + lines[0]).rstrip())
         for line in lines[1:]:
             rest = "".join(each.ljust(step) for each in bare)
-            self._found.append((" " * margin + rest + "  " + line).rstrip())
+            self._found.append((" " * margin + rest + line).rstrip())
 
 
 _ALONE = (
@@ -407,4 +407,5 @@ _VALUE_MAX = 16
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    found = textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+    return found or [""]

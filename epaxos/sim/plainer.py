@@ -64,6 +64,35 @@ def _with_plain_events(schedule: Schedule) -> Schedule:
     return schedule._replace(events=events)
 
 
+def first_starts(n: int) -> tuple[Event, ...]:
+    """All processes start, one after the other, and nothing happens between."""
+    return tuple(
+        event for member in range(n) for event in (Start(member, 0, member), Step(member, 0))
+    )
+
+
+def has_plain_starts(schedule: Schedule) -> bool:
+    """Whether it begins with `first_starts`."""
+    starts = first_starts(schedule.replicas)
+    return schedule.events[: len(starts)] == starts
+
+
+def with_plain_starts(schedule: Schedule) -> Schedule:
+    """With `first_starts` at its beginning, instead of whenever and whoever."""
+    started: set[ReplicaId] = set()
+    fresh: set[ReplicaId] = set()
+    left: list[Event] = []
+    for event in schedule.events:
+        if isinstance(event, Start) and event.member not in started:
+            started.add(event.member)
+            fresh.add(event.member)
+            continue
+        if not (isinstance(event, Step) and event.member in fresh and not event.inputs):
+            left.append(event)
+        fresh.discard(event.member)
+    return schedule._replace(events=(*first_starts(schedule.replicas), *left))
+
+
 # Words -------------------------------------------------------------------------------------------
 
 

@@ -105,8 +105,8 @@ class Player:
 
     `only`: the one sentence that matters; what else is violated is not looked at. `deep`: whether
     the protocol's own invariants are checked. `loose`: a delivery whose message does not exist
-    takes another of the same kind and instance (for shrinking: numbers and ballots shift when
-    steps are taken out). `tight`: no clock moves further than a deadline needs."""
+    takes another of the same kind and instance, with 2 of the same kind (for shrinking: numbers and
+    ballots shift when steps are taken out). `tight`: clocks move no further than deadlines need."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Player:
         *,
         only: str | None = None,
         deep: bool = True,
-        loose: bool = False,
+        loose: int = 0,
         tight: bool = False,
     ) -> None:
         self.head = head._replace(events=())
@@ -436,15 +436,21 @@ class Player:
             return None
         if those:
             return those[-1]
-        about = _about(arrival.label)
-        others = [
+        found = self._unused(arrival.source, target, _about(arrival.label))
+        if found is None and self._loose > 1:
+            found = self._unused(arrival.source, target, arrival.label.partition(" ")[0])
+        return found
+
+    def _unused(self, source: ReplicaId, target: ReplicaId, about: str) -> Sent | None:
+        """The first message of a link that begins so and was not delivered yet."""
+        found = [
             sent
-            for label, group in link.items()
-            if _about(label) == about
+            for label, group in self.sent.get((source, target), {}).items()
+            if f"{label} ".startswith(f"{about} ")
             for sent in group
-            if (arrival.source, target, label, sent.nth) not in self._used
+            if (source, target, label, sent.nth) not in self._used
         ]
-        return min(others, key=lambda sent: sent.number, default=None)
+        return min(found, key=lambda sent: sent.number, default=None)
 
 
 def show_schedule(

@@ -23,9 +23,11 @@ from epaxos.sim.checkers import Violation
 from epaxos.sim.plainer import (
     PATIENCE_US,
     appearance,
+    has_plain_starts,
     in_order_of_appearance,
     plain_parts,
     with_plain_head,
+    with_plain_starts,
     with_plain_words,
     with_puts_only,
     without_members,
@@ -98,6 +100,7 @@ def measure(schedule: Schedule) -> Measure:
         sum(event.seed != event.member for event in schedule.events if isinstance(event, Start)),
         sum(step.released_at is not None for step in steps),
         _disorder(appearance(schedule)),
+        not has_plain_starts(schedule),
         max((event.at for event in schedule.events), default=0),
         sum(event.at for event in schedule.events),
         len(schedule.events),
@@ -155,15 +158,20 @@ class Shrinker:
         return self.best
 
     def _attempt(
-        self, schedule: Schedule, *, tight: bool = False, at_any_size: bool = False
+        self,
+        schedule: Schedule,
+        *,
+        tight: bool = False,
+        anyhow: bool = False,
+        at_any_size: bool = False,
     ) -> bool:
         """Play it; if it violates the sentence and is smaller, it is the best from now on."""
         if not at_any_size and not self._more():
             return False
         self.plays += 1
-        player = Player(
-            schedule, self._spec, self._node, only=self._sentence, loose=True, tight=tight
-        )
+        loose = 2 if anyhow else 1
+        spec, node, only = self._spec, self._node, self._sentence
+        player = Player(schedule, spec, node, only=only, loose=loose, tight=tight)
         try:
             player.play(schedule.events)
         except Violation as violation:
@@ -177,8 +185,8 @@ class Shrinker:
         self.best, self._player = found, player
         return True
 
-    def _keep(self, events: Iterable[Event]) -> bool:
-        return self._attempt(self.best._replace(events=tuple(events)))
+    def _keep(self, events: Iterable[Event], anyhow: bool = False) -> bool:
+        return self._attempt(self.best._replace(events=tuple(events)), anyhow=anyhow)
 
     # Cuts --------------------------------------------------------------------------------------
 
@@ -228,6 +236,8 @@ class Shrinker:
         if not self._attempt(with_plain_head(self.best)):
             for place in range(len(plain_parts(self.best))):
                 self._attempt(plain_parts(self.best)[place])
+            self._attempt(with_plain_head(self.best), anyhow=True)
+        self._attempt(with_plain_starts(self.best))
         self._split_steps()
         self._take_over_at_once()
         self._deliver_the_first()
@@ -307,7 +317,8 @@ class Shrinker:
                     events = _without(self.best.events, {(place, index)})
                     for name in sorted(self._proposed_in(place)):
                         events = without_slot(events, name)
-                    self._keep(events)
+                    if not self._keep(events):
+                        self._keep(events, anyhow=True)
                     break
 
     def _proposed_in(self, place: int) -> set[str]:
@@ -335,7 +346,9 @@ class Shrinker:
                 )
                 if inputs != event.inputs:
                     shorter = event._replace(inputs=inputs)
-                    self._keep(_spliced(self.best.events, place, [shorter]))
+                    events = _spliced(self.best.events, place, [shorter])
+                    if not self._keep(events):
+                        self._keep(events, anyhow=True)
 
     def _cut_replicas(self) -> None:
         """A smaller cluster, of an odd size: two replicas less, or one of an even number."""

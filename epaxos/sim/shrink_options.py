@@ -12,9 +12,10 @@ from typing import Any
 
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
+from epaxos.sim.checkers import ASSERTION, RAISES, Violation
 from epaxos.sim.options import Faults, Options
 from epaxos.sim.plainer import RTT_US
-from epaxos.sim.run import Failure, tell
+from epaxos.sim.run import simulate
 
 SEEDS_TRIED = 4
 """How many seeds, besides its own, smaller options get to fail in."""
@@ -29,35 +30,33 @@ def shrink_options(
 ) -> Options:
     """The smallest options found under which a run violates `sentence`."""
     best = options
+    tried = {best}
     improved = True
     while improved and more():
         improved = False
         for change in _changes():
             smaller = change(best)
-            found = None
-            if smaller != best:
-                found = _failing(smaller, spec, node, sentence, more)
-            if found is not None:
-                best, improved = found, True
+            if smaller == best:
+                continue
+            for seed in (best.seed, *range(1, SEEDS_TRIED + 1)):
+                each = replace(smaller, seed=seed)
+                if each in tried or not more():
+                    continue
+                tried.add(each)
+                if _violates(each, spec, node, sentence):
+                    best, improved = each, True
+                    break
     return best
 
 
-def _failing(
-    options: Options,
-    spec: ProtocolSpec | None,
-    node: type[Node],
-    sentence: str,
-    more: Callable[[], bool],
-) -> Options | None:
-    """The options with a seed whose run violates the sentence, if one is found."""
-    for seed in (options.seed, *range(1, SEEDS_TRIED + 1)):
-        if not more():
-            return None
-        tried = replace(options, seed=seed)
-        outcome = tell(tried, spec, node)
-        if isinstance(outcome, Failure) and outcome.sentence == sentence:
-            return tried
-    return None
+def _violates(options: Options, spec: ProtocolSpec | None, node: type[Node], sentence: str) -> bool:
+    try:
+        simulate(options, spec, node)
+    except Violation as violation:
+        return violation.sentence == sentence
+    except Exception as error:
+        return sentence == (ASSERTION if isinstance(error, AssertionError) else RAISES)
+    return False
 
 
 Change = Callable[[Options], Options]

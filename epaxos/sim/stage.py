@@ -86,10 +86,10 @@ class Stage(Player):
 
     # Processes ---------------------------------------------------------------------------------
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, seed: int | None = None) -> None:
         """Start a process from what its disk kept, and give it its first wake."""
         member = number(name)
-        self.perform(Start(member, self.now, seed=member))
+        self.perform(Start(member, self.now, member if seed is None else seed))
         self.step(name, wake=True)
 
     def restart(self, name: str) -> None:
@@ -178,6 +178,8 @@ class Stage(Player):
 
     def wake(self, name: str) -> None:
         """Time passes until the next deadline of `name`, which looks at it."""
+        if self._lenient and self.actors[number(name)].node is None:
+            return
         deadline = self.node(name).deadline()
         if deadline is not None:
             self.step(name, wake=True, at=max(self.now, deadline))
@@ -194,12 +196,17 @@ class Stage(Player):
         kind: str | None = None,
         instance: str | Id | None = None,
         *,
+        nth: int | None = None,
         keep: bool = False,
         wake: bool = False,
         crash: Crash | None = None,
     ) -> None:
-        """Deliver the first message in flight that `matches`; with `keep` a copy of it."""
-        sent = self._first(way, kind, instance)
+        """Deliver the first message in flight that `matches`; with `keep` a copy of it. With `nth`,
+        the so-and-so-manieth of the label `kind` that was ever sent that way, counted from 0."""
+        if nth is None:
+            sent = self._first(way, kind, instance)
+        else:
+            sent = self._sent_as(way or "", kind or "", nth)
         if sent is None:
             if self._lenient:
                 return
@@ -256,6 +263,8 @@ class Stage(Player):
             here, there = way.split(">")
             if (here and number(here) != sent.source) or (there and number(there) != sent.target):
                 return False
+        if kind == sent.label and instance is None:
+            return True
         kinds, _, rest = (kind or "").partition(" ")
         if kinds and type(sent.message).__name__ not in kinds.split("|"):
             return False
@@ -267,10 +276,14 @@ class Stage(Player):
     def _first(self, way: str | None, kind: str | None, instance: str | Id | None) -> Sent | None:
         wants_beat = kind is not None and kind.startswith("Progress")
         beats: Sequence[Sent] = list(self._beats.values()) if wants_beat else ()
-        for sent in (*beats, *self.flight):
-            if self.matches(sent, way, kind, instance):
-                return sent
-        return None
+        found = [s for s in (*beats, *self.flight) if self.matches(s, way, kind, instance)]
+        exact = (sent for sent in found if sent.label == kind)
+        return next(exact, found[0] if found else None)
+
+    def _sent_as(self, way: str, label: str, nth: int) -> Sent | None:
+        source, target = map(number, way.split(">"))
+        those = self.sent.get((source, target), {}).get(label, ())
+        return those[nth] if nth < len(those) else None
 
     def _hand_over(self, sent: Sent, wake: bool = False, crash: Crash | None = None) -> None:
         arrival = Arrival(sent.source, sent.label, sent.nth)
@@ -336,6 +349,7 @@ def directed(
     only: str | None = None,
     deep: bool = True,
     lenient: bool = False,
+    leader: ReplicaId = 0,
     gate: bool = False,
     memory: bool = False,
 ) -> Stage:
@@ -343,7 +357,7 @@ def directed(
     may take the real one's place."""
     spec = spec or find_protocol(protocol)
     spec = replace(spec, replica=replica or spec.replica, executor=executor or spec.executor)
-    head = head_of(n, spec.name, gate=gate, memory=memory)
+    head = head_of(n, spec.name, leader=leader, gate=gate, memory=memory)
     stage = Stage(head, spec, node, only=only, deep=deep, lenient=lenient)
     for member in range(n):
         stage.start(replica_name(member))
