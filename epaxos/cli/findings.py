@@ -12,35 +12,54 @@ from rich.console import Console
 
 from epaxos.cli.output import count, make_table
 from epaxos.sim.checkers import CONVERGES, EXECUTES
+from epaxos.sim.plant import Planted
 from epaxos.sim.run import Failure
 from epaxos.sim.situations import SITUATIONS
-from epaxos.sim.soak import Tally
+from epaxos.sim.soak import Profile, Tally
 
 SHRINK_S: Final = 110.0
 """How long a failure is cut down at most."""
 
 
-def again(failure: Failure) -> str:
+def again(failure: Failure, profile: Profile) -> str:
     """The command line that repeats a failing seed."""
-    options = failure.options
-    return f"epaxos sim --protocol {options.protocol} --seed {options.seed}"
+    words = [f"epaxos sim --protocol {profile.protocol} --seed {failure.options.seed}"]
+    default = Profile(profile.protocol)
+    if profile.replicas != default.replicas:
+        words.append(f"--replicas {','.join(map(str, profile.replicas))}")
+    if profile.commands != default.commands:
+        words.append(f"--commands {profile.commands}")
+    if profile.topology is not None:
+        words.append(f"--topology {profile.topology}")
+    if profile.workload != default.workload:
+        words.append(f"--workload {profile.workload}")
+    if profile.faults is not None:
+        words.append(f"--faults {','.join(sorted(profile.faults)) or 'none'}")
+    if not profile.gate:
+        words.append("--unsafe-no-gate")
+    if profile.plant is not None:
+        words.append(f"--plant {profile.plant}")
+    return " ".join(words)
 
 
-def print_failure(screen: Console, failure: Failure, shrink: bool, out: Path) -> None:
+def print_failure(
+    screen: Console, failure: Failure, profile: Profile, shrink: bool, out: Path
+) -> None:
     """Seed, sentence, and the shortest story that can be found in two minutes."""
     options = failure.options
+    cast = profile.cast()
     screen.print(
         f"seed {options.seed}, {options.protocol}, n = {options.replicas}: violated:\n"
-        f"  {failure.sentence}\n  {failure.detail}\n  again: {again(failure)}",
+        f"  {failure.sentence}\n  {failure.detail}\n  again: {again(failure, profile)}",
         markup=False,
         soft_wrap=True,
     )
     if not shrink:
         screen.print(failure.story, markup=False, soft_wrap=True)
     elif failure.sentence in (EXECUTES, CONVERGES):
-        _print_smaller_options(screen, failure)
+        _print_smaller_options(screen, failure, cast)
     else:
-        _print_shortest(screen, failure, out)
+        _print_shortest(screen, failure, cast, out)
 
 
 def _clock(seconds: float) -> Any:
@@ -48,46 +67,52 @@ def _clock(seconds: float) -> Any:
     return lambda: time.monotonic() < end
 
 
-def _print_smaller_options(screen: Console, failure: Failure) -> None:
+def _print_smaller_options(screen: Console, failure: Failure, cast: Planted) -> None:
     """What never happens has no finite story: find the smallest run in which it does not."""
-    from epaxos.node import Node
     from epaxos.sim.run import tell
     from epaxos.sim.shrink_options import shrink_options
 
-    smaller = shrink_options(failure.options, None, Node, failure.sentence, _clock(SHRINK_S))
+    smaller = shrink_options(failure.options, *cast, failure.sentence, _clock(SHRINK_S))
     screen.print(f"smallest run found that ends so:\n  {smaller}", markup=False, soft_wrap=True)
-    story = tell(smaller)
+    story = tell(smaller, *cast)
     if isinstance(story, Failure):
         screen.print(story.story, markup=False, soft_wrap=True)
 
 
-def _print_shortest(screen: Console, failure: Failure, out: Path) -> None:
-    from epaxos.node import Node
+def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path) -> None:
     from epaxos.sim.export import to_json, to_pytest
     from epaxos.sim.player import show_schedule
     from epaxos.sim.shrink import NotViolated, shrink, size_of
 
     try:
-        shortest = shrink(failure.schedule, None, Node, failure.sentence, _clock(SHRINK_S))
+        shortest = shrink(failure.schedule, *cast, failure.sentence, _clock(SHRINK_S))
     except NotViolated:
         screen.print("its schedule alone does not repeat it; the end of the run:", markup=False)
         screen.print(failure.story, markup=False, soft_wrap=True)
         return
     screen.print(f"{size_of(shortest)} events remain:", markup=False)
-    screen.print(show_schedule(shortest, None, Node, failure.sentence), markup=False)
+    chart = show_schedule(shortest, *cast, failure.sentence)
+    screen.print(chart, markup=False)
     name = f"{failure.options.protocol}-{failure.options.seed}"
     out.mkdir(parents=True, exist_ok=True)
     test = out / f"test_{name.replace('-', '_')}.py"
-    test.write_text(to_pytest(shortest, failure.sentence, failure.detail), encoding="utf-8")
+    test.write_text(
+        to_pytest(shortest, failure.sentence, failure.detail, chart=chart), encoding="utf-8"
+    )
     schedule = out / f"{name}.schedule.json"
     schedule.write_bytes(to_json(shortest))
     screen.print(f"written: {test} (a test), {schedule}", markup=False, soft_wrap=True)
 
 
-def print_tallies(screen: Console, tallies: list[Tally], failures: list[Failure]) -> None:
+def print_tallies(screen: Console, tallies: list[Tally], profiles: list[Profile]) -> None:
     """Seeds, then situations: one column per protocol."""
-    for failure in failures:
-        screen.print(f"failed: {again(failure)}: {failure.sentence}", markup=False, soft_wrap=True)
+    for tally, profile in zip(tallies, profiles):
+        for failure in tally.failures:
+            screen.print(
+                f"failed: {again(failure, profile)}: {failure.sentence}",
+                markup=False,
+                soft_wrap=True,
+            )
     table = make_table("", *(f">{tally.protocol}" for tally in tallies))
     table.add_row("seeds clean", *(count(tally.clean) for tally in tallies))
     table.add_row("seeds failed", *(count(len(tally.failures)) for tally in tallies))
@@ -96,6 +121,8 @@ def print_tallies(screen: Console, tallies: list[Tally], failures: list[Failure]
     for n in sorted({n for tally in tallies for n in tally.by_replicas}):
         table.add_row(f"seeds with n = {n}", *(count(tally.by_replicas[n]) for tally in tallies))
     screen.print(table)
+    if not any(tally.clean for tally in tallies):
+        return
     names = {tally.protocol for tally in tallies}
     table = make_table("situation", *(f">{tally.protocol}" for tally in tallies))
     for each in SITUATIONS:
@@ -110,7 +137,9 @@ def print_tallies(screen: Console, tallies: list[Tally], failures: list[Failure]
     screen.print(table)
 
 
-def document_of(tallies: list[Tally], unmet: dict[str, list[str]], soak: bool) -> dict[str, Any]:
+def document_of(
+    tallies: list[Tally], profiles: list[Profile], unmet: dict[str, list[str]], soak: bool
+) -> dict[str, Any]:
     """The same for programs."""
     return {
         "soak": soak,
@@ -130,12 +159,12 @@ def document_of(tallies: list[Tally], unmet: dict[str, list[str]], soak: bool) -
                         "options": asdict(failure.options),
                         "sentence": failure.sentence,
                         "detail": failure.detail,
-                        "again": again(failure),
+                        "again": again(failure, profile),
                         "story": failure.story,
                     }
                     for failure in tally.failures
                 ],
             }
-            for tally in tallies
+            for tally, profile in zip(tallies, profiles)
         ],
     }

@@ -23,7 +23,7 @@ VERBS: Final = {
     "up": "Start a local cluster and watch it; Ctrl-C stops all.",
     "kv": "Get, put, delete or compare-and-set a key.",
     "topology": "List and show topologies; predict latencies on one.",
-    "sim": "Whole clusters in virtual time: seeds, soaks, shrunken failures, replays.",
+    "sim": "Clusters in virtual time, by seed; everything fails.",
     "bench": "Throughput and CPU per command of a local cluster.",
     "graph": "The live dependency graph of a replica.",
     "inspect": "Say what is in a data directory; changes nothing.",

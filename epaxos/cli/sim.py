@@ -55,6 +55,10 @@ def sim(
     unsafe_no_gate: Annotated[
         bool, typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys.")
     ] = False,
+    plant: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Put the class in this file in the place of ours."),
+    ] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the tests of failures are written.")
     ] = Path("results"),
@@ -95,6 +99,7 @@ def sim(
             _kinds(faults),
             workload,
             topology,
+            plant=plant,
         )
         for name in _protocols(protocol)
     ]
@@ -105,7 +110,7 @@ def sim(
     remarks = console(stderr=True)
     remarks.print(run.title(), markup=False)
     tallies = run.run(remarks)
-    failed = _report(tallies, run, soak, shrink, out, json)
+    failed = _report(tallies, profiles, soak, shrink, out, json)
     if run.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if failed:
@@ -133,20 +138,29 @@ def _kinds(text: str) -> frozenset[str] | None:
 
 
 def _report(
-    tallies: list[Tally], run: "object", soak: bool, shrink: bool, out: Path, json: bool
+    tallies: list[Tally],
+    profiles: list[Profile],
+    soak: bool,
+    shrink: bool,
+    out: Path,
+    json: bool,
 ) -> bool:
     """Print what was found; whether it is a failure."""
     from epaxos.cli.findings import document_of, print_failure, print_tallies
 
     unmet = {tally.protocol: tally.unmet() for tally in tallies}
-    failures = [failure for tally in tallies for failure in tally.failures]
+    failures = [
+        (failure, profile)
+        for tally, profile in zip(tallies, profiles)
+        for failure in tally.failures
+    ]
     if json:
-        print_json(document_of(tallies, unmet, soak))
+        print_json(document_of(tallies, profiles, unmet, soak))
     else:
         screen = console()
-        for failure in failures[:1]:
-            print_failure(screen, failure, shrink, out)
-        print_tallies(screen, tallies, failures)
+        for failure, profile in failures[:1]:
+            print_failure(screen, failure, profile, shrink, out)
+        print_tallies(screen, tallies, profiles)
         if soak:
             for name, missing in unmet.items():
                 if missing:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 import topology
 from epaxos.core.errors import ConfigError
 from epaxos.node import Node
-from epaxos.registry import ProtocolSpec
+from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.directed import run_directed
 from epaxos.sim.options import WORKLOADS, Options, draw
+from epaxos.sim.plant import planted
 from epaxos.sim.run import Failure, Outcome, tell
 from epaxos.sim.situations import SITUATIONS
 
@@ -38,6 +39,8 @@ class Profile:
     """Fixes replicas and delays; None: drawn."""
     directed: bool = True
     """Whether some seeds are directed."""
+    plant: str | None = None
+    """A file with a class that takes the place of the real one (`epaxos.sim.plant`)."""
 
     def __post_init__(self) -> None:
         if self.workload not in WORKLOADS:
@@ -49,6 +52,7 @@ class Profile:
         if self.commands < 1:
             raise ConfigError("--commands must be at least 1")
         self.options(1)
+        self.cast()
 
     def options(self, seed: int) -> Options:
         """The run of a seed that is not directed."""
@@ -68,11 +72,16 @@ class Profile:
         """Whether a seed's run is directed."""
         return self.directed and self.protocol == "epaxos" and seed % DIRECTED_EVERY == 0
 
+    def cast(self) -> tuple[ProtocolSpec, type[Node]]:
+        """Who plays. Raises ConfigError."""
+        if self.plant is None:
+            return find_protocol(self.protocol), Node
+        return planted(self.protocol, self.plant)
 
-def run_seed(
-    profile: Profile, seed: int, spec: ProtocolSpec | None = None, node: type[Node] = Node
-) -> Outcome | Failure:
+
+def run_seed(profile: Profile, seed: int) -> Outcome | Failure:
     """The run that belongs to a seed."""
+    spec, node = profile.cast()
     if profile.is_directed(seed):
         return run_directed(seed, spec, node)
     return tell(profile.options(seed), spec, node)

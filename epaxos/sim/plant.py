@@ -1,0 +1,70 @@
+"""A reader's own bug: a class in a file, planted in the place of the real one.
+
+The file holds one class that inherits from a protocol's replica, from an executor or from `Node`;
+it is put there from outside, nothing in the product knows of it.
+
+Rules of this file: a file is loaded once per process.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from epaxos.core.errors import ConfigError
+from epaxos.node import Node
+from epaxos.registry import ProtocolSpec, find_protocol
+
+Planted = tuple[ProtocolSpec, type[Node]]
+
+
+@cache
+def planted(protocol: str, place: str) -> Planted:
+    """The protocol and the node with the class of `FILE.py` or `FILE.py:CLASS` in its place.
+
+    Raises ConfigError that names the file and what to write."""
+    spec = find_protocol(protocol)
+    found: Any = _find(place, _roles(spec))
+    if issubclass(found, Node):
+        return spec, found
+    if issubclass(found, _class_of(spec.replica)):
+        return replace(spec, replica=found), Node
+    return replace(spec, executor=found), Node
+
+
+def _roles(spec: ProtocolSpec) -> tuple[type, ...]:
+    return Node, _class_of(spec.replica), _class_of(spec.executor)
+
+
+def _class_of(factory: Callable[..., object]) -> type:
+    assert isinstance(factory, type), "a protocol of this package is made of classes"
+    return factory
+
+
+def _find(place: str, roles: tuple[type, ...]) -> type[Any]:
+    name, _, wanted = place.partition(":")
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(f"--plant {place}: there is no file {name}")
+    loader = spec_from_file_location(path.stem, path)
+    if loader is None or loader.loader is None:
+        raise ConfigError(f"--plant {place}: {name} is not a Python file")
+    module = module_from_spec(loader)
+    loader.loader.exec_module(module)
+    names = ", ".join(role.__name__ for role in roles)
+    found = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type)
+        and issubclass(each, roles)
+        and each not in roles
+        and wanted in ("", each.__name__)
+    ]
+    if len(found) != 1:
+        raise ConfigError(
+            f"--plant {place}: {len(found)} classes there inherit from {names}; name one, like "
+            f"{name}:MyReplica"
+        )
+    return found[0]
