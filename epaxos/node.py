@@ -221,6 +221,8 @@ class Node:
             cold = self._set_hot_aside(fresh) if self.limits.gate else fresh
             for runs in self._batches(cold):
                 self._launch(runs, now)
+        if not self._hot:
+            return
         leaving = self._hot.leave()
         self._queued -= sum(run.count for run in leaving)
         for runs in self._batches(leaving):

@@ -169,9 +169,9 @@ def _report(
 
 
 def _bench(json: bool) -> None:
-    from bench.simulation import measure, rows
+    from bench.simulation import measure
 
-    figures = rows(measure())
+    figures = measure().rows()
     if json:
         print_json(
             [{"name": name, "figure": value, "target": goal} for name, value, goal in figures]

@@ -129,13 +129,19 @@ class Network:
         counts = world.counts
         counts["messages"] += 1
         counts["bytes"] += len(body)
+        rng = world.random
+        lost = (self.cut and (source, target) in self.cut) or (
+            self.loss and rng.random() < self.loss
+        )
+        if lost and not world.story.on:
+            counts["lost"] += 1
+            return
         parcel = Parcel(source, target, body, world.processes[source].boot)
         if world.story.on:
             parcel = self._label(parcel, message)
-        rng = world.random
-        if (source, target) in self.cut or (self.loss and rng.random() < self.loss):
-            counts["lost"] += 1
-            return
+            if lost:
+                counts["lost"] += 1
+                return
         self._arrive(parcel, self._delay(source, target))
         if self._keeps and len(self.past) < KEPT:
             self.past.append(parcel)

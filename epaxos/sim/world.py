@@ -103,6 +103,8 @@ class Process:
     def __init__(self, me: ReplicaId, clock: LocalClock) -> None:
         self.me = me
         self.disk = Disk(me)
+        self.noted: list[Executed] = []
+        """What the unsynced tail of the log says was executed."""
         self.clock = clock
         self.boot = 0
         self.node: Node | None = None
@@ -308,6 +310,7 @@ class World:
         statistics = process.node.statistics()
         process.node = None
         process.inbox = []
+        process.noted = []
         process.syncing = False
         running = sum(each.node is not None for each in self.processes)
         self.meter.crashed(statistics, running, self.options.replicas)
@@ -427,6 +430,8 @@ class World:
                 return
             for record in ready.log:
                 process.disk.append(encode(record))
+                if isinstance(record, Executed):
+                    process.noted.append(record)
                 if self.story.on:
                     self.tell(f"{replica_name(process.me)}      log {show(record)}")
         if not ready.must_sync:
@@ -453,10 +458,10 @@ class World:
         process.syncing = False
         if ready.must_sync:
             self.counts["syncs"] += 1
-            disk = process.disk
-            for record in disk.tail:
-                self._durable(process, self.codec.decode_record(record.body))
-            disk.sync()
+            for record in process.noted:
+                self._durable(process, record)
+            process.noted.clear()
+            process.disk.sync()
             if process.doom is CrashPoint.BEFORE_SEND:
                 self._crash_in_step(process, sent=0)
                 return
