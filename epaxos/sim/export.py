@@ -150,10 +150,17 @@ class _Story:
         """What stands above the story."""
         if self._plain:
             return []
-        self.use("epaxos.sim.schedule", "Schedule")
-        fields = self._schedule._replace(events=())._asdict()
-        said = [f"    {name}={value!r}," for name, value in fields.items()]
-        return ["HEAD = Schedule(", *said, ")", "", ""]
+        head = self._schedule._replace(events=())
+        plain = _plain_head(head)
+        self.use("epaxos.sim.stage", "head_of")
+        words = [str(head.replicas), f'"{head.protocol}"']
+        words += [f"leader={head.leader}"] if head.leader else []
+        words += [f"{name}=True" for name in ("gate", "memory") if getattr(head, name)]
+        lines = [f"HEAD = head_of({', '.join(words)})"]
+        for name, value in head._asdict().items():
+            if value != getattr(plain, name):
+                lines.append(f"HEAD = HEAD._replace({name}={_tuple(value)})")
+        return [*lines, "", ""]
 
     def lines(self) -> list[str]:
         """One call per event."""
@@ -222,7 +229,7 @@ class _Story:
         codes, keys, arguments = given.operations, given.keys, given.arguments
         if codes == bytes([Operation.PUT]) and keys[0].isalnum():
             key = keys[0].decode("ascii")
-            return f'world.put("{me}", "{key}", value={arguments[0]!r}{patience})'
+            return f'world.put("{me}", "{key}", value={_bytes(arguments[0])}{patience})'
         if set(codes) == {Operation.GET} and all(key.isalnum() for key in keys) and not patience:
             names = ", ".join(f'"{key.decode("ascii")}"' for key in keys)
             return f'world.get("{me}", {names})'
@@ -231,7 +238,7 @@ class _Story:
     def _columns(self, given: Commands) -> str:
         self.use("epaxos.core.command", "Operation")
         return _listed(
-            f"(Operation.{Operation(code).name}, {key!r}, {argument!r})"
+            f"(Operation.{Operation(code).name}, {_bytes(key)}, {_bytes(argument)})"
             for code, key, argument in zip(given.operations, given.keys, given.arguments)
         )
 
@@ -282,6 +289,18 @@ def _is_first_step(event: Start, following: Event | None) -> bool:
 
 def _letter(event: Event) -> str:
     return replica_name(event.member)
+
+
+def _tuple(value: Any) -> str:
+    """A literal of tuples, strings and numbers, a row per line."""
+    rows = "".join(f"\n    {row!r}," for row in value)
+    return f"({rows}\n)".replace("'", '"')
+
+
+def _bytes(value: bytes) -> str:
+    """A literal, in the quotes that the project uses."""
+    text = repr(value)
+    return f'b"{text[2:-1]}"' if text.startswith("b'") and '"' not in text else text
 
 
 def _listed(words: Any) -> str:

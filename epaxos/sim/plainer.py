@@ -47,6 +47,14 @@ def plain_parts(schedule: Schedule) -> list[Schedule]:
     return [
         schedule._replace(tunables=()),
         schedule._replace(limits=()),
+        *[
+            schedule._replace(tunables=tuple(each for each in schedule.tunables if each != left))
+            for left in schedule.tunables
+        ],
+        *[
+            schedule._replace(limits=tuple(each for each in schedule.limits if each != left))
+            for left in schedule.limits
+        ],
         schedule._replace(gate=False),
         schedule._replace(rtt_us=plain_rtts(schedule.replicas)),
         _with_plain_events(schedule),
@@ -91,6 +99,59 @@ def with_plain_starts(schedule: Schedule) -> Schedule:
             left.append(event)
         fresh.discard(event.member)
     return schedule._replace(events=(*first_starts(schedule.replicas), *left))
+
+
+# Time --------------------------------------------------------------------------------------------
+
+ROUND_US: Micros = 100_000
+"""Times of a plain schedule are multiples of this."""
+
+
+def without_waits_for_disks(schedule: Schedule) -> Schedule:
+    """Every step leaves when it was taken."""
+    events = tuple(
+        event._replace(released_at=None) if isinstance(event, Step) else event
+        for event in schedule.events
+    )
+    return schedule._replace(events=events)
+
+
+def with_one_clock(schedule: Schedule) -> Schedule:
+    """All clocks show the same, and it never goes back."""
+    now: Micros = 0
+    events: list[Event] = []
+    for event in without_waits_for_disks(schedule).events:
+        now = max(now, event.at)
+        moved = event._replace(at=now)
+        if isinstance(moved, Step) and moved.crash is not None:
+            moved = moved._replace(crash=moved.crash._replace(at=now))
+        events.append(moved)
+    return schedule._replace(events=tuple(events))
+
+
+def with_gap(schedule: Schedule, place: int, round_up: bool) -> Schedule:
+    """The process of an event takes it as soon as the one before, or a round time after it; what
+    comes later at that process keeps its distance."""
+    events = schedule.events
+    member = events[place].member
+    before = max((event.at for event in events[:place] if event.member == member), default=0)
+    gap = events[place].at - before
+    shift = (-events[place].at) % ROUND_US if round_up else -gap
+
+    def moved(event: Event) -> Event:
+        at = event.at + shift
+        if not isinstance(event, Step):
+            return event._replace(at=at)
+        released_at = None if event.released_at is None else event.released_at + shift
+        crash = event.crash and event.crash._replace(at=event.crash.at + shift)
+        return event._replace(at=at, released_at=released_at, crash=crash)
+
+    return schedule._replace(
+        events=tuple(
+            moved(event) if index >= place and event.member == member else event
+            for index, event in enumerate(events)
+        )
+    )
 
 
 # Words -------------------------------------------------------------------------------------------

@@ -73,8 +73,8 @@ class Happening(NamedTuple):
     """In which event, counted from 1; 0 for the first start of all processes."""
     member: ReplicaId
     kind: str
-    """`starts`, `request`, `arrives`, `wakes`, `takes over`, `hands over`, `record`, `synced`,
-    `decides`, `executes`, `sends`, `answers` or `crashes`."""
+    """`starts`, `steps`, `request`, `arrives`, `wakes`, `takes over`, `hands over`, `record`,
+    `synced`, `decides`, `executes`, `sends`, `answers` or `crashes`."""
     thing: Any = None
     other: ReplicaId = EVERYONE
     """Who sent it, or to whom it goes."""
@@ -182,7 +182,8 @@ class Player:
         self._look(self.history.check_refusals, self.executions)
         self._look(self.history.check_answers)
         nodes = [actor.node for actor in self.actors if actor.node is not None]
-        if not self.crashed and len(nodes) == self.n and self.only in (None, INVARIANT):
+        calm = not self.crashed and len(nodes) == self.n
+        if self.only == INVARIANT or (self.only is None and calm):
             self._look(self.watch.together, nodes)
 
     def _guard(self, act: Callable[[], None]) -> None:
@@ -286,6 +287,7 @@ class Player:
             released_at=None if actor.clock == now else actor.clock,
         )
         self._record(played, actor.woken or bool(inputs))
+        self._tell(actor.me, "steps")
         for given, sent in inputs:
             self._give(actor, node, given, sent, now)
         deadline = node.deadline()

@@ -123,7 +123,7 @@ def label_of(message: Message) -> str:
     slots = getattr(message, "slots", None)
     if slot is None and slots is None and hasattr(message, "votes"):
         slots = [vote.slot for vote in message.votes]
-    if slots is not None:
+    if slots:
         numbers = ",".join(map(str, slots))
         words.append(numbers if column is None else f"{chr(ord('A') + column)}.{numbers}")
     elif slot is not None:

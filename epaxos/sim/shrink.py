@@ -11,9 +11,9 @@ violates; whatever counts is smaller by `measure`, so it ends. Owns no clock: `m
 go on.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple, TypeAlias
 
 from epaxos.core.types import InstanceId
@@ -22,16 +22,20 @@ from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.checkers import Violation
 from epaxos.sim.plainer import (
     PATIENCE_US,
+    ROUND_US,
     appearance,
     has_plain_starts,
     in_order_of_appearance,
     plain_parts,
+    with_gap,
+    with_one_clock,
     with_plain_head,
     with_plain_starts,
     with_plain_words,
     with_puts_only,
     without_members,
     without_slot,
+    without_waits_for_disks,
 )
 from epaxos.sim.player import Player
 from epaxos.sim.schedule import (
@@ -88,6 +92,7 @@ def measure(schedule: Schedule) -> Measure:
         size_of(schedule),
         schedule.replicas,
         sum(step.wake for step in steps),
+        sum(len(each.instances) for each in inputs if isinstance(each, TakeOver)),
         sum(len(step.inputs) - 1 for step in steps if step.inputs),
         sum(len(each.keys) for each in requests),
         len({key for each in requests for key in each.keys}),
@@ -101,6 +106,8 @@ def measure(schedule: Schedule) -> Measure:
         sum(step.released_at is not None for step in steps),
         _disorder(appearance(schedule)),
         not has_plain_starts(schedule),
+        sum(event.at % ROUND_US != 0 for event in schedule.events),
+        sum(a.at != b.at for a, b in pairwise(schedule.events)),
         max((event.at for event in schedule.events), default=0),
         sum(event.at for event in schedule.events),
         len(schedule.events),
@@ -143,7 +150,7 @@ class Shrinker:
         self.best = schedule
         self._player = Player(schedule)
         """The one that played `best`."""
-        if not self._attempt(schedule, at_any_size=True):
+        if not any(self._attempt(each, at_any_size=True) for each in _as_it_ended(schedule)):
             raise NotViolated(f"does not hold against it when played: {sentence}")
 
     def run(self) -> Schedule:
@@ -234,12 +241,15 @@ class Shrinker:
     def _make_plainer(self) -> None:
         self._attempt(self.best, tight=True)
         if not self._attempt(with_plain_head(self.best)):
-            for place in range(len(plain_parts(self.best))):
-                self._attempt(plain_parts(self.best)[place])
+            for place in reversed(range(len(plain_parts(self.best)))):
+                if place < len(plain_parts(self.best)):
+                    self._attempt(plain_parts(self.best)[place])
             self._attempt(with_plain_head(self.best), anyhow=True)
         self._attempt(with_plain_starts(self.best))
         self._split_steps()
+        self._shorten_waits()
         self._take_over_at_once()
+        self._take_over_less()
         self._deliver_the_first()
         self._cut_requests()
         self._cut_commands()
@@ -260,6 +270,17 @@ class Shrinker:
                 ]
                 parts.append(event._replace(inputs=event.inputs[-1:]))
                 self._keep(_spliced(self.best.events, place, parts))
+
+    def _shorten_waits(self) -> None:
+        """No time passes but what must, and that is a round one."""
+        self._attempt(without_waits_for_disks(self.best))
+        for round_up in (False, True):
+            for place in range(len(self.best.events)):
+                if place < len(self.best.events):
+                    shifted = with_gap(self.best, place, round_up)
+                    if shifted != self.best:
+                        self._attempt(shifted)
+            self._attempt(with_one_clock(self.best))
 
     def _take_over_at_once(self) -> None:
         """A process that a wake made recover instances is told to, and needs no reasons."""
@@ -286,6 +307,24 @@ class Shrinker:
             ) and type(message).__name__ == "Recover":
                 found.update((InstanceId(message.replica, slot), None) for slot in message.slots)
         return tuple(found)
+
+    def _take_over_less(self) -> None:
+        """One instance after the other out of every take-over."""
+        for place, event in enumerate(self.best.events):
+            for index, each in enumerate(event.inputs if isinstance(event, Step) else ()):
+                if isinstance(each, TakeOver) and len(each.instances) > 1:
+                    self._take_over_one(place, index, each.instances)
+
+    def _take_over_one(self, place: int, index: int, among: Sequence[InstanceId]) -> None:
+        for instance in among:
+            event = self.best.events[place]
+            if not isinstance(event, Step) or index >= len(event.inputs):
+                return
+            inputs = list(event.inputs)
+            inputs[index] = TakeOver((instance,))
+            alone = event._replace(inputs=tuple(inputs))
+            if self._keep(_spliced(self.best.events, place, [alone]), anyhow=True):
+                return
 
     def _deliver_the_first(self) -> None:
         """Not one of its repetitions."""
@@ -315,7 +354,8 @@ class Shrinker:
             for index, each in enumerate(inputs):
                 if isinstance(each, Commands):
                     events = _without(self.best.events, {(place, index)})
-                    for name in sorted(self._proposed_in(place)):
+                    names = self._proposed_in(place)
+                    for name in sorted(names, key=lambda each: (len(each), each), reverse=True):
                         events = without_slot(events, name)
                     if not self._keep(events):
                         self._keep(events, anyhow=True)
@@ -359,10 +399,28 @@ class Shrinker:
                 counts[atom.member] += 1
             members = sorted(range(self.best.replicas), key=lambda me: counts[me])
             groups = combinations(members, 2 if self.best.replicas % 2 else 1)
-            cut = any(
-                self._attempt(with_plain_head(without_members(self.best, group)))
-                for group in groups
+            smaller = [with_plain_head(without_members(self.best, group)) for group in groups]
+            cut = any(map(self._attempt, smaller)) or any(
+                self._attempt(each, anyhow=True) for each in smaller
             )
+
+
+def _as_it_ended(schedule: Schedule) -> Iterator[Schedule]:
+    """The schedule, and with every way in which one of its processes may have crashed at its end:
+    what is found in a crash is found before the crash is recorded."""
+    yield schedule
+    events = schedule.events
+    for member in range(schedule.replicas):
+        places = [place for place, event in enumerate(events) if event.member == member]
+        if not places:
+            continue
+        last = events[places[-1]]
+        crash = Crash(member, last.at)
+        if isinstance(last, Step):
+            for each in (crash, crash._replace(appended=False), crash._replace(sent=0)):
+                ended = last._replace(crash=each)
+                yield schedule._replace(events=tuple(_spliced(events, places[-1], [ended])))
+        yield schedule._replace(events=(*events, crash))
 
 
 # Parts of a schedule -----------------------------------------------------------------------------

@@ -5,18 +5,20 @@ from dataclasses import replace
 
 import pytest
 
+from epaxos.core.replica import Outbox
 from epaxos.core.types import InstanceId
 from epaxos.node import Node
+from epaxos.protocols.epaxos.messages import PreAccepted
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.registry import find_protocol
-from epaxos.sim.checkers import EXECUTES, VISIBILITY, Violation
+from epaxos.sim.checkers import EXECUTES, REMEMBERED, VISIBILITY, Violation
 from epaxos.sim.export import from_json, to_json, to_pytest
 from epaxos.sim.options import Faults, Options, draw
 from epaxos.sim.plainer import without_members, without_slot
 from epaxos.sim.player import Player, show_schedule
 from epaxos.sim.run import Failure, _run, _schedule_of, tell
-from epaxos.sim.schedule import Arrival, Step, TakeOver
+from epaxos.sim.schedule import Arrival, Crash, Step, TakeOver
 from epaxos.sim.shrink import NotViolated, Shrinker, shrink, size_of
 from epaxos.sim.shrink_options import shrink_options
 from epaxos.sim.stage import directed
@@ -41,11 +43,11 @@ class SmallFastQuorum(EPaxosReplica):
 
 
 class SmallSlowQuorum(MultiPaxosReplica):
-    """One acceptance is enough."""
+    """A majority is one too few."""
 
     def __init__(self, setup):
         super().__init__(setup)
-        self.majority = 1
+        self.majority = max(2, self.majority - 1)
 
 
 class NeverRecovers(EPaxosReplica):
@@ -71,10 +73,15 @@ def violation_of(schedule, spec, sentence):
 
 
 @pytest.mark.parametrize(
-    ("replica", "seed"), [(ForgetsDeps, 1), (ForgetsDeps, 5), (SmallFastQuorum, 9)]
+    ("replica", "protocol", "seeds"),
+    [
+        (ForgetsDeps, "epaxos", [1]),
+        (SmallFastQuorum, "epaxos", range(1, 40)),
+        (SmallSlowQuorum, "multipaxos", range(1, 40)),
+    ],
 )
-def test_a_planted_bug_is_told_in_a_few_events(replica, seed):
-    failure, spec = failure_of(replica, [seed])
+def test_a_planted_bug_is_told_in_a_few_events(replica, protocol, seeds):
+    failure, spec = failure_of(replica, seeds, protocol)
     before = size_of(failure.schedule)
     shortest = shrink(failure.schedule, spec, Node, failure.sentence)
     assert size_of(shortest) <= EVENTS_MAX < before
@@ -82,6 +89,31 @@ def test_a_planted_bug_is_told_in_a_few_events(replica, seed):
     Player(shortest).play(shortest.events)
     again = from_json(to_json(shortest))
     assert violation_of(again, spec, failure.sentence).sentence == failure.sentence
+
+
+class AnswersBeforeItSyncs(EPaxosReplica):
+    """A pre-accept is noted, not recorded: the answer leaves before the vote is durable."""
+
+    def __init__(self, setup):
+        super().__init__(setup)
+        self.out = NotesPreAccepts()
+
+
+class NotesPreAccepts(Outbox):
+    def record(self, record):
+        if isinstance(record, PreAccepted):
+            self.note(record)
+        else:
+            super().record(record)
+
+
+def test_what_a_crash_shows_ends_with_the_crash():
+    failure, spec = failure_of(AnswersBeforeItSyncs, range(1, 20))
+    assert failure.sentence == REMEMBERED
+    shortest = shrink(failure.schedule, spec, Node, REMEMBERED)
+    assert size_of(shortest) <= 4
+    last = shortest.events[-1]
+    assert isinstance(last, Crash) or last.crash is not None
 
 
 def run_test_file(text):

@@ -263,5 +263,6 @@ def test_a_chart_tells_it_to_a_person():
 
 @pytest.mark.parametrize("n", [1, 5, 7, 9])
 def test_a_chart_fits_a_page(n):
-    _, schedule = recorded(12, replicas=n, delays_us=((500,) * n,) * n, leader=0, rest=0)
+    changes = {"replicas": n, "delays_us": ((500,) * n,) * n, "leader": 0, "rest": 0}
+    _, schedule = recorded(12, commands=8, settle_us=10_000_000, **changes)
     assert max(map(len, show_schedule(schedule).splitlines())) <= 100

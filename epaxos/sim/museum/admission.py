@@ -67,9 +67,9 @@ def _one_hot_key(planted: Planted, seed: int) -> None:
         answered = sum(call.returned is not None for call in clients.calls)
         raise Violation(
             EXECUTES,
-            f"after {LOAD_US / 1e6:g} s of {PER_SECOND} writes/s per region on one key "
+            f"After {LOAD_US / 1e6:g} s of {PER_SECOND} writes/s per region on one key "
             f"{answered} of {len(clients.calls)} are answered, and one has waited "
-            f"{oldest / 1000:.0f} ms, {oldest / rtt:.1f} of the longest round trips",
+            f"{oldest / 1000:.0f} ms, {oldest / rtt:.1f} of the longest round trips.",
         )
 
 
@@ -161,7 +161,7 @@ EXHIBITS = (
     Exhibit(
         name="no-gate",
         title="Commands on a contended key are proposed as they come",
-        source="EPaxos Revisited, NSDI 2021; PlatformLab's `inffix`; protocol.md 2.10 and 3.5",
+        source="EPaxos Revisited, NSDI 2021; PlatformLab's `inffix`; protocol.md 2.10 and R12",
         story="Every region writes one key. Each write, before it is decided, comes to depend on "
         "a newer one, so that there is always one more to wait for. Commits go on at full speed "
         "and nothing executes until the load stops. Nothing is wrong by the letter of the "
@@ -173,7 +173,7 @@ EXHIBITS = (
     Exhibit(
         name="one-at-a-time",
         title="Of the commands that wait for a key one leaves at a time",
-        source="protocol.md R12 and 3.5, gating",
+        source="protocol.md R12",
         story="A contended key is held until the batch that writes it has run. If only one of the "
         "commands that waited goes next, the key serves one command per round trip, and the queue "
         "grows with the load. All that may leave must leave together.",

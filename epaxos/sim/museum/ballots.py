@@ -46,6 +46,8 @@ def _a_recovers_its_own(stage: Stage) -> None:
 
 
 def _b_and_c_recover_after_a_decided(stage: Stage) -> None:
+    """B has accepted Nop for A.1, alone. A takes it over with C in a higher ballot and decides its
+    batch. B promises itself a still higher ballot, unheard; then C recovers A.1 with B."""
     _nop_at_b_only(stage)
     _a_recovers_its_own(stage)
     stage.deliver("A>C", "Accept")
@@ -77,6 +79,8 @@ class _OneBallot(EPaxosReplica):
 
 
 def _b_recovers_after_a_decided(stage: Stage) -> None:
+    """B has accepted Nop for A.1, alone. A takes it over with C in a higher ballot and decides its
+    batch. Then B recovers A.1 with C."""
     _nop_at_b_only(stage)
     _a_recovers_its_own(stage)
     stage.deliver("A>C", "Accept")
@@ -234,7 +238,7 @@ EXHIBITS = (
     Exhibit(
         name="preaccept-after-the-promise",
         title="A replica pre-accepts in ballot 0 what it has promised to a recoverer",
-        source="M12; protocol.md 1.5, l.11-18 and H14",
+        source="M12; protocol.md 1.5 and H14",
         story="A recoverer asked about an instance before its PreAccept had arrived, was told "
         "that nothing is known, and makes it Nop. Then the PreAccept comes. Who forgets to "
         "compare it with the promise completes a fast quorum, and the command leader decides its "

@@ -62,7 +62,7 @@ EXHIBITS = (
     Exhibit(
         name="answer-at-commit",
         title="A write is answered when it is decided, not when it has run",
-        source="protocol.md 2.9 and 3.2; EPaxos 2013 may do so, because it has sequence numbers",
+        source="protocol.md 2.9; EPaxos 2013 may do so, because it has sequence numbers",
         story="A blind write has nothing to report, so why wait until it has run? Because what it "
         "depends on may not be decided yet, and may come to depend on something newer. All of "
         "them form one component, and in it a write that began after the answer can run before "
@@ -74,7 +74,7 @@ EXHIBITS = (
     Exhibit(
         name="certain-refusal",
         title="A client whose time is up is told that its command did not happen",
-        source="M27; protocol.md 1.14: a client's verdict",
+        source="M27; protocol.md 1.14",
         story="The command was proposed and not decided in time. It may still be, and often is. A "
         "client that is told 503 instead of 504 sends it again, and has its money moved twice.",
         plant=in_node(_SaysItNeverHappened),
@@ -85,7 +85,7 @@ EXHIBITS = (
     Exhibit(
         name="anothers-answer",
         title="Every request of a batch gets the answers that stand at the front of the batch",
-        source="reliability: every command has exactly one outcome",
+        source="this project: what unit tests with one request per batch do not see",
         story="Commands of several clients travel in one batch, and its results come back as "
         "columns. Each client's part begins where the parts before it end. Cut from the front "
         "instead, all is well as long as batches have one request, and as long as all answers are "

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from epaxos.core.command import Footprint, Payload
+from epaxos.core.command import Footprint, Payload, Results
 from epaxos.core.replica import Decided, Replica, Setup
 from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot
+from epaxos.exchange import Limits
 from epaxos.execution.executor import GraphExecutor
 from epaxos.execution.ordering import Executor
+from epaxos.execution.store import Store
+from epaxos.node import Node
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.checkers import (
@@ -27,6 +30,8 @@ from epaxos.sim.museum.exhibit import (
     Swarm,
     ask,
     in_executor,
+    in_node,
+    must_be_equal,
     must_be_executed,
     preaccept,
 )
@@ -34,7 +39,7 @@ from epaxos.sim.stage import Stage
 
 Id = tuple[ReplicaId, Slot]
 
-_ONE_ORDER = (ORDER, PREMATURE, IN_ORDER, LINEARIZABLE, CONVERGES)
+_ONE_ORDER = (ORDER, LINEARIZABLE, CONVERGES)
 _CONTENDED = {"keys": 1, "gate": False, "active_us": 800_000}
 
 
@@ -235,6 +240,30 @@ class _Unpruned:
         return self._inner.statistics()
 
 
+class _Revisions(Store):
+    """Every write has the number that one counter gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writes = 0
+
+    def apply(self, decided: Decided) -> None:
+        super().apply(self._numbered(decided))
+
+    def answer(self, decided: Decided) -> Results:
+        return super().answer(self._numbered(decided))
+
+    def _numbered(self, decided: Decided) -> Decided:
+        self._writes += 1
+        return decided._replace(slot=self._writes)
+
+
+class _CountsWrites(Node):
+    def __init__(self, protocol: ProtocolSpec, setup: Setup, boot: int, limits: Limits) -> None:
+        super().__init__(protocol, setup, boot, limits)
+        self.store = _Revisions()
+
+
 @contextmanager
 def _unpruned_at_b(spec: ProtocolSpec) -> Iterator[Planted]:
     """A node builds its replica, then its executor; only B's is another one."""
@@ -273,6 +302,16 @@ def _a_gap_below(stage: Stage) -> None:
         stage.deliver(f"A>{member}", "CommitShort", "A.1")
         stage.deliver(f"A>{member}", "Commit", "E.2")
     stage.deliver("E>C", "CommitShort", "E.1")
+
+
+def _two_writes_that_commute(stage: Stage) -> None:
+    """A writes one key and C another; each executes its own batch before it hears of the other."""
+    stage.put("A", "x")
+    stage.put("C", "y")
+    preaccept(stage, "A", "A.1", "B")
+    preaccept(stage, "C", "C.1", "B")
+    stage.deliver_all()
+    must_be_equal(stage, "A", "C")
 
 
 def _a_batch_that_waits(stage: Stage) -> None:
@@ -325,30 +364,30 @@ EXHIBITS = (
     Exhibit(
         name="uncommitted-dependency",
         title="A batch runs before all that it depends on is decided",
-        source="M13; protocol.md 3.1",
+        source="M13; protocol.md 3",
         story="A dependency that is not decided yet is left out, in the hope that it will come to "
         "nothing or later. Where its decision has arrived it is not left out. The same two writes "
         "run in one order here and in the other there.",
         plant=in_executor(_WhatIsKnown),
-        sentences=_ONE_ORDER,
+        sentences=(PREMATURE, *_ONE_ORDER),
         search=Swarm((3,), options=_CONTENDED),
         budget=20,
     ),
     Exhibit(
         name="ties-by-arrival",
         title="Batches that depend on each other run in the order of their arrival",
-        source="M14; protocol.md 3.1",
+        source="M14; protocol.md 3",
         story="Two batches proposed at the same time often name each other. Then any order will "
         "do, as long as it is the same everywhere; the order in which the commits came in is not.",
         plant=in_executor(_TiesByArrival),
-        sentences=_ONE_ORDER,
+        sentences=(IN_ORDER, *_ONE_ORDER),
         search=Swarm((3,), options=_CONTENDED),
         budget=20,
     ),
     Exhibit(
         name="recursive-search",
         title="The search for components calls itself",
-        source="M15; protocol.md 3.3",
+        source="M15; protocol.md 3",
         story="Written as in the textbook, the depth-first search goes one call deeper for each "
         "batch in a chain. A hot key makes chains of any length, and the stack ends before they "
         "do. The replica stops, restarts, finds the same chain, and stops.",
@@ -378,5 +417,17 @@ EXHIBITS = (
         sentences=_ONE_ORDER,
         search=Swarm((3,), commands=40, options={"keys": 2, "gate": False, "active_us": 800_000}),
         budget=60,
+    ),
+    Exhibit(
+        name="one-revision",
+        title="Versions come from one counter that every write moves",
+        source="etcd's revision; protocol.md R9",
+        story="Where all writes stand in one log, a single counter can number them. Here two "
+        "writes on different keys may run in either order, and each replica gives them other "
+        "numbers. A client that sends back a version it was given elsewhere is told that the key "
+        "has changed.",
+        plant=in_node(_CountsWrites),
+        sentences=(CONVERGES,),
+        search=Directed(3, _two_writes_that_commute),
     ),
 )

@@ -18,7 +18,7 @@ from epaxos.core.types import Micros
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
-from epaxos.sim.checkers import EXECUTES, Violation
+from epaxos.sim.checkers import CONVERGES, EXECUTES, Violation
 from epaxos.sim.options import Options, draw
 from epaxos.sim.run import Failure, tell
 from epaxos.sim.schedule import Schedule
@@ -48,6 +48,8 @@ class Caught(NamedTuple):
     """What happened, one line per event."""
     schedule: Schedule | None = None
     """The same as steps that can be played again and cut down."""
+    options: Options | None = None
+    """Of a random run: it can be run again, and made smaller."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ class Swarm:
         """One run."""
         outcome = tell(self.draw(planted.spec.name, seed), planted.spec, planted.node)
         if isinstance(outcome, Failure):
-            return Caught(outcome.sentence, outcome.detail, outcome.story, outcome.schedule)
+            return Caught(
+                outcome.sentence, outcome.detail, outcome.story, outcome.schedule, outcome.options
+            )
         return None
 
 
@@ -273,6 +277,13 @@ def must_be_executed(stage: Stage, who: str, instance: str) -> None:
         raise Violation(
             EXECUTES, f"{instance} is not executed at {who} when all that was sent has arrived"
         )
+
+
+def must_be_equal(stage: Stage, one: str, other: str) -> None:
+    """All that was sent has arrived: the two have the same keys, values and versions."""
+    digests = [stage.node(name).store.digest() for name in (one, other)]
+    if digests[0] != digests[1]:
+        raise Violation(CONVERGES, f"digests {digests[0]} at {one}, {digests[1]} at {other}")
 
 
 def must_be_answered(stage: Stage, who: str, requests: int) -> None:

@@ -221,7 +221,7 @@ EXHIBITS = (
     Exhibit(
         name="leader-forgets-promise",
         title="A promise is said before it is on the disk",
-        source="M2; Paxos Made Simple, section 2.5; protocol.md 5.1, persistence",
+        source="M2; Paxos Made Simple, section 2.5; protocol.md 5.1",
         story="A replica promised a candidate that it takes part in no lower ballot, crashed, and "
         "came back without it. The old leader is still there, and its Accepts are welcome again.",
         plant=in_replica(_ForgetsPromises),
@@ -232,7 +232,7 @@ EXHIBITS = (
     Exhibit(
         name="follower-answers-first",
         title="A follower acknowledges a vote before it is on the disk",
-        source="M2; protocol.md 5.1, persistence",
+        source="M2; protocol.md 5.1",
         story="The leader counts a vote that a crash takes away. With one more crash nobody of "
         "the majority is left that knows what was decided, and the next leader fills the slot "
         "with something else.",
@@ -246,7 +246,8 @@ EXHIBITS = (
         title="A leader counts one vote too few",
         source="M6; protocol.md 5.1",
         story="Two of five replicas are no majority: two leaders can each have two, in elections "
-        "and in slots, and decide different things.",
+        "and in slots, and decide different things. With three replicas "
+        "one vote too few is none but the leader's own.",
         plant=in_replica(_SmallMajority),
         sentences=(AGREEMENT,),
         search=Directed(5, _two_of_five),
@@ -255,7 +256,7 @@ EXHIBITS = (
     Exhibit(
         name="gap-over-a-vote",
         title="A new leader fills every open slot with a no-op",
-        source="protocol.md 5.1, election",
+        source="protocol.md 5.1",
         story="Open slots must be closed before new ones count. Only those for which nobody of "
         "the majority has voted may be closed with a no-op; a vote can be all that is left of a "
         "decision that the old leader has already answered.",
@@ -279,7 +280,7 @@ EXHIBITS = (
     Exhibit(
         name="index-over-any-vote",
         title="A commit index makes votes of any ballot decided",
-        source="protocol.md 5.1, normal operation",
+        source="protocol.md 5.1",
         story="The leader says that slots up to seven are decided. A follower has a vote for slot "
         "seven, from a leader before, and takes that for what was decided.",
         plant=in_replica(_BelievesAnyVote),

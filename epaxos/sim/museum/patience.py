@@ -53,7 +53,7 @@ EXHIBITS = (
     Exhibit(
         name="duel",
         title="Recoverers neither take turns nor back off",
-        source="M25; protocol.md 2.14 and 4.2; Cassandra's EPaxos prototype",
+        source="M25; protocol.md 1.14; Cassandra's EPaxos prototype",
         story="A command leader dies, and all others notice at the same time. Each takes its "
         "instances over in a ballot above the last one it saw, sees its own overtaken before it "
         "is done, and tries again. Whoever is next always comes too early.",
