@@ -293,13 +293,10 @@ class World:
         process = self.processes[member]
         if process.node is None:
             return
-        kept = self._end(process, where)
-        if self.story.on:
-            crash = Crash(member, process.clock.local(self.now), True, kept)
-            step = process.step
-            self.recorded.append(crash if step is None else step._replace(crash=crash))
+        self._end(process, where, Crash(member, process.clock.local(self.now)), process.step)
 
-    def _end(self, process: Process, where: str) -> int:
+    def _end(self, process: Process, where: str, crash: Crash, step: Step | None) -> None:
+        """The process is gone; `step` is what it was in."""
         member = process.me
         self.counts["crashes"] += 1
         self.mark("crash", member)
@@ -315,7 +312,8 @@ class World:
         running = sum(each.node is not None for each in self.processes)
         self.meter.crashed(statistics, running, self.options.replicas)
         self.tell(f"{replica_name(member)} crashes {where}, {lost} unsynced records at risk")
-        kept = 0
+        process.step = None
+        self._record_crash(crash, step)
         if self.options.memory:
             process.dead = True
         else:
@@ -323,8 +321,14 @@ class World:
             self.watch.remembered(member, self.restored(process))
             kept = disk.crash(self.random, self.options.faults.torn)
             self.counts["torn_tails"] += lost > 0 and self.options.faults.torn
+            if self.story.on:
+                self.recorded.pop()
+                self._record_crash(crash._replace(kept=kept), step)
         self.on_crash(member)
-        return kept
+
+    def _record_crash(self, crash: Crash, step: Step | None) -> None:
+        if self.story.on:
+            self.recorded.append(crash if step is None else step._replace(crash=crash))
 
     def restored(self, process: Process) -> Node:
         """What the process would know if it started now; what it executed is not told."""
@@ -473,10 +477,8 @@ class World:
         point = process.doom
         process.doom = None
         assert point is not None, "a crash in a step has its point"
-        kept = self._end(process, point.value)
-        if self.story.on and process.step is not None:
-            crash = Crash(process.me, process.clock.local(self.now), appended, kept, sent)
-            self.recorded.append(process.step._replace(crash=crash))
+        crash = Crash(process.me, process.clock.local(self.now), appended, 0, sent)
+        self._end(process, point.value, crash, process.step)
 
     def _durable(self, process: Process, record: Record) -> None:
         if isinstance(record, Executed):
