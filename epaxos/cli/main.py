@@ -22,6 +22,7 @@ VERBS: Final = {
     "compare": "EPaxos against Multi-Paxos over emulated regions.",
     "up": "Start a local cluster and watch it; Ctrl-C stops all.",
     "kv": "Get, put, delete or compare-and-set a key.",
+    "museum": "Known bugs, planted from outside and caught.",
     "topology": "List and show topologies; predict latencies on one.",
     "sim": "Clusters in virtual time, by seed; everything fails.",
     "bench": "Throughput and CPU per command of a local cluster.",
