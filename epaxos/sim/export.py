@@ -53,11 +53,11 @@ def to_pytest(
     body = [
         "def story(world):",
         *[f"    {line}" for line in story.lines()],
+        "    world.check()",
         *("", ""),
         f"def test_{name.lower()}():",
         f"    world = {story.stage(None, 'lenient=True')}",
         "    story(world)",
-        "    world.check()",
     ]
     if planted is not None:
         module, _, broken = planted.partition(":")
@@ -69,10 +69,10 @@ def to_pytest(
             f"    world = {story.stage(broken, f'only={name}')}",
             f"    with pytest.raises(Violation, match=re.escape({name})):",
             "        story(world)",
-            "        world.check()",
         ]
     constants = story.constants()
-    lines = [_heading(sentence, detail, chart), "", *story.imports(), "", "", *constants, *body]
+    space = [""] if constants else ["", ""]
+    lines = [_heading(sentence, detail, chart), "", *story.imports(), *space, *constants, *body]
     return "\n".join(lines) + "\n"
 
 
@@ -102,6 +102,7 @@ class _Story:
         self._now = 0
         self._used: dict[str, set[str]] = {}
         self._delivered: set[tuple[int, Arrival]] = set()
+        self._broken: str | None = None
 
     def use(self, module: str, *names: str) -> None:
         """The text needs these."""
@@ -129,8 +130,8 @@ class _Story:
                 return f"Stage(HEAD, {arguments})"
             self.use("dataclasses", "replace")
             self.use("epaxos.registry", "find_protocol")
-            spec = f"replace(find_protocol(HEAD.protocol), replica={broken})"
-            return f"Stage(HEAD, {spec}, {arguments})"
+            self._broken = broken
+            return f"Stage(HEAD, SPEC, {arguments})"
         self.use("epaxos.sim.stage", "directed")
         words = [str(schedule.replicas)]
         if schedule.protocol != "epaxos":
@@ -159,7 +160,9 @@ class _Story:
         lines = [f"HEAD = head_of({', '.join(words)})"]
         for name, value in head._asdict().items():
             if value != getattr(plain, name):
-                lines.append(f"HEAD = HEAD._replace({name}={_tuple(value)})")
+                lines += _replacing(name, value)
+        if self._broken is not None:
+            lines.append(f"SPEC = replace(find_protocol(HEAD.protocol), replica={self._broken})")
         return [*lines, "", ""]
 
     def lines(self) -> list[str]:
@@ -180,7 +183,7 @@ class _Story:
             else:
                 lines += self._step(event)
             place += 1
-        return lines or ["pass"]
+        return lines
 
     def _at(self, at: int) -> list[str]:
         if at == self._now:
@@ -291,10 +294,17 @@ def _letter(event: Event) -> str:
     return replica_name(event.member)
 
 
-def _tuple(value: Any) -> str:
-    """A literal of tuples, strings and numbers, a row per line."""
-    rows = "".join(f"\n    {row!r}," for row in value)
-    return f"({rows}\n)".replace("'", '"')
+def _replacing(name: str, value: Any) -> list[str]:
+    """One field of HEAD, on one line if it fits."""
+    line = f"HEAD = HEAD._replace({name}={value!r})".replace("'", '"')
+    if len(line) <= LINE_MAX:
+        return [line]
+    rows = [f"        {row!r},".replace("'", '"') for row in value]
+    return ["HEAD = HEAD._replace(", f"    {name}=(", *rows, "    ),", ")"]
+
+
+LINE_MAX = 100
+"""Columns of a line, where that can be kept."""
 
 
 def _bytes(value: bytes) -> str:

@@ -285,6 +285,7 @@ class Player:
             inputs=tuple(each for each, _ in inputs),
             wake=wake,
             released_at=None if actor.clock == now else actor.clock,
+            crash=event.crash and event.crash._replace(at=actor.clock),
         )
         self._record(played, actor.woken or bool(inputs))
         self._tell(actor.me, "steps")

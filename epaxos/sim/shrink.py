@@ -94,6 +94,7 @@ def measure(schedule: Schedule) -> Measure:
         sum(step.wake for step in steps),
         sum(len(each.instances) for each in inputs if isinstance(each, TakeOver)),
         sum(len(step.inputs) - 1 for step in steps if step.inputs),
+        sum(step.crash is not None for step in steps),
         sum(len(each.keys) for each in requests),
         len({key for each in requests for key in each.keys}),
         sum(sum(each.operations) for each in requests),
@@ -247,6 +248,7 @@ class Shrinker:
             self._attempt(with_plain_head(self.best), anyhow=True)
         self._attempt(with_plain_starts(self.best))
         self._split_steps()
+        self._crash_between_steps()
         self._shorten_waits()
         self._take_over_at_once()
         self._take_over_less()
@@ -270,6 +272,16 @@ class Shrinker:
                 ]
                 parts.append(event._replace(inputs=event.inputs[-1:]))
                 self._keep(_spliced(self.best.events, place, parts))
+
+    def _crash_between_steps(self) -> None:
+        """Not within one."""
+        for place in reversed(range(len(self.best.events))):
+            event = self.best.events[place] if place < len(self.best.events) else None
+            if isinstance(event, Step) and event.crash is not None:
+                whole = event._replace(crash=None)
+                parts: list[Event] = [whole] if event.inputs or event.wake else []
+                crash = Crash(event.member, event.at, kept=event.crash.kept)
+                self._keep(_spliced(self.best.events, place, [*parts, crash]))
 
     def _shorten_waits(self) -> None:
         """No time passes but what must, and that is a round one."""
