@@ -167,14 +167,7 @@ def _print_visit(visit: Visit) -> None:
         tried = count(visit.verdict.schedules)
         screen.print(f"Not caught in {tried} schedules, as it should have been.", markup=False)
         return
-    if told is not None and told.played is not None:
-        left = "as it was played" if told.left is None else f"of which {count(told.left)} remain"
-        screen.print(
-            f"Caught in schedule {visit.verdict.schedules}: {count(told.played)} events, {left}.",
-            markup=False,
-        )
-    else:
-        screen.print(f"Caught in schedule {visit.verdict.schedules}.", markup=False)
+    screen.print(_say_catch(visit), markup=False)
     chart = caught.chart if told is None else told.chart
     if chart:
         screen.print()
@@ -185,6 +178,22 @@ def _print_visit(visit: Visit) -> None:
     screen.print(fill(f"Violated: {caught.sentence}.", WIDTH), markup=False)
     conclusion = caught.detail if told is None else told.conclusion
     screen.print(fill(conclusion, WIDTH), markup=False, style="bold")
+
+
+def _say_catch(visit: Visit) -> str:
+    told = visit.told
+    found = f"Caught in schedule {visit.verdict.schedules}"
+    if told is None or told.played is None:
+        return f"{found}."
+    played = count(told.played)
+    if told.left is not None:
+        return (
+            f"{found}: {played} events, of which {count(told.left)} remain; replicas are named by "
+            "the order in which they appear."
+        )
+    if isinstance(visit.exhibit.search, Directed):
+        return f"{found}: {played} events, as they were played."
+    return f"{found}; the smallest run found that ends so has {played} events, at last these:"
 
 
 def _print_visits(visits: list[Visit]) -> None:

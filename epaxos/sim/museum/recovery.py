@@ -7,16 +7,17 @@ from epaxos.core.command import Payload
 from epaxos.core.types import Ballot, Deps, Micros, ReplicaId, Slot
 from epaxos.protocols.epaxos import recovery
 from epaxos.protocols.epaxos.instance import Instance, Phase, Recovering
-from epaxos.protocols.epaxos.messages import RecoverOk, Validate, Vote
+from epaxos.protocols.epaxos.messages import CommitReq, RecoverOk, Validate, Vote
 from epaxos.protocols.epaxos.recovery import Action, Decision
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import AGREEMENT, VISIBILITY
+from epaxos.sim.checkers import AGREEMENT, EXECUTES, VISIBILITY
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
     ask,
     in_place_of,
     in_replica,
+    must_be_decided,
     preaccept,
     validate,
 )
@@ -95,6 +96,69 @@ class _IgnoresCommits(EPaxosReplica):
             for vote in m.votes
         ]
         super()._on_recover_ok(source, RecoverOk(m.replica, m.ballot, votes), now)
+
+
+def _asked_before_it_was_told(stage: Stage) -> None:
+    """B has a batch of its own that nobody knows. A decides with C, and dies unheard; B pre-accepts
+    A's batch with its own in the deps. C misses the decision and asks B."""
+    stage.put("B", "x")
+    stage.drop_all()
+    stage.put("A", "x")
+    preaccept(stage, "A", "A.1", "C")
+    stage.deliver("A>B", "PreAccept")
+    stage.crash("A")
+    stage.drop_all()
+    for _ in range(2):
+        stage.wait("C", ASK_US)
+    stage.deliver_all("BC")
+
+
+ASK_US: Micros = 150_000
+"""After so long a hole is asked about; its leader is not suspected yet."""
+
+
+class _HandsOutVotes(EPaxosReplica):
+    def _on_commit_req(self, source: ReplicaId, m: CommitReq, now: Micros) -> None:
+        for slot in m.slots:
+            known = self.columns.get(m.replica, slot)
+            if known is not None and known.phase == Phase.PREACCEPTED:
+                self._send_commit(source, m.replica, slot, known)
+        super()._on_commit_req(source, m, now)
+
+
+def _decided_behind_its_back(stage: Stage) -> None:
+    """A's batch meets one of B at B, so A starts the slow path; its Accepts are lost. C takes A.1
+    over with B, and they decide Nop; A does not hear of it, and goes on asking."""
+    stage.put("B", "x")
+    stage.drop_all()
+    stage.put("A", "x")
+    preaccept(stage, "A", "A.1", "B")
+    stage.drop_all()
+    ask(stage, "C", "A.1", "B")
+    stage.drop(">A")
+    stage.deliver("C>B", "Accept")
+    stage.deliver("B>C", "AcceptOk")
+    stage.deliver("C>B", "Commit")
+    stage.drop_all()
+    for _ in range(3):
+        stage.wait("A", 2_000_000)
+        stage.deliver_all()
+    must_be_decided(stage, "A", "A.1")
+
+
+class _SilentOnceCommitted(EPaxosReplica):
+    def _accept(
+        self,
+        source: ReplicaId,
+        replica: ReplicaId,
+        slot: Slot,
+        ballot: Ballot,
+        payload: Payload | None,
+        deps: Deps,
+    ) -> None:
+        known = self.columns.get(replica, slot)
+        if known is None or known.phase != Phase.COMMITTED:
+            super()._accept(source, replica, slot, ballot, payload, deps)
 
 
 # Validate ----------------------------------------------------------------------------------------
@@ -393,5 +457,27 @@ EXHIBITS = (
         plant=in_replica(_AcceptErases),
         sentences=(VISIBILITY,),
         search=Directed(5, _erased_introduction),
+    ),
+    Exhibit(
+        name="hands-out-votes",
+        title="Who is asked for a decision answers with what it has voted for",
+        source="a comment in Cassandra's EPaxos prototype; protocol.md 1.14",
+        story="A replica misses a decision and asks the others for it. One of them has the batch, "
+        "pre-accepted, with deps as it knew them, and sends that. The asker takes it for the "
+        "decision, which was made elsewhere, with other deps.",
+        plant=in_replica(_HandsOutVotes),
+        sentences=(AGREEMENT,),
+        search=Directed(3, _asked_before_it_was_told),
+    ),
+    Exhibit(
+        name="silent-once-committed",
+        title="A replica that knows the decision does not answer an Accept",
+        source="the TLA+ model of EPaxos* before its commit 2cb2efd; protocol.md 1.5 and H2",
+        story="Somebody else recovered the instance, and it is decided. The command leader was not "
+        "reached and repeats its own Accept for ever. To refuse that is right, to say nothing is "
+        "not: with an attempt under way it does not ask what became of the instance.",
+        plant=in_replica(_SilentOnceCommitted),
+        sentences=(EXECUTES,),
+        search=Directed(3, _decided_behind_its_back),
     ),
 )

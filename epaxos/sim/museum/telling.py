@@ -3,14 +3,15 @@
 Rules of this file: owns no clock; `more` says whether to go on.
 """
 
+import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from epaxos.core.command import Payload
-from epaxos.core.types import Deps, InstanceId, replica_name
+from epaxos.core.replica import Decided
+from epaxos.core.types import InstanceId, replica_name
 from epaxos.registry import find_protocol
 from epaxos.sim.chart import say_commands, say_deps
-from epaxos.sim.checkers import AGREEMENT, Violation
+from epaxos.sim.checkers import AGREEMENT, ONCE, VISIBILITY, Violation
 from epaxos.sim.museum.exhibit import Caught, Directed, Exhibit, Planted
 from epaxos.sim.player import Player
 from epaxos.sim.run import Failure, tell
@@ -22,6 +23,9 @@ EVENTS_MAX = 2_000
 """What is longer is told as it was played."""
 LINES_MAX = 120
 """Of a longer chart the middle is left out."""
+RUN_LINES = 30
+"""So much is shown of a run that has no shortest story."""
+WIDTH = 110
 
 
 class Told(NamedTuple):
@@ -32,7 +36,7 @@ class Told(NamedTuple):
     conclusion: str
     """What the observer saw, in a sentence."""
     played: int | None = None
-    """How many events the schedule that found it has."""
+    """How many events the schedule has that found it, or the smallest run found that ends so."""
     left: int | None = None
     """How many remain; None: it is not cut down."""
 
@@ -57,9 +61,8 @@ def narrate(exhibit: Exhibit, caught: Caught, more: Callable[[], bool]) -> Told:
         smaller = shrink_options(caught.options, planted.spec, planted.node, caught.sentence, more)
         again = tell(smaller, planted.spec, planted.node)
         if isinstance(again, Failure):
-            played = size_of(again.schedule)
-            return Told(_abridged(again.story), again.detail, played)
-        return Told(_abridged(caught.chart), caught.detail, played)
+            return Told(_end_of(again.story), again.detail, size_of(again.schedule))
+        return Told(_end_of(caught.chart), caught.detail, played)
 
 
 def _shortest(schedule: Schedule, planted: Planted, caught: Caught, played: int) -> Told:
@@ -81,30 +84,55 @@ def _abridged(chart: str) -> str:
     return "\n".join([*lines[:half], gap, *lines[-half:]])
 
 
+def _end_of(story: str) -> str:
+    """The last lines of a run's story, each cut to a screen's width."""
+    return "\n".join(
+        line if len(line) <= WIDTH else f"{line[: WIDTH - 2]} …"
+        for line in story.splitlines()[-RUN_LINES:]
+    )
+
+
 def _conclude(player: Player, violation: Violation) -> str:
-    """`A.1 was committed as (put x 1) at A and as Nop at B.`, where values differ."""
-    if violation.sentence != AGREEMENT:
-        return violation.detail
-    first: dict[InstanceId, tuple[Payload | None, Deps, str]] = {}
-    for actor in player.actors:
-        for key, (payload, deps) in actor.decided.items():
-            name = InstanceId(*key)
-            before = first.setdefault(name, (payload, deps, replica_name(actor.me)))
-            if before[:2] != (payload, deps):
-                one, other = (before[0], before[1]), (payload, deps)
-                return (
-                    f"{name if deps else f'Slot {name.slot}'} was committed as "
-                    f"{_say(one, other)} at {before[2]} and as {_say(other, one)} at "
-                    f"{replica_name(actor.me)}."
-                )
-    return violation.detail
+    """`A.1 was committed as (put x 1) at A and as Nop at B.`, where it can be said so."""
+    detail = violation.detail
+    if violation.sentence == VISIBILITY:
+        return _BLIND.sub(
+            r"\1 and \2 meet on key \3, and neither has the other in its deps.", detail
+        )
+    if violation.sentence == ONCE:
+        return _TWICE.sub(r"The write of \1 ran in \2 and in \3.", detail)
+    if violation.sentence == AGREEMENT:
+        return _disagreement(player) or detail
+    return detail
 
 
-def _say(value: tuple[Payload | None, Deps], other: tuple[Payload | None, Deps]) -> str:
+def _disagreement(player: Player) -> str | None:
+    """The first instance that was decided twice, in different ways."""
+    first: dict[InstanceId, tuple[Decided, str]] = {}
+    for happening in player.happenings:
+        if happening.kind != "decides":
+            continue
+        decided: Decided = happening.thing
+        where = replica_name(happening.member)
+        name = InstanceId(decided.replica, decided.slot)
+        before, there = first.setdefault(name, (decided, where))
+        if (before.payload, before.deps) != (decided.payload, decided.deps):
+            return (
+                f"{name if decided.deps else f'Slot {name.slot}'} was committed as "
+                f"{_say(before, decided)} at {there} and as {_say(decided, before)} at {where}."
+            )
+    return None
+
+
+_BLIND: Final = re.compile(r"(\S+) deps \(.*?\) and (\S+) deps \(.*?\) on key b'(.*)'")
+_TWICE: Final = re.compile(r"b'(.*)' in (\S+) and in (\S+)")
+
+
+def _say(decided: Decided, other: Decided) -> str:
     """A decided value; its deps only where these are what differs."""
-    payload, deps = value
+    payload = decided.payload
     if payload is None:
         return "Nop"
     batch = payload.batch
     said = f"({say_commands(batch.operations, batch.keys, batch.arguments)})"
-    return f"{said} with deps {say_deps(deps)}" if payload == other[0] else said
+    return f"{said} with deps {say_deps(decided.deps)}" if payload == other.payload else said
