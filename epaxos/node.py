@@ -19,8 +19,8 @@ from operator import gt
 from typing import Any, cast
 
 from epaxos.admission import HotQueue, Wanted, contended_keys
-from epaxos.core.command import Batch, Footprint, Operation, Payload, Results, decode_cas
-from epaxos.core.errors import Ambiguous, CodecError, Definite, RequestError
+from epaxos.core.command import Footprint, Operation, Payload, Results
+from epaxos.core.errors import Ambiguous, Definite, RequestError
 from epaxos.core.replica import Decided, Executed, LeaderReplica, Message, Record, Setup
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.exchange import (
@@ -42,6 +42,7 @@ from epaxos.exchange import (
 from epaxos.execution.store import Store
 from epaxos.inspection import graph_document, instance_document, status_document
 from epaxos.registry import ProtocolSpec
+from epaxos.runs import batch_of, fault_of, slice_of
 
 
 class Node:
@@ -67,6 +68,8 @@ class Node:
         """Own batches that are not answered, by number."""
         self._by_instance: dict[tuple[ReplicaId, Slot], Flight] = {}
         """Own batches whose instance is known and not decided."""
+        self._leadership = 0
+        """The last leadership that the replica followed (leader protocols)."""
         self._replies: list[Reply | Refusal | Told] = []
         self._deadlines: dict[int, list[Run]] = {}
         """Runs by the period in which their deadline lies."""
@@ -91,7 +94,7 @@ class Node:
             return
         for waiter, operations, keys, arguments, deadline in requests:
             run = Run(waiter, 0, operations, keys, arguments, now, deadline)
-            fault = _fault_of(run)
+            fault = fault_of(run)
             if fault is None:
                 self._fresh.append(run)
                 self._watch(run)
@@ -174,6 +177,8 @@ class Node:
             self._executed_durable = self._executed_noted
             self._sync_at = None
             self.replica.executed(self._executed_durable, now)
+        if self.protocol.has_leader:
+            self._notice_leadership(now)
         log: list[Record] = []
         messages: list[tuple[ReplicaId, Message]] = []
         flights: list[Flight] = []
@@ -203,6 +208,20 @@ class Node:
         self._log_synced = must_sync
         replies, self._replies = self._replies, []
         return NodeReady(log, must_sync, messages, replies, flights)
+
+    def _notice_leadership(self, now: Micros) -> None:
+        """Who forwarded to a leader that has a successor now does not wait as long as its client
+        would: what the old leader had proposed is decided soon, the rest never."""
+        leadership = cast("LeaderReplica", self.replica).leadership
+        if not leadership or leadership == self._leadership:
+            return
+        self._leadership = leadership
+        period = (now + _SUCCESSION_US) // _PERIOD_US
+        for flight in self._flying.values():
+            if flight.instance is None:
+                for run in flight.runs:
+                    if not run.done and run.deadline // _PERIOD_US > period:
+                        self._watch(run, period)
 
     def _sync_if_due(self, log: list[Record], must_sync: bool, now: Micros) -> bool:
         """R3: what was executed becomes durable within 100 ms, so that idle vectors move."""
@@ -234,7 +253,7 @@ class Node:
     def _launch(self, runs: list[Run], now: Micros) -> Flight | None:
         """Make a batch of some runs and propose it."""
         self._number += 1
-        payload = Payload.of(_batch_of(self.me, self._number, runs))
+        payload = Payload.of(batch_of(self.me, self._number, runs))
         flight = Flight(self._number, payload, runs, now)
         try:
             instance = self.replica.propose(payload, now)
@@ -431,7 +450,7 @@ class Node:
                 run.done = True
                 part = results
                 if len(flight.runs) > 1:
-                    part = _slice(results, start, run.count)
+                    part = slice_of(results, start, run.count)
                 replies.append(Reply(run.waiter, run.offset, part, run.arrived, flight))
                 # `_deadlines` keeps the run for as long as its client would have waited; it must
                 # not keep the batch and the answer too.
@@ -440,8 +459,9 @@ class Node:
 
     # Refusals ----------------------------------------------------------------------------------
 
-    def _watch(self, run: Run) -> None:
-        period = run.deadline // _PERIOD_US
+    def _watch(self, run: Run, period: int | None = None) -> None:
+        if period is None:
+            period = run.deadline // _PERIOD_US
         runs = self._deadlines.get(period)
         if runs is None:
             self._deadlines[period] = [run]
@@ -511,60 +531,15 @@ class Node:
         }
 
 
-def _fault_of(run: Run) -> str | None:
-    """What is wrong with a client's columns, in a sentence."""
-    if not run.count == len(run.operations) == len(run.arguments):
-        return "operations, keys and arguments must be columns of equal length"
-    if not run.count:
-        return "a request needs at least one command"
-    if run.operations.translate(None, _CODES):
-        return f"operation codes are 0 to {max(_CODES)}"
-    if _CAS in run.operations:
-        for code, argument in zip(run.operations, run.arguments):
-            if code == _CAS:
-                try:
-                    decode_cas(argument)
-                except CodecError as error:
-                    return str(error)
-    return None
-
-
-def _batch_of(origin: ReplicaId, number: int, runs: list[Run]) -> Batch:
-    if len(runs) == 1:
-        run = runs[0]
-        return Batch(origin, number, run.operations, run.keys, run.arguments)
-    keys: list[bytes] = []
-    arguments: list[bytes] = []
-    for run in runs:
-        keys += run.keys
-        arguments += run.arguments
-    return Batch(origin, number, b"".join([run.operations for run in runs]), keys, arguments)
-
-
-def _slice(results: Results, start: int, count: int) -> Results:
-    """The results of some neighbouring commands."""
-    if not results.statuses:
-        return Results(results.replica, results.slot, start, count, b"", [], [])
-    stop = start + count
-    return Results(
-        results.replica,
-        results.slot,
-        start,
-        count,
-        results.statuses[start:stop],
-        results.values[start:stop],
-        results.versions[start:stop],
-    )
-
-
 _BOOT_SHIFT = 40
 """A batch's number is the boot counter above so many bits of a counter."""
 _PERIOD_US = 10_000
 """Deadlines of clients are kept to this, never early."""
 _SYNC_DELAY_US = 100_000
 """How long what was executed may stay without a sync (R3)."""
-_GET, _CAS = int(Operation.GET), int(Operation.CAS)
-_CODES = bytes(Operation)
+_SUCCESSION_US = 1_000_000
+"""How long a batch that was forwarded to a leader may stay undecided once it has a successor."""
+_GET = int(Operation.GET)
 _COUNTERS = (
     "batches",
     "commands",

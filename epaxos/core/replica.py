@@ -258,6 +258,11 @@ class LeaderReplica(Replica, Protocol):
         """Whom this replica believes to lead."""
         ...
 
+    @property
+    def leadership(self) -> int:
+        """Which leadership this replica follows, as a number that no two share; 0: none."""
+        ...
+
     def transfer(self, target: ReplicaId, now: Micros) -> None:
         """Ask that `target` become the leader. Raises Definite where that cannot be tried now."""
         ...

@@ -137,6 +137,30 @@ def test_a_forward_whose_leader_dies_is_ambiguous_and_others_go_on():
     assert world.alike()
 
 
+def test_a_forward_is_answered_soon_after_its_leader_has_a_successor():
+    """A patient client does not wait out its patience: what the dead leader had proposed is decided
+    by its successor, the rest never."""
+    world = Nodes(3)
+    world.run(SECOND)
+    world.put(1, "lost", b"x", patience=60 * SECOND)
+    world.crash(0)
+    world.run(8 * SECOND)
+    assert world.nodes[1].replica.leader is not None
+    (refusal,) = world.answers["lost"]
+    assert isinstance(refusal.error, Ambiguous)
+
+
+def test_a_forward_that_the_successor_decides_is_answered():
+    world = Nodes(3)
+    world.run(SECOND)
+    world.put(1, "kept", b"x", patience=60 * SECOND)
+    world.run(RTT * 3 // 4)  # the leader's Accept is on its way
+    world.crash(0)
+    world.run(8 * SECOND)
+    (reply,) = world.answers["kept"]
+    assert type(reply) is Reply
+
+
 def test_every_answered_write_survives_crashes_of_minorities():
     for seed in range(10):
         world = Nodes(5, seed)

@@ -182,6 +182,11 @@ class MultiPaxosReplica(Elector):
         self._noted = self.log.chosen
         self.live_bytes = self.log.live_bytes
 
+    @property
+    def leadership(self) -> Ballot:
+        """The ballot of the leader that we follow, or are."""
+        return 0 if self.leader is None else self.promised
+
     def transfer(self, target: ReplicaId, now: Micros) -> None:
         """Hand leadership over: `target` campaigns as soon as it knows what is chosen now. We go on
         proposing until we promise its ballot, and our promise brings it all we proposed."""

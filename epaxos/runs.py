@@ -1,0 +1,60 @@
+"""Runs of commands: what is wrong with one, how several make a batch, which answers are whose.
+
+Rules of this file: pure functions over columns; no protocol, no time.
+"""
+
+from epaxos.core.command import Batch, Operation, Results, decode_cas
+from epaxos.core.errors import CodecError
+from epaxos.core.types import ReplicaId
+from epaxos.exchange import Run
+
+
+def fault_of(run: Run) -> str | None:
+    """What is wrong with a client's columns, in a sentence."""
+    if not run.count == len(run.operations) == len(run.arguments):
+        return "operations, keys and arguments must be columns of equal length"
+    if not run.count:
+        return "a request needs at least one command"
+    if run.operations.translate(None, _CODES):
+        return f"operation codes are 0 to {max(_CODES)}"
+    if _CAS in run.operations:
+        for code, argument in zip(run.operations, run.arguments):
+            if code == _CAS:
+                try:
+                    decode_cas(argument)
+                except CodecError as error:
+                    return str(error)
+    return None
+
+
+def batch_of(origin: ReplicaId, number: int, runs: list[Run]) -> Batch:
+    """One batch with the commands of some runs, in their order."""
+    if len(runs) == 1:
+        run = runs[0]
+        return Batch(origin, number, run.operations, run.keys, run.arguments)
+    keys: list[bytes] = []
+    arguments: list[bytes] = []
+    for run in runs:
+        keys += run.keys
+        arguments += run.arguments
+    return Batch(origin, number, b"".join([run.operations for run in runs]), keys, arguments)
+
+
+def slice_of(results: Results, start: int, count: int) -> Results:
+    """The results of some neighbouring commands."""
+    if not results.statuses:
+        return Results(results.replica, results.slot, start, count, b"", [], [])
+    stop = start + count
+    return Results(
+        results.replica,
+        results.slot,
+        start,
+        count,
+        results.statuses[start:stop],
+        results.values[start:stop],
+        results.versions[start:stop],
+    )
+
+
+_CAS = int(Operation.CAS)
+_CODES = bytes(Operation)
