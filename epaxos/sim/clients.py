@@ -97,12 +97,12 @@ class Clients:
         elif rng.random() < faults.retries:
             self._retries[self._number] = rng
 
-    def probe(self, member: ReplicaId) -> None:
+    def probe(self, member: ReplicaId) -> list[Call]:
         """Write and read every key through a replica."""
         commands: Commands = []
         for key in self._keys:
             commands += [(Operation.PUT, key, self._token()), (Operation.GET, key, b"")]
-        self.submit(member, commands, self._world.options.settle_us)
+        return self.submit(member, commands, self._world.options.settle_us // 4)
 
     def submit(
         self, member: ReplicaId, commands: Commands, patience_us: Micros | None = None

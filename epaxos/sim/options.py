@@ -154,7 +154,7 @@ TUNABLES: dict[str, tuple[float, ...]] = {
     "multipaxos.CHUNK_BYTES": (1,),
     "multipaxos.PROGRESS_SLOTS": (1, 1_000),
     "multipaxos.PATIENCE_FLOOR_US": (150_000, 400_000),
-    "multipaxos.PATIENCE_RTTS": (2, 4),
+    "multipaxos.PATIENCE_RTTS": (4,),
 }
 """Constants that a seed may set, and their extremes."""
 
@@ -182,6 +182,12 @@ def draw(
     `rest`); None is all. `sites` fixes the delays."""
     rng = random.Random(f"options {seed}")
     n = sites.n if sites is not None else rng.choice(replicas)
+    rtt_error = rng.choice((1.0, 1.0, 1.0, 0.1, 5.0))
+    tunables = _draw_extremes(rng, TUNABLES, f"{protocol}.")
+    if rtt_error < 1:
+        # A patience shorter than a round trip elects nobody, and a leader's replica keeps the one
+        # it was built with.
+        tunables = tuple(each for each in tunables if "multipaxos.PATIENCE" not in each[0])
     options = Options(
         seed=seed,
         protocol=protocol,
@@ -200,10 +206,10 @@ def draw(
         leader=rng.randrange(n),
         transfers=_maybe(rng, rng.randint(1, 3)),
         order=rng.choice(ORDERS) if rng.random() < 0.5 else "delay",
-        rtt_error=rng.choice((1.0, 1.0, 1.0, 0.1, 5.0)),
+        rtt_error=rtt_error,
         rest=_maybe(rng, rng.randint(0, quorums(n).f)),
         limits=_draw_extremes(rng, LIMITS, ""),
-        tunables=_draw_extremes(rng, TUNABLES, f"{protocol}."),
+        tunables=tunables,
     )
     return options if only is None else restrict(options, only)
 
