@@ -90,7 +90,7 @@ EXHIBITS = (
         "columns. Each client's part begins where the parts before it end. Cut from the front "
         "instead, all is well as long as batches have one request, and as long as all answers are "
         "alike.",
-        plant=in_place_of(node, "_slice", _from_the_front),
+        plant=in_place_of(node, "slice_of", _from_the_front),
         sentences=(LINEARIZABLE,),
         search=Swarm((3,), options={"keys": 2, "active_us": 300_000, "lag_us": 20_000}),
         budget=40,

@@ -314,6 +314,20 @@ def _two_writes_that_commute(stage: Stage) -> None:
     must_be_equal(stage, "A", "C")
 
 
+def _a_cycle_through_another_key(stage: Stage) -> None:
+    """C's batch on x and y follows B's on y, which follows A's second, on y, which follows C's.
+    A's first, on x, follows C's too; B's names it only because it names A's second."""
+    stage.put("C", "x", "y")
+    stage.put("A", "x")
+    stage.put("A", "y")
+    stage.put("B", "y")
+    for way, name in (("C>B", "C.1"), ("A>C", "A.1"), ("A>C", "A.2"), ("B>A", "B.1")):
+        preaccept(stage, way[0], name, way[2])
+        stage.deliver(way, "AcceptShort", name)
+        stage.deliver(f"{way[2]}>{way[0]}", "AcceptOk", name)
+    stage.deliver_all()
+
+
 def _a_batch_that_waits(stage: Stage) -> None:
     """A's batch meets one of B at A; B is dead, and nobody else has heard of that. C's batch has
     nothing to do with either."""
@@ -414,9 +428,8 @@ EXHIBITS = (
         "edges costs time; to leave them out is safe, if everybody does. With them a component "
         "can be larger, and its order another one.",
         plant=_unpruned_at_b,
-        sentences=_ONE_ORDER,
-        search=Swarm((3,), commands=40, options={"keys": 2, "gate": False, "active_us": 800_000}),
-        budget=60,
+        sentences=(ORDER,),
+        search=Directed(3, _a_cycle_through_another_key),
     ),
     Exhibit(
         name="one-revision",
