@@ -1,7 +1,8 @@
 """The comparison in virtual time: the same replicas' code and the same work, no machine in between.
 
-One world (`epaxos.sim.world`) per protocol, leader and conflict rate. Links take what the topology
-says, if wanted with its jitter; every sync takes `Options.sync_ms`; computing takes nothing.
+One world (`epaxos.sim.world`) per protocol and leader; in it one phase per conflict rate, as in
+compare.py. Links take what the topology says, if wanted with its jitter; every sync takes
+`Options.sync_ms`; computing takes nothing.
 Clients send the commands of workload.py at their intended starts, and may live in regions without a
 replica: then they ask the nearest, and their round trip to it, which never varies, is part of their
 latency.
@@ -19,7 +20,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, Final, cast
 
 from bench.compare import COOLDOWN_S, SETTLE_S, Costs, Options, Phase, Progress, Run, Watch
@@ -51,57 +54,121 @@ _STAMP_BYTES: Final = len(encode_stamp(0))
 """What real replicas send with each write over an emulated link."""
 _NONE: Final = Spread(0, 0, 0, 0)
 
-Task = tuple[Run, float]
-"""What one world runs: protocol with leader, and conflict rate."""
+Tell = Callable[[float, float], None]
+"""Where a run stands: the conflict rate, and how much of its phase is done."""
 
 
 def compare(
     options: Options, watch: Watch = lambda progress: None, workers: int = 1
 ) -> list[Phase]:
     """Run everything, in so many processes. Raises EpaxosError; whatever happens, none is left."""
-    tasks = [(run, conflict) for run in options.runs() for conflict in options.conflicts]
-    clock = _Clock(tasks, watch)
-    workers = min(workers, len(tasks))
+    runs = options.runs()
+    clock = _Clock(options, runs, watch)
+    workers = min(workers, len(runs))
     if workers < 2:
-        return [_phase(options, task, partial(clock.tell, i)) for i, task in enumerate(tasks)]
+        return [phase for run in runs for phase in _run(options, run, partial(clock.tell, run))]
     phases: list[Phase] = []
-    with _Workers(options, workers) as ask, ThreadPoolExecutor(workers) as threads:
-        clock.tell(0, 0.0)
+    with _Workers(options, workers, clock) as ask, ThreadPoolExecutor(workers) as threads:
         try:
-            for phase in threads.map(ask, tasks):
-                phases.append(phase)
-                clock.tell(len(phases) - 1, 1.0)
+            for found in threads.map(ask, runs):
+                phases += found
         except BaseException:
             ask.stop()  # else the threads would wait for them
             raise
     return phases
 
 
-class _Workers:
-    """Processes of this module, each of which works on one task at a time."""
+class _Clock:
+    """Tells how far all is, and estimates from what it took so far."""
 
-    def __init__(self, options: Options, count: int) -> None:
+    def __init__(self, options: Options, runs: list[Run], watch: Watch) -> None:
+        self._conflicts = options.conflicts
+        self._done = dict.fromkeys((run.name for run in runs), 0.0)
+        """Share of each run."""
+        self._watch = watch
+        self._begun = time.monotonic()
+        self._lock = Lock()
+
+    def tell(self, run: Run, conflict: float, share: float) -> None:
+        """`share` of a phase is done, and the phases before it."""
+        with self._lock:
+            done, count = self._done, len(self._conflicts)
+            done[run.name] = (self._conflicts.index(conflict) + share) / count
+            total = sum(done.values()) / len(done)
+            spent_s = time.monotonic() - self._begun
+            left_s = spent_s * (1 - total) / max(total, 0.01)
+            self._watch(Progress(run, f"{conflict:g} % conflicts", share, total, left_s))
+
+
+def _run(options: Options, run: Run, tell: Tell) -> list[Phase]:
+    cluster = _Cluster(options, run)
+    tell(options.conflicts[0], 0.0)
+    cluster.start()
+    return [_phase(options, run, conflict, cluster, tell) for conflict in options.conflicts]
+
+
+def _phase(options: Options, run: Run, conflict: float, cluster: "_Cluster", tell: Tell) -> Phase:
+    world = cluster.world
+    load = _Load(options, conflict, cluster)
+    before, begun = cluster.costs(0), world.now
+    for part in range(_SLICES):
+        tell(conflict, part / _SLICES)
+        world.run(begun + load.length_us * (part + 1) // _SLICES)
+    result = load.result()
+    world.run(world.now + round(SETTLE_S * 1e6))
+    after = cluster.costs(load.answered)
+    tell(conflict, 1.0)
+    return Phase(
+        run,
+        conflict,
+        result,
+        (cluster.sync_us,) * options.topology.n,
+        Costs(
+            commands=after.commands,
+            messages=after.messages - before.messages,
+            octets=after.octets - before.octets,
+            syncs=after.syncs - before.syncs,
+            cpu_s=None,
+        ),
+        None,
+    )
+
+
+# Several processes -----------------------------------------------------------------------------
+
+_Said = tuple[float, float] | list[Phase] | EpaxosError
+"""What a worker says of a run: where it stands, and in the end what it gave."""
+
+
+class _Workers:
+    """Processes of this module, each of which works on one run at a time."""
+
+    def __init__(self, options: Options, count: int, clock: _Clock) -> None:
         self._options = options
         self._count = count
+        self._clock = clock
         self._all: list[subprocess.Popen[bytes]] = []
         self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
 
-    def __call__(self, task: Task) -> Phase:
+    def __call__(self, run: Run) -> list[Phase]:
         """Have an idle one do it. Raises EpaxosError."""
         worker = self._idle.get()
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
-            pickle.dump((self._options, task), worker.stdin)
+            pickle.dump((self._options, run), worker.stdin)
             worker.stdin.flush()
-            answer: Phase | EpaxosError = pickle.load(worker.stdout)
+            said: _Said = pickle.load(worker.stdout)
+            while isinstance(said, tuple):
+                self._clock.tell(run, *said)
+                said = pickle.load(worker.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
             raise EpaxosError("a process of the simulation ended before its answer") from None
         finally:
             self._idle.put(worker)
-        if isinstance(answer, EpaxosError):
-            raise answer
-        return answer
+        if isinstance(said, EpaxosError):
+            raise said
+        return said
 
     def stop(self) -> None:
         """End them at once."""
@@ -128,68 +195,21 @@ class _Workers:
 
 
 def main() -> None:
-    """What a worker does: one pickled task in, one pickled phase out, until there are no more."""
-    while True:
-        try:
-            options, task = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        answer: Phase | EpaxosError
-        try:
-            answer = _phase(options, task)
-        except EpaxosError as error:
-            answer = error
-        pickle.dump(answer, sys.stdout.buffer)
+    """What a worker does: a pickled run in, what is said of it out, until there are no more."""
+
+    def say(said: _Said) -> None:
+        pickle.dump(said, sys.stdout.buffer)
         sys.stdout.buffer.flush()
 
-
-class _Clock:
-    """Tells how far it is, and estimates from what it took so far."""
-
-    def __init__(self, tasks: list[Task], watch: Watch) -> None:
-        self._tasks = tasks
-        self._watch = watch
-        self._begun = time.monotonic()
-
-    def tell(self, number: int, share: float) -> None:
-        """`share` of a task is done, and all before it."""
-        run, conflict = self._tasks[number]
-        total = (number + share) / len(self._tasks)
-        spent_s = time.monotonic() - self._begun
-        left_s = spent_s * (1 - total) / max(total, 0.01)
-        self._watch(Progress(run, f"{conflict:g} % conflicts", share, total, left_s))
-
-
-def _phase(
-    options: Options, task: Task, tell: Callable[[float], None] = lambda share: None
-) -> Phase:
-    run, conflict = task
-    cluster = _Cluster(options, run)
-    world = cluster.world
-    tell(0.0)
-    cluster.start()
-    load = _Load(options, conflict, world)
-    before, begun = cluster.costs(0), world.now
-    for part in range(1, _SLICES + 1):
-        world.run(begun + load.length_us * part // _SLICES)
-        tell(part / _SLICES)
-    result = load.result()
-    world.run(world.now + round(SETTLE_S * 1e6))
-    after = cluster.costs(load.answered)
-    return Phase(
-        run,
-        conflict,
-        result,
-        (cluster.sync_us,) * options.topology.n,
-        Costs(
-            commands=after.commands,
-            messages=after.messages - before.messages,
-            octets=after.octets - before.octets,
-            syncs=after.syncs - before.syncs,
-            cpu_s=None,
-        ),
-        None,
-    )
+    while True:
+        try:
+            options, run = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            say(_run(options, run, lambda conflict, share: say((conflict, share))))
+        except EpaxosError as error:
+            say(error)
 
 
 # The cluster -----------------------------------------------------------------------------------
@@ -218,6 +238,8 @@ class _Cluster:
         self.world.decisions = cast("DecisionChecker", _Blind())
         self.world.executions = cast("ExecutionChecker", _Blind())
         self.world.watch = cast("ProtocolWatch", _Blind())
+        self.numbers = count(1)
+        """Of the commands of all phases: some may be answered in a later one."""
         self.links = _Links(self.world, options)
         self.world.network = self.links
 
@@ -284,9 +306,9 @@ class _Links(Network):
 class _Load:
     """All clients of a phase."""
 
-    def __init__(self, options: Options, conflict: float, world: World) -> None:
+    def __init__(self, options: Options, conflict: float, cluster: _Cluster) -> None:
         length_s = options.warmup_s + options.duration_s + COOLDOWN_S
-        self.world = world
+        self.world = world = cluster.world
         self.zero: Micros = world.now + _LEAD_US
         self.first = round(options.warmup_s * 1e6)
         self.last = self.first + round(options.duration_s * 1e6)
@@ -298,7 +320,7 @@ class _Load:
         """Commands, those of the warm-up included."""
         self.open: dict[int, tuple[_Region, Micros, Command]] = {}
         """What waits for an answer, by number: who asked, intended start, command."""
-        self._number = 0
+        self._numbers = cluster.numbers
         workload = options.workload(conflict)
         self._regions = [
             _Region(
@@ -316,12 +338,12 @@ class _Load:
 
     def ask(self, region: "_Region", start: Micros, command: Command) -> None:
         """A command reaches the replica."""
-        self._number += 1
-        self.open[self._number] = (region, start, command)
+        number = next(self._numbers)
+        self.open[number] = (region, start, command)
         self.world.request(
             region.home.replica,
             Request(
-                self._number,
+                number,
                 bytes((command.operation,)),
                 [command.key],
                 [command.argument],

@@ -202,7 +202,7 @@ def test_nothing_is_left_behind_in_virtual_time(tmp_path, number):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
-        workers = min(os.cpu_count(), 6)
+        workers = min(os.cpu_count(), 2)
         eventually(lambda: len(workers_of(process.pid)) == (workers if workers > 1 else 0))
         pids = workers_of(process.pid)
         process.send_signal(number)

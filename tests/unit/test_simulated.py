@@ -101,13 +101,6 @@ def test_the_same_options_give_the_same_samples_in_any_number_of_processes():
     assert [p.load.samples for p in first] != [p.load.samples for p in other]
 
 
-def test_a_phase_does_not_depend_on_the_others():
-    topology = find("aws-5-2020", 3)
-    both = run(quiet(topology, conflicts=(0.0, 30.0)))[0]
-    alone = run(quiet(topology, conflicts=(30.0,)))[0]
-    assert [p.load.samples for p in both if p.conflict == 30.0] == [p.load.samples for p in alone]
-
-
 def test_commands_start_when_those_of_the_real_run_do():
     options = quiet(find("aws-5-2020", 3), conflicts=(20.0,))
     phases, _ = run(options)
@@ -188,6 +181,14 @@ def test_who_is_not_answered_in_time_has_an_unknown_fate():
         assert cell["fates"]["ambiguous"] == cell["fates"]["sent"] > 0
         assert cell["fates"]["codes"] == {"outcome-unknown": cell["fates"]["sent"]}
     assert document["verdict"]["validity"] == "INVALID"
+
+
+def test_late_answers_are_not_taken_for_those_of_the_next_phase():
+    settings = {"patience_s": 0.2, "gate": False, "protocols": ("epaxos",), "rate": 20.0}
+    options = quiet(find("equidistant:3,100"), conflicts=(100.0, 0.0), **settings)
+    for phase in run(options)[0]:
+        assert all(each.answered + each.ambiguous == each.sent for each in phase.load.fates)
+        assert all(sample.answer_us <= 300_000 for sample in phase.load.samples)
 
 
 def test_lost_messages_are_sent_again(tmp_path):
@@ -332,14 +333,16 @@ def test_the_document_says_that_it_is_virtual_time(tmp_path):
 
 
 def test_where_it_stands_is_told():
-    told = []
-    options = quiet(find("equidistant:3,20"))
-    simulated.compare(options, told.append)
-    totals = [progress.total for progress in told]
-    assert totals == sorted(totals)
-    assert totals[0] == 0
-    assert totals[-1] == 1
-    assert {progress.activity for progress in told} == {"0 % conflicts"}
+    options = quiet(find("equidistant:3,20"), conflicts=(0.0, 2.0))
+    for workers in (1, 2):
+        told = []
+        simulated.compare(options, told.append, workers)
+        totals = [progress.total for progress in told]
+        assert totals == sorted(totals)
+        assert totals[0] == 0
+        assert totals[-1] == pytest.approx(1)
+        assert {progress.activity for progress in told} == {"0 % conflicts", "2 % conflicts"}
+        assert {progress.run.name for progress in told} == {"epaxos", "multipaxos-R1"}
 
 
 def test_replicas_that_do_not_get_ready_are_an_error(monkeypatch):
