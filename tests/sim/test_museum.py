@@ -127,3 +127,9 @@ def test_the_command_says_what_is_missing(capsys):
     assert run(["museum", "run"]) == 2
     assert "--all" in capsys.readouterr().err
     assert run(["museum", "show", "no-such-bug"]) == 2
+
+
+def test_the_document_has_every_exhibit_with_its_title_and_source():
+    text = (ROOT / "docs" / "museum.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z-]+)` \| (.+?) \| (.+?) \|", text, re.MULTILINE)
+    assert listed == [(e.name, e.title, e.source) for e in EXHIBITS]
