@@ -70,7 +70,7 @@ class Disk:
 
     def rot(self, rng: random.Random) -> bool:
         """Flip a bit somewhere in the middle, where it must be noticed; False: no such place."""
-        beyond = max((record.synced for record in self.durable), default=0)
+        beyond = max((record.synced for record in self.durable if record.valid), default=0)
         if beyond < 1:
             return False
         place = rng.randrange(beyond)

@@ -61,6 +61,16 @@ def test_bit_rot_is_put_only_where_it_must_be_noticed():
     assert not disk.rot(random.Random(1)), "no record names a position behind these"
 
 
+def test_a_torn_record_vouches_for_nothing_before_it():
+    for seed in range(100):
+        disk = written(Disk(0), [b"a", b"b"])
+        disk.append(b"c")
+        disk.crash(random.Random(seed), torn=True)
+        if disk.rot(random.Random(seed)):
+            with pytest.raises(Corrupt):
+                disk.read()
+
+
 @pytest.mark.parametrize("rate", [900_000, 1_000_000, 1_099_999])
 @pytest.mark.parametrize("offset", [0, 12_345_678])
 def test_a_clock_knows_when_it_will_show_a_time(rate, offset):
