@@ -18,7 +18,7 @@ from epaxos.core.errors import ConfigError
 from epaxos.registry import find_protocol
 from epaxos.sim.museum import EXHIBITS, find
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Load, Verdict, acquit, examine
-from epaxos.sim.museum.telling import Told, narrate
+from epaxos.sim.museum.telling import Told, narrate, observer_of
 
 app = typer.Typer(help="Known bugs, planted from outside and caught.")
 
@@ -106,7 +106,7 @@ def run(
             _print_visit(visit)
         succeeded = visit.succeeded
     else:
-        visits = [_visit(exhibit, shrink is True) for exhibit in EXHIBITS]
+        visits = _visit_all(shrink is True)
         if json:
             print_json({"exhibits": [_found(visit) for visit in visits]})
         else:
@@ -114,6 +114,18 @@ def run(
         succeeded = all(visit.succeeded for visit in visits)
     if not succeeded:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _visit_all(shrink: bool) -> list[Visit]:
+    remarks = console(stderr=True)
+    if not remarks.is_terminal:
+        return [_visit(exhibit, shrink) for exhibit in EXHIBITS]
+    with remarks.status("") as status:
+        visits: list[Visit] = []
+        for exhibit in EXHIBITS:
+            status.update(f"{len(visits)} of {len(EXHIBITS)}: {exhibit.name}")
+            visits.append(_visit(exhibit, shrink))
+        return visits
 
 
 def _visit(exhibit: Exhibit, shrink: bool) -> Visit:
@@ -198,7 +210,7 @@ def _say_catch(visit: Visit) -> str:
 
 def _print_visits(visits: list[Visit]) -> None:
     table = make_table(
-        "exhibit", ">schedules", ">of at most", ">events", "violated", "the code as it is"
+        "exhibit", ">schedules", ">at most", ">events", "caught by", "the code as it is"
     )
     for visit in visits:
         caught = visit.verdict.caught
@@ -208,7 +220,7 @@ def _print_visits(visits: list[Visit]) -> None:
             count(visit.verdict.schedules),
             count(visit.exhibit.budget),
             count(events),
-            "NOT CAUGHT" if caught is None else caught.sentence,
+            "NOT CAUGHT" if caught is None else observer_of(caught.sentence),
             "passes" if visit.acquitted else "DOES NOT PASS",
         )
     console().print(table)

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from epaxos.core.replica import Decided
 from epaxos.core.types import InstanceId, replica_name
 from epaxos.registry import find_protocol
+from epaxos.sim import checkers
 from epaxos.sim.chart import say_commands, say_deps
 from epaxos.sim.checkers import AGREEMENT, ONCE, VISIBILITY, Violation
 from epaxos.sim.museum.exhibit import Caught, Directed, Exhibit, Planted
@@ -63,6 +64,14 @@ def narrate(exhibit: Exhibit, caught: Caught, more: Callable[[], bool]) -> Told:
         if isinstance(again, Failure):
             return Told(_end_of(again.story), again.detail, size_of(again.schedule))
         return Told(_end_of(caught.chart), caught.detail, played)
+
+
+def observer_of(sentence: str) -> str:
+    """A sentence in a word or two: `agreement`, `in order`."""
+    for name, value in vars(checkers).items():
+        if value == sentence:
+            return name.lower().replace("_", " ")
+    return sentence
 
 
 def _shortest(schedule: Schedule, planted: Planted, caught: Caught, played: int) -> Told:
