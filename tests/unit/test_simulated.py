@@ -55,7 +55,7 @@ def medians_ms(options, phase):
 )
 def test_quiet_runs_agree_with_the_closed_form_to_the_millisecond(name, replicas):
     topology = find(name, replicas)
-    options = quiet(topology)
+    options = quiet(topology, rate=4.0, duration_s=1.2, seed=3)
     for phase in simulated.compare(options):
         leader = phase.run.leader
         expected = predict_epaxos(topology) if leader is None else predict_leader(topology, leader)
