@@ -18,8 +18,8 @@ from tests.mutation.plan import TARGETS, Target, target_of
 from tests.mutation.sandbox import ROOT, copy_tree, judge, move_into
 
 REASONS = Path(__file__).with_name("survivors.toml")
-_LIMIT_FACTOR = 4
-_LIMIT_FLOOR_S = 30.0
+_LIMIT_FACTOR = 3
+_LIMIT_FLOOR_S = 15.0
 
 
 def main() -> int:

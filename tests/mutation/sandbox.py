@@ -32,7 +32,7 @@ from tests.mutation.plan import Target
 
 ROOT = Path(__file__).resolve().parents[2]
 _OURS = ("epaxos", "bench", "topology")
-_WALL_FACTOR = 8
+_WALL_FACTOR = 40
 """Time a child may take per second of its processor time."""
 
 
