@@ -414,6 +414,7 @@ def test_round_trips_are_measured_without_the_time_the_stamp_was_kept():
 def test_measured_round_trips_set_the_pace():
     made = columns(0, 3)
     for now in range(1, 100):
+        made.progress(now * 1000)
         heard = progress((0, 0, 0), echo=(now * 1000, 0, 0), stamp=now)
         made.on_progress(1, heard, now * 1000 + 300_000)
     assert 290_000 < made.rtt_max <= 300_000
@@ -450,6 +451,7 @@ def test_a_sample_of_minutes_does_not_become_the_round_trip():
     for number in range(60):
         now = 60_001_000 + number * 300_000
         stamp = now - 300_000
+        columns.progress(stamp)
         heard = Progress((0,) * 3, (0,) * 3, (0,) * 3, (stamp, 0, 0), 6 + number)
         columns.on_progress(1, heard, now)
     assert columns.rtt_us[1] > 250_000, "a round trip that has really grown is learnt"
@@ -463,3 +465,14 @@ def test_a_heartbeat_that_arrives_again_measures_nothing():
     for later in range(1, 50):
         made.on_progress(1, heard, 41_000 + later * 100_000)
     assert made.rtt_us[1] == before
+
+
+def test_a_stamp_from_before_a_jump_of_the_clock_counts_once():
+    """It is echoed in every Progress of the other until ours, after the jump, arrives there."""
+    made = columns(0, 3)
+    made.progress(1_000)
+    for number in range(100):
+        held = number * 50_000
+        heard = progress((0, 0, 0), echo=(1_000 + held, 0, 0), stamp=7 + number)
+        made.on_progress(1, heard, 60_001_000 + held)
+    assert made.rtt_us[1] < 2 * RTT

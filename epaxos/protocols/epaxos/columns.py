@@ -103,6 +103,8 @@ class Columns:
         self._suspected: list[bool] = [False] * n
         self._stamps: list[tuple[int, Micros]] = [(0, 0)] * n
         """Per member: the stamp of its last Progress, and when it came."""
+        self._probed = [True] * n
+        """Whether a Progress of ours has left since that member's last echo was measured."""
         self._holes = [_Hole() for _ in range(n)]
         self._told_executed = 0
         """How many instances our last Progress said were executed."""
@@ -236,6 +238,7 @@ class Columns:
         self.progress_at = now + int(HEARTBEAT_RTTS * self.rtt_max)
         mine = self._executed[self.me]
         self._told_executed = sum(mine)
+        self._probed = [True] * self.n
         echo = tuple(stamp and stamp + now - came for stamp, came in self._stamps)
         return Progress(mine, self._committed_at[self.me], self.stable, echo, now)
 
@@ -243,7 +246,10 @@ class Columns:
         """Take in a member's vectors; none ever goes back."""
         is_copy = m.stamp == self._stamps[source][0]
         self._stamps[source] = (m.stamp, now)
-        if m.echo[self.me] and not is_copy:
+        # One sample per stamp of ours: what was stamped before our clock jumped is echoed again and
+        # again, until we speak.
+        if m.echo[self.me] and not is_copy and self._probed[source]:
+            self._probed[source] = False
             self._measure(source, now - m.echo[self.me])
         self._executed[source] = merge(self._executed[source], m.executed)
         self._committed_at[source] = merge(self._committed_at[source], m.committed)

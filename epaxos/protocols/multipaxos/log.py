@@ -221,6 +221,7 @@ class Members:
     __slots__ = (
         "_me",
         "_measured",
+        "_probed",
         "_rtt",
         "_stamp",
         "_stamp_at",
@@ -236,6 +237,8 @@ class Members:
         self._me = me
         self._rtt = list(rtt_us)
         self._measured = [False] * n
+        self._probed = [True] * n
+        """Whether a Progress of ours has left since that member's last echo was measured."""
         self._stamp = [0] * n
         self._stamp_at: list[Micros] = [0] * n
         self.heard: list[Micros | None] = [None] * n
@@ -258,7 +261,10 @@ class Members:
         self._stamp[source] = m.stamp
         self._stamp_at[source] = now
         echo = m.echo[self._me]
-        if 0 < echo <= now and not is_copy:
+        # One sample per stamp of ours: what was stamped before our clock jumped is echoed again and
+        # again, until we speak.
+        if 0 < echo <= now and not is_copy and self._probed[source]:
+            self._probed[source] = False
             # A process that stood still, or whose clock jumped, must not take its round trips for
             # minutes: one sample counts for at most twice what was known.
             measured = min(now - echo, 2 * self._rtt[source] + RTT_FLOOR_US)
@@ -270,6 +276,7 @@ class Members:
 
     def echo(self, now: Micros) -> tuple[int, ...]:
         """The `echo` field of a Progress sent now."""
+        self._probed = [True] * len(self._stamp)
         return tuple(stamp and stamp + now - at for stamp, at in zip(self._stamp, self._stamp_at))
 
     def renew_floor(self) -> Slot:
