@@ -11,43 +11,16 @@ without an end.
 """
 
 import random
-from dataclasses import dataclass
 from itertools import groupby
 
-from epaxos.core.command import Cas, Operation, Status, decode_cas, encode_cas
+from epaxos.core.command import Operation, decode_cas, encode_cas
 from epaxos.core.errors import Definite
-from epaxos.core.types import InstanceId, Micros, ReplicaId, replica_name
+from epaxos.core.types import Micros, ReplicaId
 from epaxos.exchange import Refusal, Reply, Request
-from epaxos.sim.checkers import HONEST, Place, Violation
+from epaxos.sim.calls import Call, check_refusals, histories
+from epaxos.sim.checkers import Place
 from epaxos.sim.linearizability import Op
 from epaxos.sim.world import World
-
-_KINDS = {
-    Operation.GET: "get",
-    Operation.PUT: "put",
-    Operation.DELETE: "delete",
-    Operation.CAS: "cas",
-}
-
-
-@dataclass
-class Call:
-    """One command of a client."""
-
-    key: bytes
-    operation: Operation
-    argument: bytes
-    called: Micros
-    replica: ReplicaId
-    returned: Micros | None = None
-    result: object = None
-    failed: bool = False
-    """It definitely did not happen."""
-    place: Place | None = None
-    """Where the answer says it was executed."""
-    settled: bool = False
-    """The client knows its fate, or has given up."""
-
 
 Commands = list[tuple[Operation, bytes, bytes]]
 """Operation, key and argument of each."""
@@ -112,7 +85,7 @@ class Clients:
         patience = self._patience_us if patience_us is None else patience_us
         now = self._world.now
         self._number += 1
-        calls = [Call(key, code, argument, now, member) for code, key, argument in commands]
+        calls = [Call(member, code, key, argument, now) for code, key, argument in commands]
         request = Request(
             self._number,
             bytes(code for code, _, _ in commands),
@@ -152,31 +125,19 @@ class Clients:
             argument = self._token()
         elif call.operation == Operation.CAS:
             argument = encode_cas(decode_cas(argument).expect, self._token())
-        return call.operation, call.key, argument
+        return Operation(call.operation), call.key, argument
 
     def unsettled(self) -> int:
         """How many commands wait for an answer."""
         return sum(not call.settled for calls in self._waiting.values() for call in calls)
 
     def check_refusals(self) -> None:
-        """A write that was refused as definitely not done was not done, by no replica. Its client
-        may have sent it again elsewhere."""
-        for call in self.calls:
-            place = self._world.executions.place_of(call.argument) if call.argument else None
-            if call.failed and place is not None:
-                raise Violation(
-                    HONEST,
-                    f"{call.argument!r} of {call.key!r} was refused at "
-                    f"{replica_name(call.replica)} and executed in {InstanceId(*place[0])}",
-                )
+        """What clients were told certainly did not happen, did not."""
+        check_refusals(self.calls, self._world.executions)
 
     def history(self) -> dict[bytes, list[Op]]:
         """What was seen, per key."""
-        found: dict[bytes, list[Op]] = {}
-        for call in self.calls:
-            if not call.failed:
-                found.setdefault(call.key, []).append(_op_of(call))
-        return found
+        return histories(self.calls)
 
     def in_order(self, key: bytes, places: dict[Place, int]) -> list[Op] | None:
         """The operations of a key in the order in which a replica executed them.
@@ -195,7 +156,7 @@ class Clients:
             if call.returned is not None and position is None:
                 return None
             if position is not None:
-                found.append((position, _op_of(call)))
+                found.append((position, call.op()))
         found.sort(key=lambda each: each[0])
         return _reads_by_call([op for _, op in found])
 
@@ -239,15 +200,12 @@ class Clients:
         for index in range(count):
             call = calls[reply.offset + index]
             assert not call.settled, "one answer per command"
-            call.settled = True
             if isinstance(reply, Reply):
-                call.returned = world.now
-                call.result = _result_of(call, reply, index)
-                results = reply.results
-                call.place = ((results.replica, results.slot), results.index + index)
+                call.answered(reply, index, world.now)
                 self.latencies.append(world.now - call.called)
                 world.mark("answer", call.key, call.argument, call.result)
             else:
+                call.settled = True
                 call.failed = isinstance(reply.error, Definite)
                 self.definite += call.failed
                 self.ambiguous += not call.failed
@@ -271,28 +229,3 @@ def _reads_by_call(order: list[Op]) -> list[Op]:
         run = list(group)
         found += sorted(run, key=lambda op: op.called) if is_read else run
     return found
-
-
-def _result_of(call: Call, reply: Reply, index: int) -> object:
-    results = reply.results
-    if not results.statuses:
-        return True
-    status = results.statuses[index]
-    if call.operation == Operation.GET:
-        return None if status == Status.MISSING else results.values[index]
-    if call.operation == Operation.CAS:
-        if status == Status.OK:
-            return True
-        met = results.values[index] if results.versions[index][1] else None
-        return (False, met)
-    return status == Status.OK
-
-
-def _op_of(call: Call) -> Op:
-    value: bytes | None = call.argument
-    expect: bytes | None = None
-    if call.operation == Operation.CAS:
-        operands: Cas = decode_cas(call.argument)
-        value = operands.value
-        expect = operands.expect if isinstance(operands.expect, bytes) else None
-    return Op(_KINDS[call.operation], value, expect, call.called, call.returned, call.result)

@@ -7,34 +7,18 @@ Rules of this file: a definite refusal is left out of the history and held to it
 outcome stays in it without an end.
 """
 
-from dataclasses import dataclass
-
-from epaxos.core.command import Operation, Status, decode_cas
+from epaxos.core.command import Operation
 from epaxos.core.errors import Definite
-from epaxos.core.types import InstanceId, ReplicaId, replica_name
+from epaxos.core.types import ReplicaId
 from epaxos.exchange import Refusal, Reply
+from epaxos.sim.calls import Call, check_refusals, histories
 from epaxos.sim.chart import say_commands
-from epaxos.sim.checkers import HONEST, LINEARIZABLE, ExecutionChecker, Violation
+from epaxos.sim.checkers import LINEARIZABLE, ExecutionChecker, Violation
 from epaxos.sim.linearizability import Op, Verdict, check, shortest_illegal
 from epaxos.sim.schedule import Commands
 
 OPERATIONS_SHOWN = 4
 """How many answers before the one that cannot be explained are shown."""
-
-
-@dataclass
-class Call:
-    """One command of a client."""
-
-    member: ReplicaId
-    operation: int
-    key: bytes
-    argument: bytes
-    called: int
-    returned: int | None = None
-    result: object = None
-    failed: bool = False
-    """It definitely did not happen."""
 
 
 class History:
@@ -58,9 +42,7 @@ class History:
                 call.failed = isinstance(answer.error, Definite)
             return
         for index in range(answer.results.count):
-            call = calls[answer.offset + index]
-            call.returned = number
-            call.result = _result_of(call, answer, index)
+            calls[answer.offset + index].answered(answer, index, number)
 
     def show(self, answer: Reply | Refusal) -> str:
         """What a client was told."""
@@ -78,63 +60,17 @@ class History:
 
     def check_refusals(self, executions: ExecutionChecker) -> None:
         """What was refused as definitely not done was not done, by no replica."""
-        for calls in self._calls.values():
-            for call in calls:
-                place = executions.place_of(call.argument) if call.failed else None
-                if call.argument and place is not None:
-                    raise Violation(
-                        HONEST,
-                        f"{call.argument!r} of {call.key!r} was refused at "
-                        f"{replica_name(call.member)} and executed in {InstanceId(*place[0])}",
-                    )
+        check_refusals(self._all(), executions)
 
     def check_answers(self) -> None:
         """Linearizability, key by key."""
-        for key, ops in sorted(self._by_key().items()):
+        for key, ops in sorted(histories(self._all()).items()):
             verdict = check(ops)
             if verdict is Verdict.ILLEGAL:
                 raise Violation(LINEARIZABLE, f"key {key!r}: {_tell(ops)}")
 
-    def _by_key(self) -> dict[bytes, list[Op]]:
-        found: dict[bytes, list[Op]] = {}
-        for calls in self._calls.values():
-            for call in calls:
-                if not call.failed:
-                    found.setdefault(call.key, []).append(_op_of(call))
-        return found
-
-
-def _result_of(call: Call, answer: Reply, index: int) -> object:
-    results = answer.results
-    if not results.statuses:
-        return True
-    status = results.statuses[index]
-    if call.operation == Operation.GET:
-        return None if status == Status.MISSING else results.values[index]
-    if call.operation == Operation.CAS:
-        if status == Status.OK:
-            return True
-        return (False, results.values[index] if results.versions[index][1] else None)
-    return status == Status.OK
-
-
-_KINDS = {
-    Operation.GET: "get",
-    Operation.PUT: "put",
-    Operation.DELETE: "delete",
-    Operation.CAS: "cas",
-}
-
-
-def _op_of(call: Call) -> Op:
-    value: bytes | None = call.argument
-    expect: bytes | None = None
-    if call.operation == Operation.CAS:
-        operands = decode_cas(call.argument)
-        value = operands.value
-        expect = operands.expect if isinstance(operands.expect, bytes) else None
-    kind = _KINDS[Operation(call.operation)]
-    return Op(kind, value, expect, call.called, call.returned, call.result)
+    def _all(self) -> list[Call]:
+        return [call for calls in self._calls.values() for call in calls]
 
 
 def _tell(ops: list[Op]) -> str:

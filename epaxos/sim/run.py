@@ -10,6 +10,7 @@ from traceback import extract_tb
 from typing import cast
 
 from epaxos.core.replica import LeaderReplica, Path
+from epaxos.core.types import ReplicaId
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.checkers import (
@@ -151,14 +152,21 @@ def _let_settle(world: World, clients: Clients) -> None:
     end = options.active_us + options.settle_us
     if not world.run(end, lambda: _settled(world, clients)):
         raise Violation(EXECUTES, _what_is_stuck(world, clients))
+    _check_stores(world)
     _probe(world, clients)
-    digests = {process.me: _node(process).store.digest() for process in world.living()}
-    if len(set(digests.values())) > 1:
-        raise Violation(CONVERGES, f"digests {digests}")
+    digests = _check_stores(world)
     world.watch.together([_node(process) for process in world.living()])
     if not options.memory:
         for process in world.living():
             _check_log(world, process, digests[process.me])
+
+
+def _check_stores(world: World) -> dict[ReplicaId, str]:
+    """Equal at the whole core: looked at also before probes write every key anew."""
+    digests = {process.me: _node(process).store.digest() for process in world.living()}
+    if len(set(digests.values())) > 1:
+        raise Violation(CONVERGES, f"digests {digests}")
+    return digests
 
 
 def _probe(world: World, clients: Clients) -> None:

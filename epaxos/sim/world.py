@@ -335,6 +335,8 @@ class World:
         deadline = process.deadline
         if deadline is not None and deadline <= now:
             node.wake(now)
+        elif process.step is not None:
+            process.step = process.step._replace(wake=False)
         self._take(process, node, node.take(now))
 
     def _take(self, process: Process, node: Node, ready: NodeReady) -> None:
