@@ -333,6 +333,7 @@ def to_json(schedule: Schedule) -> bytes:
         "memory": schedule.memory,
         "limits": dict(schedule.limits),
         "tunables": dict(schedule.tunables),
+        "calm_at": schedule.calm_at,
         "events": [_write_event(event) for event in schedule.events],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -358,6 +359,7 @@ def from_json(document: bytes) -> Schedule:
             tuple(map(_read_event, read["events"])),
             tuple(read["limits"].items()),
             tuple(read["tunables"].items()),
+            tuple(read["calm_at"]),
         )
     except KeyError as error:
         raise ConfigError(f"a schedule without {error}") from None

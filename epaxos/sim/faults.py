@@ -214,7 +214,9 @@ class FaultPlan:
         world.tell("the core heals")
         world.mark("heal")
         world.network.calm()
+        world.on_heal()
         world.limits = Limits(gate=world.options.gate)
+        world.calm_at = tuple(process.clock.local(world.now) for process in world.processes)
         for process in world.processes:
             process.doom = None
             process.paused_until = min(process.paused_until, world.now)

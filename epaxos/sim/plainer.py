@@ -38,7 +38,7 @@ def plain_rtts(n: int, rtt_us: Micros = RTT_US) -> tuple[tuple[Micros, ...], ...
 def with_plain_head(schedule: Schedule) -> Schedule:
     """Equal round trips, no switches, patient clients, and seeds that follow from the replica."""
     rtts = plain_rtts(schedule.replicas)
-    plain = schedule._replace(rtt_us=rtts, gate=False, limits=(), tunables=())
+    plain = schedule._replace(rtt_us=rtts, gate=False, limits=(), tunables=(), calm_at=())
     return _with_plain_events(plain)
 
 
@@ -55,6 +55,7 @@ def plain_parts(schedule: Schedule) -> list[Schedule]:
             schedule._replace(limits=tuple(each for each in schedule.limits if each != left))
             for left in schedule.limits
         ],
+        schedule._replace(calm_at=()),
         schedule._replace(gate=False),
         schedule._replace(rtt_us=plain_rtts(schedule.replicas)),
         _with_plain_events(schedule),
@@ -344,6 +345,7 @@ def _with_members(schedule: Schedule, left: Sequence[ReplicaId]) -> Schedule:
     return schedule._replace(
         replicas=len(left),
         rtt_us=tuple(tuple(schedule.rtt_us[i][j] for j in left) for i in left),
+        calm_at=tuple(schedule.calm_at[i] for i in left) if schedule.calm_at else (),
         leader=place.get(schedule.leader, 0),
         events=tuple(events),
     )

@@ -169,13 +169,13 @@ class Player:
         actor = self.actors[event.member]
         if isinstance(event, Start):
             if actor.node is None and not (self.head.memory and actor.boot):
-                self._guard(lambda: self._start(actor, event))
+                self._guard(lambda: self._start(actor, event), self._is_calm(event))
         elif actor.node is None:
             return
         elif isinstance(event, Crash):
-            self._guard(lambda: self._crash(actor, event))
+            self._guard(lambda: self._crash(actor, event), self._is_calm(event))
         else:
-            self._guard(lambda: self._step(actor, event))
+            self._guard(lambda: self._step(actor, event), self._is_calm(event))
 
     def finish(self) -> None:
         """What clients were told, and the cluster as it stands. Raises Violation."""
@@ -186,10 +186,15 @@ class Player:
         if self.only == INVARIANT or (self.only is None and calm):
             self._look(self.watch.together, nodes)
 
-    def _guard(self, act: Callable[[], None]) -> None:
+    def _is_calm(self, event: Event) -> bool:
+        """Whether bounds and constants are the defaults again by then."""
+        calm_at = self.head.calm_at
+        return bool(calm_at) and event.at >= calm_at[event.member]
+
+    def _guard(self, act: Callable[[], None], calm: bool) -> None:
         """Whatever a node raises is a finding."""
         try:
-            with tuned(self.head.tunables):
+            with tuned(() if calm else self.head.tunables):
                 act()
         except Violation:
             raise
@@ -276,6 +281,8 @@ class Player:
     def _step(self, actor: Actor, event: Step) -> None:
         node = actor.node
         assert node is not None, "only living processes take steps"
+        if self._is_calm(event):
+            node.limits = Limits(gate=self.head.gate)
         inputs = self._resolve(actor, event.inputs)
         wake, now = self._time_of(actor, node, event)
         released_at = now if event.released_at is None or self._tight else event.released_at

@@ -5,6 +5,7 @@ Rules of this file: a run either returns an `Outcome` or raises `Violation`.
 """
 
 import random
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from traceback import extract_tb
 from typing import cast
@@ -113,6 +114,7 @@ def _schedule_of(world: World) -> Schedule:
         (*world.recorded, *pending),
         options.limits,
         options.tunables,
+        world.calm_at,
     )
 
 
@@ -126,7 +128,9 @@ def _run(world: World) -> Outcome:
     options = world.options
     rng = random.Random(f"plan {options.seed}")
     clients = Clients(world, options.keys, options.patience_us)
-    with tuned(options.tunables):
+    with ExitStack() as until_healed:
+        until_healed.enter_context(tuned(options.tunables))
+        world.on_heal = until_healed.close
         for member in range(options.replicas):
             world.start(member)
         clients.plan(options.commands, options.active_us, rng)

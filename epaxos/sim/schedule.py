@@ -111,6 +111,9 @@ class Schedule(NamedTuple):
     """Bounds of the nodes that differ from the defaults of `Limits`."""
     tunables: tuple[tuple[str, float], ...] = ()
     """Constants of the protocols that differ from the defaults (`epaxos.sim.tunables`)."""
+    calm_at: tuple[Micros, ...] = ()
+    """From when on, by each process's own clock, bounds and constants are the defaults again; empty
+    is never."""
 
 
 def label_of(message: Message) -> str:

@@ -99,7 +99,7 @@ def measure(schedule: Schedule) -> Measure:
         len({key for each in requests for key in each.keys}),
         sum(sum(each.operations) for each in requests),
         sum(each.nth for each in inputs if isinstance(each, Arrival)),
-        len(schedule.limits) + len(schedule.tunables) + schedule.gate,
+        len(schedule.limits) + len(schedule.tunables) + len(schedule.calm_at) + schedule.gate,
         len({rtt for row in schedule.rtt_us for rtt in row}),
         sum(len(part) for each in requests for part in (*each.keys, *each.arguments)),
         sum(each.patience_us != PATIENCE_US for each in requests),

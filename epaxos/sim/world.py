@@ -68,9 +68,12 @@ class World:
         self.watch = ProtocolWatch(self.spec, options)
         self.limits = Limits(gate=options.gate, **dict(options.limits))
         self.meter = Meter(options)
+        self.calm_at: tuple[Micros, ...] = ()
+        """When, by each process's clock, the core healed."""
         self.seen_boot = [0] * options.replicas
         """Per member the highest boot that its peers have seen (R11)."""
         self.on_reply: Callable[[Reply | Refusal], None] = lambda reply: None
+        self.on_heal: Callable[[], None] = lambda: None
         self.on_crash: Callable[[ReplicaId], None] = lambda member: None
         self.counts: dict[str, int] = dict.fromkeys(_COUNTERS, 0)
         self._events: list[tuple[Micros, int, Action, tuple[Any, ...]]] = []
@@ -406,14 +409,15 @@ class World:
     def _release(self, process: Process, node: Node, ready: NodeReady) -> None:
         """Everything of this Ready may leave now."""
         now = process.clock.local(self.now)
-        if self.story.on and process.step is not None and process.doom is not CrashPoint.AMID_SENDS:
+        dies = process.doom is CrashPoint.AMID_SENDS and bool(ready.messages)
+        if self.story.on and process.step is not None and not dies:
             self.recorded.append(process.step._replace(released_at=now))
             process.step = None
         for flight in ready.flights:
             flight.committed_at = now
         self._observe(process)
         if ready.messages:
-            if process.doom is CrashPoint.AMID_SENDS:
+            if dies:
                 sent = self.network.send_some(process.me, ready.messages)
                 self._crash_in_step(process, sent=sent)
                 return

@@ -30,6 +30,17 @@ def decisions(checker):
 
 
 @pytest.mark.parametrize("protocol", ["epaxos", "multipaxos"])
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_bounds_and_constants_of_a_seed_are_replayed_until_the_core_heals(protocol, seed):
+    world = World(replace(draw(seed, protocol), story=True))
+    _run(world)
+    schedule = _schedule_of(world)
+    player = Player(schedule)
+    player.play(schedule.events)
+    assert decisions(player.decisions) == decisions(world.decisions)
+
+
+@pytest.mark.parametrize("protocol", ["epaxos", "multipaxos"])
 @pytest.mark.parametrize("seed", [3, 4, 6, 9, 18, 29])
 def test_a_recorded_run_played_again_decides_the_same(protocol, seed):
     world, schedule = recorded(seed, protocol)
