@@ -27,6 +27,7 @@ VERBS: Final = {
     "sim": "Clusters in virtual time, by seed; everything fails.",
     "bench": "Throughput and CPU per command of a local cluster.",
     "graph": "The live dependency graph of a replica.",
+    "explore": "Every order of events in a small world, on the very code.",
     "inspect": "Say what is in a data directory; changes nothing.",
     "serve": "Run one replica, for real hosts.",
 }
