@@ -7,6 +7,7 @@ it survived and `--again` is given, so that a sweep can be stopped at any time a
 import argparse
 import hashlib
 import json
+import signal
 import sys
 import time
 import tomllib
@@ -37,6 +38,8 @@ def main() -> int:
     if chosen.report:
         return _report(targets, known)
     out = out.resolve()
+    # A terminated sweep takes its child with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with copy_tree(chosen.commit) as folder:
         tree = Path(folder)
         todo = [
@@ -66,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 def _is_chosen(mutant: Mutant, chosen: argparse.Namespace, known: dict[str, dict]) -> bool:
     result = known.get(mutant.key)
     if result is not None:
-        return bool(chosen.again) and result["outcome"] == "survived"
+        again = ("undecided", "survived") if chosen.again else ("undecided",)
+        return result["outcome"] in again
     share = int.from_bytes(hashlib.sha256(mutant.key.encode()).digest()[:4], "big") / 2**32
     return share < chosen.sample
 
@@ -112,6 +116,7 @@ def _report(targets: list[Target], known: dict[str, dict]) -> int:
     for target in targets:
         mutants = mutants_of(target.module, (ROOT / target.module).read_text("utf-8"))
         results = [known[mutant.key] for mutant in mutants if mutant.key in known]
+        results = [result for result in results if result["outcome"] != "undecided"]
         counts = Counter(result["outcome"] for result in results)
         dead = counts["killed"] + counts["timeout"]
         survivors += [m for m in mutants if known.get(m.key, {}).get("outcome") == "survived"]

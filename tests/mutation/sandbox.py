@@ -4,8 +4,9 @@ The damage exists only in the memory of a forked child: a function gets other co
 function is damaged, an import hook gives another module. Nothing is written to the checkout. The
 parent has imported everything, so that a child starts at once.
 
-Rules of this file: a child says what killed its mutant as one line on a pipe, or is killed itself:
-a limit on processor time, which a busy machine does not use up, and a far longer one on time.
+Rules of this file: a child says what killed its mutant as one line on a pipe. If it goes on for too
+long it is ended by a limit on processor time, which a busy machine does not use up; what is ended
+for any other reason than its own running on counts for nothing.
 """
 
 import importlib.machinery
@@ -40,7 +41,7 @@ class Verdict(NamedTuple):
     """What became of a mutant."""
 
     outcome: str
-    """killed, timeout or survived."""
+    """killed, timeout (killed by running on), survived, or undecided: the machine was too busy."""
     by: str
     """The test, or the seed."""
     cpu_s: float
@@ -78,34 +79,38 @@ def judge(tree: Path, target: Target, mutant: Mutant | None, seeds: int, limit_s
     if child == 0:
         os.close(reading)
         os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _live(tree, target, mutant, seeds, limit_s, writing)
     os.close(writing)
-    said = _hear(reading, child, limit_s * _WALL_FACTOR)
+    said, signalled = _hear(reading, child, limit_s * _WALL_FACTOR)
     os.close(reading)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    if said is None:
-        return Verdict("timeout", "", used)
-    return Verdict("survived" if said == "-" else "killed", said, used)
+    if said:
+        return Verdict("survived" if said == "-" else "killed", said, used)
+    if signalled == signal.SIGXCPU:
+        return Verdict("timeout", f"{limit_s:.0f} s of processor time", used)
+    if signalled == signal.SIGKILL:
+        return Verdict("undecided", "no verdict in time", used)
+    return Verdict("killed", f"ended without a word, signal {signalled}", used)
 
 
-def _hear(reading: int, child: int, patience_s: float) -> str | None:
-    """The child's line; None: it said nothing in time."""
+def _hear(reading: int, child: int, patience_s: float) -> tuple[str, int]:
+    """The child's line, and by which signal it ended; we end it if it says nothing for so long."""
     said = b""
     end = time.monotonic() + patience_s
-    while time.monotonic() < end:
-        ready, _, _ = select.select([reading], [], [], 1.0)
-        if ready:
-            piece = os.read(reading, 65536)
-            if not piece:
-                break
-            said += piece
-            if said.endswith(b"\n"):
-                break
-    with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return said.decode().strip() or None
+    try:
+        while time.monotonic() < end and not said.endswith(b"\n"):
+            if select.select([reading], [], [], 1.0)[0]:
+                piece = os.read(reading, 65536)
+                if not piece:
+                    break
+                said += piece
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    return said.decode().strip(), os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 def _live(
