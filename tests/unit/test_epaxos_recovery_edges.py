@@ -13,6 +13,7 @@ from epaxos.protocols.epaxos.messages import (
     Commit,
     Introduced,
     Nack,
+    Objection,
     PreAccept,
     PreAccepted,
     Progress,
@@ -388,3 +389,47 @@ def test_a_restored_promise_is_the_highest():
     for number in (2, 4, 3):
         made.restore(Promised(A, [1], ballot(C, number)))
     assert made.columns.get(A, 1).promised == ballot(C, 4)
+
+
+@pytest.mark.parametrize(("equal", "message"), [(1, Accept), (2, Validate)])
+def test_of_seven_two_equal_pre_accepts_are_needed(equal, message):
+    """|Q| - e = 4 - 2: with one the batch cannot have been decided by the fast path."""
+    made = replica(B, 7)
+    zero = (0,) * 7
+    made.receive(A, PreAccept(A, 1, payload(), zero), 10)
+    made.start_recover([InstanceId(A, 1)], 20)
+    made.out.take()
+    blank = Vote(1, Phase.INITIAL, 0, None, (), None)
+    same = Vote(1, Phase.PREACCEPTED, 0, payload(), zero, zero)
+    for member, vote in ((C, same if equal == 2 else blank), (D, blank), (E, blank)):
+        made.receive(member, RecoverOk(A, ballot(B), [vote]), 30)
+    messages, _ = said(made)
+    assert {type(each) for each in messages} == {message}
+
+
+def test_who_has_accepted_does_not_validate_any_more():
+    """H3: a Validate of the same ballot that was overtaken by its Accept."""
+    made = replica()
+    made.receive(C, Accept(A, 1, ballot(C), None, ZERO), 10)
+    made.out.take()
+    made.receive(C, Validate(A, 1, ballot(C), payload(), ZERO), 20)
+    assert said(made) == ([], [])
+
+
+@pytest.mark.parametrize(("heard", "kept"), [(0, 1), (3, 3)])
+def test_who_waits_counts_its_own_k_too(heard, kept):
+    made = replica()
+    made.receive(A, PreAccept(A, 1, payload(), ZERO), 10)
+    if heard:
+        made.receive(E, WaitingMessage(A, 1, heard), 10)
+    made.start_recover([InstanceId(A, 1)], 20)
+    vote = Vote(1, Phase.INITIAL, 0, None, (), None)
+    for member in (C, D):
+        made.receive(member, RecoverOk(A, ballot(B), [vote]), 30)
+    made.receive(C, ValidateOk(A, 1, ballot(B), [Objection(C, 1, False)]), 40)
+    made.out.take()
+    made.receive(D, ValidateOk(A, 1, ballot(B), []), 40)
+    assert isinstance(made.columns.get(A, 1).attempt, Waiting)
+    assert made._waiting_seen[A, 1] == kept
+    messages, _ = said(made)
+    assert WaitingMessage(A, 1, 1) in messages
