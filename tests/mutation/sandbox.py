@@ -135,9 +135,11 @@ def _live(
 
 
 def _forget_ours(tree: Path) -> None:
-    """Import our modules from the copy from now on."""
-    for name in [*sys.modules]:
-        if name.partition(".")[0] in (*_OURS, "tests"):
+    """Import our modules and tests from the copy from now on."""
+    homes = (str(tree), *(str(ROOT / name) for name in (*_OURS, "tests")))
+    for name, module in [*sys.modules.items()]:
+        home = getattr(module, "__file__", None) or ""
+        if name.partition(".")[0] in (*_OURS, "tests") or home.startswith(homes):
             del sys.modules[name]
     sys.path[:] = [str(tree), *(each for each in sys.path if Path(each or ".").resolve() != ROOT)]
     importlib.invalidate_caches()

@@ -140,13 +140,17 @@ from tests.mutation.mutators import mutants_of
 from tests.mutation.plan import Target
 from tests.mutation.sandbox import copy_tree, judge, move_into
 
-target = Target("epaxos/core/quorum.py", ("tests/unit/test_core_quorum.py",), ())
+quorum = Target("epaxos/core/quorum.py", ("tests/unit/test_core_quorum.py",), ())
+words = Target("epaxos/core/types.py", ("tests/unit/test_core_types.py",), ())
 with copy_tree() as folder:
     tree = Path(folder)
-    mutants = mutants_of(target.module, (tree / target.module).read_text("utf-8"))
-    move_into(tree, [target])
-    mutant = next(each for each in mutants if each.before == "n - e")
-    print(json.dumps([judge(tree, target, each, 0, 60)[:2] for each in (None, mutant)]))
+    move_into(tree, [quorum, words])
+    found = [judge(tree, quorum, None, 0, 60)]
+    for target, before in ((quorum, "n - e"), (words, "REPLICAS_MAX = 9")):
+        mutants = mutants_of(target.module, (tree / target.module).read_text("utf-8"))
+        mutant = next(each for each in mutants if each.before == before)
+        found.append(judge(tree, target, mutant, 0, 60))
+    print(json.dumps([each[:2] for each in found]))
 """
 
 
@@ -162,10 +166,12 @@ def test_a_mutant_of_the_quorums_is_killed_and_the_true_module_is_not():
         timeout=840,
         check=True,
     )
-    whole, damaged = json.loads(done.stdout)
+    whole, function, constant = json.loads(done.stdout)
     assert whole == ["survived", "-"]
-    assert damaged[0] == "killed"
-    assert damaged[1].startswith("tests/unit/test_core_quorum.py::")
+    assert function[0] == "killed"
+    assert function[1].startswith("tests/unit/test_core_quorum.py::")
+    assert constant[0] == "killed"
+    assert constant[1].startswith("tests/unit/test_core_types_edges.py::")
 
 
 def test_results_may_not_lie_in_the_checkout():
