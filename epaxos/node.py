@@ -171,6 +171,11 @@ class Node:
 
     # Take --------------------------------------------------------------------------------------
 
+    @property
+    def queued(self) -> int:
+        """How many commands on contended keys wait unproposed."""
+        return self._queued
+
     def take(self, now: Micros) -> NodeReady:
         """Propose what may leave, execute what may execute, and hand over what is to be done."""
         if self._log_synced and self._executed_noted != self._executed_durable:

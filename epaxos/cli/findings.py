@@ -54,7 +54,8 @@ def print_failure(
         markup=False,
         soft_wrap=True,
     )
-    if not shrink:
+    cannot_be_cut = failure.directed and failure.sentence in (EXECUTES, CONVERGES)
+    if not shrink or cannot_be_cut:
         screen.print(failure.story, markup=False, soft_wrap=True)
     elif failure.sentence in (EXECUTES, CONVERGES):
         _print_smaller_options(screen, failure, cast)
@@ -92,7 +93,7 @@ def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path)
         return
     screen.print(f"{size_of(shortest)} events remain:", markup=False)
     chart = show_schedule(shortest, *cast, failure.sentence)
-    screen.print(chart, markup=False)
+    screen.print(chart, markup=False, soft_wrap=True)
     name = f"{failure.options.protocol}-{failure.options.seed}"
     out.mkdir(parents=True, exist_ok=True)
     test = out / f"test_{name.replace('-', '_')}.py"

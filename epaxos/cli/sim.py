@@ -110,6 +110,8 @@ def sim(
     remarks = console(stderr=True)
     remarks.print(run.title(), markup=False)
     tallies = run.run(remarks)
+    for tally in tallies:
+        tally.failures.sort(key=lambda failure: failure.options.seed)
     failed = _report(tallies, profiles, soak, shrink, out, json)
     if run.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)

@@ -115,9 +115,10 @@ class Soak:
             except KeyboardInterrupt:
                 self.interrupted = True
             finally:
+                workers = list((pool._processes or {}).values())
                 pool.shutdown(wait=not self.interrupted, cancel_futures=True)
                 if self.interrupted:
-                    for worker in list((pool._processes or {}).values()):
+                    for worker in workers:
                         worker.terminate()
 
     def _announce(self, remarks: Console, tally: Tally) -> None:

@@ -70,6 +70,10 @@ class DecisionChecker:
             if len(members) == self._n:
                 self._everywhere.add(each)
 
+    def decided_ids(self) -> list[tuple[Id, Deps]]:
+        """What is decided, with its deps, in the order in which it was."""
+        return [(key, deps) for key, (_, deps) in self._decided.items()]
+
     def decided(self, member: ReplicaId, decided: Decided) -> None:
         """`member` has let out that an instance is decided."""
         key = (decided.replica, decided.slot)

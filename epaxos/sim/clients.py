@@ -45,6 +45,7 @@ class Clients:
         self.ambiguous = 0
         """Commands of unknown outcome that were answered so."""
         self.retried = 0
+        self.vanished = 0
         world.on_reply = self._on_reply
         world.on_crash = self._on_crash
 
@@ -66,6 +67,7 @@ class Clients:
         if not calls:
             return
         if rng.random() < faults.vanishing:
+            self.vanished += 1
             self._forget(self._number)
         elif rng.random() < faults.retries:
             self._retries[self._number] = rng

@@ -81,7 +81,7 @@ class FaultPlan:
         for _ in range(faults.spikes):
             start, member = self._moment(), self._member()
             factor = rng.choice((3, 10, 30))
-            world.at(start, network.slow.__setitem__, member, factor)
+            world.at(start, self._slow, member, factor)
             world.at(start + rng.randint(100_000, 1_500_000), network.slow.pop, member, None)
         for _ in range(faults.replays):
             world.at(rng.randrange(self._end * 2), network.replay)
@@ -89,6 +89,10 @@ class FaultPlan:
             for at in sorted({0, *(self._moment() for _ in range(rng.randint(0, 4)))}):
                 world.at(at, self._shuffle, network)
         network.starved = self._member()
+
+    def _slow(self, member: ReplicaId, factor: int) -> None:
+        self._world.counts["spikes"] += 1
+        self._world.network.slow[member] = factor
 
     def _cut_between(self, start: Micros, end: Micros, pairs: Pairs) -> None:
         self._world.at(start, self._cut, pairs)
@@ -137,16 +141,19 @@ class FaultPlan:
     def _pause(self, member: ReplicaId, length: Micros) -> None:
         world = self._world
         process = world.processes[member]
+        world.counts["pauses"] += process.node is not None
         world.tell(f"{replica_name(member)} stands still for {length / 1000:.0f} ms")
         process.paused_until = max(process.paused_until, world.now + length)
 
     def _stall(self, member: ReplicaId, length: Micros) -> None:
+        self._world.counts["stalls"] += 1
         self._world.processes[member].stall_us = length
 
     def _jump(self, member: ReplicaId, forward: Micros) -> None:
         world = self._world
         world.tell(f"{replica_name(member)}'s clock jumps {forward / 1000:.0f} ms ahead")
         process = world.processes[member]
+        world.counts["clock_jumps"] += 1
         process.clock.jump(world.now, forward)
         if process.armed is not None:
             process.armed = None

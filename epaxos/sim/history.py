@@ -68,6 +68,9 @@ class History:
             verdict = check(ops)
             if verdict is Verdict.ILLEGAL:
                 raise Violation(LINEARIZABLE, f"key {key!r}: {_tell(ops)}")
+            if verdict is Verdict.UNKNOWN:
+                detail = f"key {key!r}: {verdict.value}; {len(ops)} operations"
+                raise Violation(LINEARIZABLE, detail)
 
     def _all(self) -> list[Call]:
         return [call for calls in self._calls.values() for call in calls]

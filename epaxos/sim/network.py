@@ -38,6 +38,8 @@ class Parcel(NamedTuple):
     body: bytes
     boot: int
     """The boot of the process that sent it."""
+    order: int
+    """Which message of the whole network it is."""
     label: str = ""
     """What it says, when the run is recorded."""
     nth: int = 0
@@ -64,6 +66,9 @@ class Network:
         self.starved: ReplicaId = 0
         self.factors: dict[tuple[ReplicaId, ReplicaId], float] = {}
         """PCT: how much faster or slower than its delay each link is now."""
+        self._sent = 0
+        self._delivered: dict[tuple[ReplicaId, ReplicaId], int] = {}
+        """Per link the latest message that has arrived, in order of sending."""
         self._last_arrival: dict[tuple[ReplicaId, ReplicaId], Micros] = {}
         self._numbers: dict[tuple[ReplicaId, ReplicaId, str], int] = {}
         self.past: list[Parcel] = []
@@ -136,7 +141,8 @@ class Network:
         if lost and not world.story.on:
             counts["lost"] += 1
             return
-        parcel = Parcel(source, target, body, world.processes[source].boot)
+        self._sent += 1
+        parcel = Parcel(source, target, body, world.processes[source].boot, self._sent)
         if world.story.on:
             parcel = self._label(parcel, message)
             if lost:
@@ -186,6 +192,11 @@ class Network:
         world = self._world
         if parcel.boot < world.seen_boot[parcel.source]:
             world.counts["late_after_restart"] += 1
+        link = (parcel.source, parcel.target)
+        if parcel.order < self._delivered.get(link, 0):
+            world.counts["overtaken"] += 1
+        else:
+            self._delivered[link] = parcel.order
         world.deliver(parcel)
 
     def replay(self) -> None:

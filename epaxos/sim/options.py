@@ -99,7 +99,7 @@ class Options:
     faults: Faults = Faults()
     active_us: Micros = 2_500_000
     """For so long clients send and things fail (the safety phase); then a core heals."""
-    settle_us: Micros = 60_000_000
+    settle_us: Micros = 20_000_000
     """Within so long after it everything known must be executed at the whole core (the liveness
     phase)."""
     rest: int = 0
@@ -207,6 +207,8 @@ def draw(
         transfers=_maybe(rng, rng.randint(1, 3)),
         order=rng.choice(ORDERS) if rng.random() < 0.5 else "delay",
         rtt_error=rtt_error,
+        # An election's patience is in round trips as they were told.
+        settle_us=round(Options.settle_us * max(1.0, rtt_error)),
         rest=_maybe(rng, rng.randint(0, quorums(n).f)),
         limits=_draw_extremes(rng, LIMITS, ""),
         tunables=tunables,
@@ -259,7 +261,11 @@ def _draw_extremes(
     )
 
 
-KINDS = (*(each.name for each in fields(Faults)), "order", "tunables", "limits", "rest", "lag_us")
+KINDS = (
+    *(each.name for each in fields(Faults)),
+    *("order", "tunables", "limits", "rest", "lag_us", "memory", "rtt_error", "transfers"),
+    *("patience_us", "jitter_us"),
+)
 """What `restrict` can leave in or take out."""
 
 

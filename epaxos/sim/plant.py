@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from epaxos.core.errors import ConfigError
@@ -52,7 +53,13 @@ def _find(place: str, roles: tuple[type, ...]) -> type[Any]:
     if loader is None or loader.loader is None:
         raise ConfigError(f"--plant {place}: {name} is not a Python file")
     module = module_from_spec(loader)
-    loader.loader.exec_module(module)
+    try:
+        loader.loader.exec_module(module)
+    except Exception as error:
+        # Whatever it was, it is the reader's file, not ours.
+        line = getattr(error, "lineno", None) or _line_in(name, error)
+        where = name if line is None else f"{name}:{line}"
+        raise ConfigError(f"--plant {where}: {type(error).__name__}: {error}") from None
     names = ", ".join(role.__name__ for role in roles)
     found = [
         each
@@ -68,3 +75,9 @@ def _find(place: str, roles: tuple[type, ...]) -> type[Any]:
             f"{name}:MyReplica"
         )
     return found[0]
+
+
+def _line_in(name: str, error: Exception) -> int | None:
+    """Where in the file it was raised."""
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == name]
+    return lines[-1] if lines else None

@@ -100,6 +100,14 @@ SITUATIONS: tuple[Situation, ...] = (
         "late_after_restart",
         "a message of an earlier life arrived",
     ),
+    Situation(
+        "overtaking", None, "overtaken", "a message arrived before an earlier one of its link"
+    ),
+    Situation("slow links", None, "spikes", "all links of a replica were slow for a while"),
+    Situation("pause", None, "pauses", "a process stood still and went on"),
+    Situation("stall", None, "stalls", "the event loop or a sync stood still"),
+    Situation("clock jump", None, "clock_jumps", "a clock was suddenly ahead"),
+    Situation("vanished client", None, "vanished", "a client was gone before the answer"),
     Situation("duplicate", None, "duplicated", "a message arrived twice"),
     Situation("replay", None, "replayed", "a message of the past arrived once more"),
     Situation("loss", None, "lost", "a message never arrived"),

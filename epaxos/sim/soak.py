@@ -70,7 +70,19 @@ class Profile:
 
     def is_directed(self, seed: int) -> bool:
         """Whether a seed's run is directed."""
-        return self.directed and self.protocol == "epaxos" and seed % DIRECTED_EVERY == 0
+        return self._may_direct and seed % DIRECTED_EVERY == 0
+
+    @property
+    def _may_direct(self) -> bool:
+        """Directed runs have a cluster and faults of their own: only where nothing was chosen."""
+        return (
+            self.directed
+            and self.protocol == "epaxos"
+            and 5 in self.replicas
+            and self.faults is None
+            and self.topology is None
+            and self.workload == "mixed"
+        )
 
     def cast(self) -> tuple[ProtocolSpec, type[Node]]:
         """Who plays. Raises ConfigError."""

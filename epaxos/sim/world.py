@@ -24,7 +24,7 @@ from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.chart import Story, show
-from epaxos.sim.checkers import DecisionChecker, ExecutionChecker
+from epaxos.sim.checkers import BOUNDED, DecisionChecker, ExecutionChecker, Violation
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Corrupt
 from epaxos.sim.network import Network, Parcel
@@ -344,6 +344,7 @@ class World:
 
     def _take(self, process: Process, node: Node, ready: NodeReady) -> None:
         self.watch.stepped(process.me, node)
+        self._check_bounds(process.me, node, ready)
         if self.options.memory:
             for record in ready.log:
                 self._durable(process, record)
@@ -371,6 +372,24 @@ class World:
         low, high = self.options.faults.sync_us
         self._release_later(process, node, ready, self.random.randint(low, high))
 
+    def _check_bounds(self, member: ReplicaId, node: Node, ready: NodeReady) -> None:
+        """O11: what waits and what is proposed keeps to the bounds in force."""
+        limits = node.limits
+        if node.queued > limits.queued_commands:
+            raise Violation(
+                BOUNDED,
+                f"{node.queued} commands wait at {replica_name(member)}, where "
+                f"{limits.queued_commands} may",
+            )
+        for flight in ready.flights:
+            size = len(flight.payload.batch.keys)
+            if size > limits.batch_commands:
+                raise Violation(
+                    BOUNDED,
+                    f"a batch of {size} at {replica_name(member)}, where "
+                    f"{limits.batch_commands} may be",
+                )
+
     def _release_later(self, process: Process, node: Node, ready: NodeReady, wait: Micros) -> None:
         process.syncing = True
         wait += process.stall_us
@@ -379,6 +398,9 @@ class World:
 
     def _synced(self, process: Process, boot: int, node: Node, ready: NodeReady) -> None:
         if process.node is not node or process.boot != boot:
+            return
+        if process.paused_until > self.now:
+            self.at(process.paused_until, self._synced, process, boot, node, ready)
             return
         process.syncing = False
         if ready.must_sync:
@@ -532,6 +554,11 @@ _COUNTERS = (
     "refused_starts",
     "unsynced_at_crash",
     "torn_tails",
+    "pauses",
+    "stalls",
+    "spikes",
+    "clock_jumps",
+    "overtaken",
     "transfers",
 )
 

@@ -5,8 +5,10 @@ from dataclasses import fields, replace
 
 import pytest
 
+from epaxos.core.command import Batch, Payload
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Executed
+from epaxos.exchange import Limits
 from epaxos.execution.executor import GraphExecutor
 from epaxos.node import Node
 from epaxos.protocols.epaxos.replica import EPaxosReplica
@@ -30,6 +32,13 @@ LEAVES_A_TRACE = {
     "bit_rot": "refused_starts",
     "swapped": "refused_starts",
     "retries": "retried",
+    "reorder": "overtaken",
+    "spikes": "spikes",
+    "pauses": "pauses",
+    "stalls": "stalls",
+    "sync_stalls": "stalls",
+    "clocks": "clock_jumps",
+    "vanishing": "vanished",
 }
 
 
@@ -142,6 +151,33 @@ class CountsTwice(EPaxosReplica):
         super()._commit_fast(attempt, now)
 
 
+class QueuesForEver(Node):
+    """The bound of the queue of contended keys is not looked at."""
+
+    def _queue(self, run, reads, key):
+        limits, self.limits = self.limits, Limits()
+        super()._queue(run, reads, key)
+        self.limits = limits
+
+
+class FillsBatches(Node):
+    """The bound of a batch is not looked at."""
+
+    def _batches(self, runs):
+        if runs:
+            yield runs
+
+
+class Invents(Node):
+    """Proposes what no client has sent."""
+
+    def wake(self, now):
+        if self._started and not self._flying:
+            batch = Batch(self.me, 77, b"\x01", [b"k0"], [b"invented"])
+            self.replica.propose(Payload.of(batch), now)
+        super().wake(now)
+
+
 def sentences(seeds, executor=None, replica=None, node=Node, **changes):
     spec = find_protocol("epaxos")
     spec = replace(spec, executor=executor or spec.executor, replica=replica or spec.replica)
@@ -168,6 +204,23 @@ def test_a_log_that_tells_another_order_is_caught():
 
 def test_a_counter_that_lies_is_caught():
     assert checkers.COUNTED in sentences(range(1, 12), replica=CountsTwice)
+
+
+def test_a_queue_without_a_bound_is_caught():
+    bound = (("queued_commands", 1),)
+    assert checkers.BOUNDED in sentences(
+        range(1, 12), node=QueuesForEver, keys=1, limits=bound, gate=True, lag_us=50_000
+    )
+
+
+def test_a_batch_without_a_bound_is_caught():
+    bound = (("batch_commands", 1),)
+    found = sentences(range(1, 12), node=FillsBatches, limits=bound, gate=False, lag_us=50_000)
+    assert checkers.BOUNDED in found
+
+
+def test_an_invented_command_is_caught():
+    assert checkers.PROPOSED in sentences(range(1, 6), node=Invents)
 
 
 def test_directed_runs_reach_what_random_search_does_not():

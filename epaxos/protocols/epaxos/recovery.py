@@ -9,7 +9,7 @@ with exactly the initial deps, or Nop. Whatever raises `promised` above an attem
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -416,10 +416,14 @@ class Recovery:
         for column in range(self.n):
             instances = columns.instances[column]
             after = max(deps[column], columns.floor[column])
-            for other in sorted(each for each in instances if each > after):
-                if column == replica and other == slot:
+            # What others only named is not held: of a long gap look at what is there.
+            beyond: Iterable[Slot] = range(after + 1, columns.known[column] + 1)
+            if columns.known[column] - after > len(instances):
+                beyond = sorted(each for each in instances if each > after)
+            for other in beyond:
+                instance = instances.get(other)
+                if instance is None or (column == replica and other == slot):
                     continue
-                instance = instances[other]
                 committed = instance.phase == Phase.COMMITTED
                 theirs = instance.payload if committed else instance.initial_payload
                 their_deps = instance.deps if committed else instance.initial_deps
