@@ -4,7 +4,9 @@ Each replica runs in a session of its own: Ctrl-C reaches only us, and we stop t
 Where the kernel can, a replica also dies with us. `with Cluster(...)` leaves nothing running.
 """
 
+import contextlib
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -25,6 +27,8 @@ from topology import Topology
 READY_WITHIN_S: Final = 30.0
 STOPS_WITHIN_S: Final = 8.0
 STATUS_WITHIN_S: Final = 10.0
+_FREE_PORTS: Final = (12_000, 32_000)
+"""From where free ports are taken: above the fixed ones, below the ephemeral ones."""
 
 
 class Ports(NamedTuple):
@@ -55,15 +59,25 @@ class ClusterOptions:
 
 def free_ports(n: int) -> list[Ports]:
     """Ports for n replicas that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(3 * n)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        numbers = [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    numbers = free_port_numbers(3 * n)
     return [Ports(*numbers[3 * i : 3 * i + 3]) for i in range(n)]
+
+
+def free_port_numbers(count: int) -> list[int]:
+    """Ports that were free a moment ago, from below those that systems give to outgoing
+    connections: between here and the moment a replica listens, nobody is handed one of these."""
+    chance = random.SystemRandom()
+    found: list[int] = []
+    with contextlib.ExitStack() as held:
+        while len(found) < count:
+            port = chance.randrange(*_FREE_PORTS)
+            each = held.enter_context(socket.socket())
+            try:
+                each.bind(("127.0.0.1", port))
+            except OSError:
+                continue  # somebody has it, perhaps we
+            found.append(port)
+    return found
 
 
 def fixed_ports(n: int) -> list[Ports]:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,23 +11,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from bench.cluster import free_port_numbers as free_ports
+
 READY_WITHIN_S = 30
 STOPS_WITHIN_S = 20
 REGIONS = ["VA", "CA", "OR", "JP", "EU"]
-
-
-def free_ports(count):
-    """Ports that were free a moment ago."""
-    held = []
-    try:
-        for _ in range(count):
-            sock = socket.socket()
-            held.append(sock)
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in held]
-    finally:
-        for sock in held:
-            sock.close()
 
 
 class Replica:

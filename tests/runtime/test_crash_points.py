@@ -141,9 +141,18 @@ def test_a_bug_ends_the_replica_and_nobody_is_answered(tmp_path):
         assert "planted" in line
 
 
+def wait_until_linked(replica):
+    """Ready is a quorum; a storm over a link that is being made is another test."""
+    limit = time.monotonic() + 60
+    while not all(p["linked"] for p in json.loads(replica.http("GET", "/v1/status")[2])["peers"]):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
 def test_a_storm_of_silent_connections_leaves_the_links_alone(tmp_path):
     with ProcessCluster(tmp_path, 3, connections=50) as c:
         c.start_all()
+        wait_until_linked(c[0])
         held = []
         try:
             for number in range(600):
