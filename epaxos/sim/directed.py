@@ -33,7 +33,7 @@ STEPS = 60
 Roles = tuple[str, ...]
 
 
-def _ask(world: Stage, recoverer: str, instance: str, *members: str) -> None:
+def ask(world: Stage, recoverer: str, instance: str, *members: str) -> None:
     """`recoverer` takes an instance over and hears these members, in this order."""
     world.recover(recoverer, instance)
     for member in members:
@@ -42,7 +42,8 @@ def _ask(world: Stage, recoverer: str, instance: str, *members: str) -> None:
     world.drop(None, "Recover", instance)
 
 
-def _validate(world: Stage, recoverer: str, instance: str, *members: str) -> None:
+def validate(world: Stage, recoverer: str, instance: str, *members: str) -> None:
+    """These members answer the recoverer's Validate, in this order."""
     for member in members:
         world.deliver(f"{recoverer}>{member}", "Validate", instance)
         world.deliver(f"{member}>{recoverer}", "ValidateOk", instance)
@@ -59,8 +60,8 @@ def objection_commits(world: Stage, roles: Roles) -> None:
     world.deliver(f"{d}>{c}", "PreAccept")
     world.deliver(f"{d}>{e}", "PreAccept")
     world.drop(f"{d}>{b}", "PreAccept")
-    _ask(world, b, f"{a}.1", c, d)
-    _validate(world, b, f"{a}.1", c, d)
+    ask(world, b, f"{a}.1", c, d)
+    validate(world, b, f"{a}.1", c, d)
     world.drop(None, "Recover|Waiting")
     world.deliver(f"{c}>{d}", "PreAcceptOk")
     world.deliver(f"{e}>{d}", "PreAcceptOk")
@@ -80,12 +81,12 @@ def both_wait(world: Stage, roles: Roles) -> None:
     world.deliver(f"{d}>{c}", "PreAccept")
     world.deliver(f"{d}>{e}", "PreAccept")
     world.drop_all()
-    _ask(world, c, f"{d}.1", e, b)
-    _validate(world, c, f"{d}.1", e, b)
+    ask(world, c, f"{d}.1", e, b)
+    validate(world, c, f"{d}.1", e, b)
     waits = [sent for sent in world.flight if world.matches(sent, f"{c}>{b}", "Waiting")]
     world.drop_all()
-    _ask(world, b, f"{a}.1", c, d)
-    _validate(world, b, f"{a}.1", c, d)
+    ask(world, b, f"{a}.1", c, d)
+    validate(world, b, f"{a}.1", c, d)
     world.crash(d)
     world.drop(None, "Recover")
     world.flight += waits
@@ -102,8 +103,8 @@ def leader_heard_late(world: Stage, roles: Roles) -> None:
     world.deliver(f"{e}>{d}", "PreAccept")
     world.drop_all()
     world.crash(e)
-    _ask(world, b, f"{a}.1", c, d)
-    _validate(world, b, f"{a}.1", c, d)
+    ask(world, b, f"{a}.1", c, d)
+    validate(world, b, f"{a}.1", c, d)
     world.drop(None, "Waiting")
     world.deliver(f"{b}>{a}", "Recover", f"{a}.1")
     world.deliver(f"{a}>{b}", "RecoverOk", f"{a}.1")
@@ -121,7 +122,7 @@ def unseen_commit(world: Stage, roles: Roles) -> None:
         world.deliver(f"{member}>{c}", "PreAcceptOk")
     world.crash(c)
     world.drop_all()
-    _ask(world, b, f"{a}.1", d, e)
+    ask(world, b, f"{a}.1", d, e)
 
 
 PREFIXES: tuple[Callable[[Stage, Roles], None], ...] = (

@@ -15,12 +15,12 @@ from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.checkers import EXECUTES, ONCE, Violation
 from epaxos.sim.clients import Clients
+from epaxos.sim.directed import ask
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
     Load,
     Planted,
-    ask,
     in_node,
     must_be_answered,
 )

@@ -19,11 +19,11 @@ from epaxos.sim.checkers import (
     RESTORES,
     VISIBILITY,
 )
+from epaxos.sim.directed import ask
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
     Swarm,
-    ask,
     in_node,
     in_replica,
     preaccept,

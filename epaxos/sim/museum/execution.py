@@ -23,12 +23,12 @@ from epaxos.sim.checkers import (
     PREMATURE,
     RAISES,
 )
+from epaxos.sim.directed import ask
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
     Planted,
     Swarm,
-    ask,
     in_executor,
     in_node,
     must_be_equal,

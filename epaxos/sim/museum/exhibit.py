@@ -239,22 +239,6 @@ def in_place_of(owner: Any, name: str, broken: Callable[..., Any]) -> Plant:
 # Plays -------------------------------------------------------------------------------------------
 
 
-def ask(stage: Stage, recoverer: str, instance: str, *members: str) -> None:
-    """`recoverer` takes an instance over and hears these members, in this order."""
-    stage.recover(recoverer, instance)
-    for member in members:
-        stage.deliver(f"{recoverer}>{member}", "Recover", instance)
-        stage.deliver(f"{member}>{recoverer}", "RecoverOk", instance)
-    stage.drop(None, "Recover", instance)
-
-
-def validate(stage: Stage, recoverer: str, instance: str, *members: str) -> None:
-    """These members answer the recoverer's Validate, in this order."""
-    for member in members:
-        stage.deliver(f"{recoverer}>{member}", "Validate", instance)
-        stage.deliver(f"{member}>{recoverer}", "ValidateOk", instance)
-
-
 def preaccept(stage: Stage, leader: str, instance: str, *members: str) -> None:
     """These members pre-accept and their answers arrive, in this order."""
     for member in members:

@@ -9,10 +9,10 @@ from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.messages import Progress
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.checkers import AGREEMENT, EXECUTES
+from epaxos.sim.directed import ask
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
-    ask,
     in_node,
     in_replica,
     must_be_executed,

@@ -11,15 +11,14 @@ from epaxos.protocols.epaxos.messages import CommitReq, RecoverOk, Validate, Vot
 from epaxos.protocols.epaxos.recovery import Action, Decision
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.checkers import AGREEMENT, EXECUTES, VISIBILITY
+from epaxos.sim.directed import ask, validate
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
-    ask,
     in_place_of,
     in_replica,
     must_be_decided,
     preaccept,
-    validate,
 )
 from epaxos.sim.stage import Stage
 

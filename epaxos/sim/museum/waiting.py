@@ -12,14 +12,13 @@ from epaxos.protocols.epaxos.messages import Vote
 from epaxos.protocols.epaxos.recovery import Action, Decision, Objector
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.checkers import EXECUTES, VISIBILITY
+from epaxos.sim.directed import ask, validate
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
-    ask,
     in_place_of,
     in_replica,
     must_be_decided,
-    validate,
 )
 from epaxos.sim.stage import Stage
 
