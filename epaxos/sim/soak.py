@@ -8,6 +8,7 @@ any number of processes add up.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import topology
@@ -125,11 +126,7 @@ class Tally:
         self.answered += result.answered
         self.virtual_us += result.virtual_us
         self.situations.update(result.situations)
-        for name, value in result.counts.items():
-            if name.endswith("_max"):
-                self.counts[name] = max(self.counts[name], value)
-            else:
-                self.counts[name] += value
+        self._count(result.counts)
 
     def merge(self, other: "Tally") -> None:
         """What another process found."""
@@ -140,7 +137,11 @@ class Tally:
         self.by_replicas.update(other.by_replicas)
         self.situations.update(other.situations)
         self.failures += other.failures
-        for name, value in other.counts.items():
+        self._count(other.counts)
+
+    def _count(self, counts: Mapping[str, int]) -> None:
+        """Largest values stay the largest, everything else adds up."""
+        for name, value in counts.items():
             if name.endswith("_max"):
                 self.counts[name] = max(self.counts[name], value)
             else:
