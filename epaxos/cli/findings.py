@@ -11,6 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from epaxos.cli.output import count, make_table
+from epaxos.cli.soaking import Lost, Soak
 from epaxos.sim.checkers import CONVERGES, EXECUTES
 from epaxos.sim.plant import Planted
 from epaxos.sim.run import Failure
@@ -23,7 +24,16 @@ SHRINK_S: Final = 110.0
 
 def again(failure: Failure, profile: Profile) -> str:
     """The command line that repeats a failing seed."""
-    words = [f"epaxos sim --protocol {profile.protocol} --seed {failure.options.seed}"]
+    return _command_line(profile, f"--seed {failure.options.seed}")
+
+
+def _again_lost(lost: Lost) -> str:
+    """The command line that repeats seeds in one process."""
+    return _command_line(lost.profile, f"--first-seed {lost.seeds[0]} --seeds {len(lost.seeds)}")
+
+
+def _command_line(profile: Profile, seeds: str) -> str:
+    words = [f"epaxos sim --protocol {profile.protocol} {seeds}"]
     default = Profile(profile.protocol)
     if profile.replicas != default.replicas:
         words.append(f"--replicas {','.join(map(str, profile.replicas))}")
@@ -138,12 +148,33 @@ def print_tallies(screen: Console, tallies: list[Tally], profiles: list[Profile]
     screen.print(table)
 
 
-def document_of(
-    tallies: list[Tally], profiles: list[Profile], unmet: dict[str, list[str]], soak: bool
-) -> dict[str, Any]:
+def print_lost(screen: Console, lost: list[Lost]) -> None:
+    """Which seeds are not counted, and how to see why."""
+    for each in lost:
+        screen.print(
+            f"not counted: {each.profile.protocol}, seeds {each.seeds[0]} to {each.seeds[-1]}: "
+            f"{each.error}\n  again: {_again_lost(each)}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def document_of(run: Soak, unmet: dict[str, list[str]], soak: bool) -> dict[str, Any]:
     """The same for programs."""
+    tallies, profiles = run.tallies, run.profiles
     return {
         "soak": soak,
+        "interrupted": run.interrupted,
+        "not_counted": [
+            {
+                "protocol": each.profile.protocol,
+                "first_seed": each.seeds[0],
+                "last_seed": each.seeds[-1],
+                "error": each.error,
+                "again": _again_lost(each),
+            }
+            for each in run.lost
+        ],
         "protocols": [
             {
                 "protocol": tally.protocol,

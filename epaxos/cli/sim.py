@@ -5,7 +5,7 @@ story, shown as a chart, and written out as a test.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,10 @@ from epaxos.cli.output import console, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.registry import find_protocol, protocol_names
 from epaxos.sim.options import KINDS, WORKLOADS
-from epaxos.sim.soak import Profile, Tally
+from epaxos.sim.soak import Profile
+
+if TYPE_CHECKING:
+    from epaxos.cli.soaking import Soak
 
 app = typer.Typer()
 
@@ -103,16 +106,15 @@ def sim(
         )
         for name in _protocols(protocol)
     ]
-    from epaxos.cli.soaking import Soak
+    from epaxos.cli.soaking import Soak, terminable
 
     wanted = range(first_seed, first_seed + seeds) if seed is None else range(seed, seed + 1)
     run = Soak(profiles, wanted, minutes, jobs)
     remarks = console(stderr=True)
     remarks.print(run.title(), markup=False)
-    tallies = run.run(remarks)
-    for tally in tallies:
-        tally.failures.sort(key=lambda failure: failure.options.seed)
-    failed = _report(tallies, profiles, soak, shrink, out, json)
+    with terminable():
+        run.run(remarks)
+        failed = _report(run, soak, shrink, out, json)
     if run.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if failed:
@@ -139,35 +141,35 @@ def _kinds(text: str) -> frozenset[str] | None:
     return frozenset(each.strip() for each in text.split(",") if each.strip() not in ("", "none"))
 
 
-def _report(
-    tallies: list[Tally],
-    profiles: list[Profile],
-    soak: bool,
-    shrink: bool,
-    out: Path,
-    json: bool,
-) -> bool:
-    """Print what was found; whether it is a failure."""
-    from epaxos.cli.findings import document_of, print_failure, print_tallies
+def _report(run: "Soak", soak: bool, shrink: bool, out: Path, json: bool) -> bool:
+    """Print what was found; whether it is a failure. Who interrupts gets the summary at once."""
+    from epaxos.cli.findings import document_of, print_failure, print_lost, print_tallies
 
-    unmet = {tally.protocol: tally.unmet() for tally in tallies}
+    for tally in run.tallies:
+        tally.failures.sort(key=lambda failure: failure.options.seed)
+    run.lost.sort(key=lambda lost: lost.seeds[0])
+    unmet = {tally.protocol: tally.unmet() for tally in run.tallies}
     failures = [
         (failure, profile)
-        for tally, profile in zip(tallies, profiles)
+        for tally, profile in zip(run.tallies, run.profiles)
         for failure in tally.failures
     ]
     if json:
-        print_json(document_of(tallies, profiles, unmet, soak))
+        print_json(document_of(run, unmet, soak))
     else:
         screen = console()
-        for failure, profile in failures[:1]:
-            print_failure(screen, failure, profile, shrink, out)
-        print_tallies(screen, tallies, profiles)
+        try:
+            for failure, profile in failures[: not run.interrupted]:
+                print_failure(screen, failure, profile, shrink, out)
+        except KeyboardInterrupt:
+            run.interrupted = True
+        print_lost(screen, run.lost)
+        print_tallies(screen, run.tallies, run.profiles)
         if soak:
             for name, missing in unmet.items():
                 if missing:
                     screen.print(f"{name}: never met: {', '.join(missing)}", markup=False)
-    return bool(failures) or (soak and any(unmet.values()))
+    return bool(failures or run.lost) or (soak and any(unmet.values()))
 
 
 def _bench(json: bool) -> None:

@@ -1,7 +1,7 @@
 """Seeds over all cores: whole seeds are handed out, tallies come back.
 
-Rules of this file: workers ignore Ctrl-C and end with their parent; whoever interrupts gets what
-was found so far.
+Rules of this file: workers ignore Ctrl-C and SIGTERM and end with their parent; whoever interrupts
+gets what was found so far, and seeds that a bug of the simulator took along are named.
 """
 
 import gc
@@ -10,6 +10,10 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from traceback import format_exception
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -24,6 +28,14 @@ FAILURES_MAX = 5
 """After so many failing seeds no more are handed out."""
 
 
+class Lost(NamedTuple):
+    """Seeds of which nothing is known: the simulator itself failed, or its process was ended."""
+
+    profile: Profile
+    seeds: range
+    error: str
+
+
 class Soak:
     """Some seeds of some profiles."""
 
@@ -35,6 +47,8 @@ class Soak:
         self.minutes = minutes
         self.jobs = jobs or len(os.sched_getaffinity(0))
         self.tallies = [Tally(profile.protocol) for profile in profiles]
+        self.lost: list[Lost] = []
+        """After the first of them no more seeds are handed out."""
         self.elapsed_s = 0.0
         self.interrupted = False
         self._said_at = 0.0
@@ -60,7 +74,7 @@ class Soak:
         """Run them; returns a tally per profile."""
         begun = time.monotonic()
         if self.minutes is None and len(self.seeds) * len(self.profiles) <= CHUNK:
-            self._run_here()
+            self._run_here(remarks)
         else:
             self._run_in_pool(remarks, begun)
         self.elapsed_s = time.monotonic() - begun
@@ -79,10 +93,13 @@ class Soak:
                 yield number, range(start, stop)
             start = stop
 
-    def _run_here(self) -> None:
+    def _run_here(self, remarks: Console) -> None:
         try:
             for number, seeds in self._chunks(time.monotonic()):
-                self.tallies[number].merge(run_seeds(self.profiles[number], seeds))
+                try:
+                    self.tallies[number].merge(run_seeds(self.profiles[number], seeds))
+                except Exception as error:
+                    self._lose(remarks, number, seeds, error)
                 if self._has_enough():
                     return
         except KeyboardInterrupt:
@@ -96,21 +113,10 @@ class Soak:
             task = progress.add_task("seeds", total=total or (self.minutes and self.minutes * 60))
             open_: dict[Future[Tally], tuple[int, range]] = {}
             try:
-                while True:
-                    while len(open_) < 2 * self.jobs and not self._has_enough():
-                        chunk = next(chunks, None)
-                        if chunk is None:
-                            break
-                        number, seeds = chunk
-                        open_[pool.submit(run_seeds, self.profiles[number], seeds)] = chunk
-                    if not open_:
-                        break
+                while self._hand_out(remarks, pool, chunks, open_):
                     done, _ = wait(open_, return_when=FIRST_COMPLETED)
                     for future in done:
-                        number, _ = open_.pop(future)
-                        tally = future.result()
-                        self.tallies[number].merge(tally)
-                        self._announce(remarks, tally)
+                        self._collect(remarks, future, *open_.pop(future))
                     self._show(progress, task, begun)
             except KeyboardInterrupt:
                 self.interrupted = True
@@ -119,7 +125,44 @@ class Soak:
                 pool.shutdown(wait=not self.interrupted, cancel_futures=True)
                 if self.interrupted:
                     for worker in workers:
-                        worker.terminate()
+                        worker.kill()
+
+    def _hand_out(
+        self,
+        remarks: Console,
+        pool: ProcessPoolExecutor,
+        chunks: Iterator[tuple[int, range]],
+        open_: dict[Future[Tally], tuple[int, range]],
+    ) -> bool:
+        """Keep the workers busy; whether anything is under way."""
+        while len(open_) < 2 * self.jobs and not self._has_enough():
+            chunk = next(chunks, None)
+            if chunk is None:
+                break
+            number, seeds = chunk
+            try:
+                open_[pool.submit(run_seeds, self.profiles[number], seeds)] = chunk
+            except BrokenProcessPool as error:
+                self._lose(remarks, number, seeds, error)
+        return bool(open_)
+
+    def _collect(self, remarks: Console, future: Future[Tally], number: int, seeds: range) -> None:
+        try:
+            tally = future.result()
+        except Exception as error:
+            self._lose(remarks, number, seeds, error)
+        else:
+            self.tallies[number].merge(tally)
+            self._announce(remarks, tally)
+
+    def _lose(self, remarks: Console, number: int, seeds: range, error: Exception) -> None:
+        """These seeds are not counted. Where it went wrong is told once: a worker that ends takes
+        all that is under way with it."""
+        if not self.lost:
+            story = "".join(format_exception(error))
+            remarks.print(story, markup=False, soft_wrap=True, end="")
+        what = f"{type(error).__name__}: {error}"
+        self.lost.append(Lost(self.profiles[number], seeds, " ".join(what.split())))
 
     def _announce(self, remarks: Console, tally: Tally) -> None:
         """A failure is said when it is found, not at the end."""
@@ -142,12 +185,28 @@ class Soak:
             progress.console.print(line, markup=False)
 
     def _has_enough(self) -> bool:
-        return sum(len(tally.failures) for tally in self.tallies) >= FAILURES_MAX
+        failures = sum(len(tally.failures) for tally in self.tallies)
+        return bool(self.lost) or failures >= FAILURES_MAX
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Meanwhile SIGTERM means what Ctrl-C means."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _prepare() -> None:
     """A worker's start."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000)

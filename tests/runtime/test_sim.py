@@ -1,4 +1,4 @@
-"""`epaxos sim` as a process: over two workers, and stopped by Ctrl-C."""
+"""`epaxos sim` as a process: over two workers, and stopped by Ctrl-C and by SIGTERM."""
 
 import os
 import signal
@@ -39,7 +39,8 @@ def endless():
     process.communicate()
 
 
-def test_ctrl_c_shows_what_was_found_and_leaves_nobody(endless):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_interrupts_sees_what_was_found_and_leaves_nobody(endless, number):
     deadline = time.monotonic() + 120
     while len(children_of(endless.pid)) < 2:
         assert endless.poll() is None
@@ -47,7 +48,7 @@ def test_ctrl_c_shows_what_was_found_and_leaves_nobody(endless):
         time.sleep(0.1)
     workers = children_of(endless.pid)
     time.sleep(1)
-    endless.send_signal(signal.SIGINT)
+    endless.send_signal(number)
     out, err = endless.communicate(timeout=120)
     assert endless.returncode == 130, err
     assert "seeds clean" in out

@@ -1,10 +1,14 @@
 """The verb `sim`: what it runs, what it says of a planted bug, what it refuses."""
 
 import json
+import os
+import signal
 
 import pytest
 
+from epaxos.cli import findings, soaking
 from epaxos.cli.main import run as run_verb
+from epaxos.sim.soak import run_seeds
 
 CARELESS = """
 from epaxos.protocols.epaxos.replica import EPaxosReplica
@@ -63,6 +67,62 @@ def test_a_soak_that_never_met_a_situation_fails(capsys):
     code, out, _ = run(capsys, "--seed", 1, "--faults", "none", "--soak")
     assert code == 1
     assert "never met: " in out
+
+
+def fail_late(profile, seeds):
+    """In the place of `run_seeds`, in a worker too."""
+    if 21 in seeds:
+        raise KeyError("a bug of the simulator")
+    return run_seeds(profile, seeds)
+
+
+def die(profile, seeds):
+    """The same, and the worker ends."""
+    if 31 in seeds:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_seeds(profile, seeds)
+
+
+def test_seeds_that_the_simulator_fails_on_are_named_and_the_others_kept(capsys, monkeypatch):
+    monkeypatch.setattr(soaking, "run_seeds", fail_late)
+    monkeypatch.setattr(soaking, "CHUNK", 2)
+    words = ("--first-seed", 19, "--seeds", 20, "--commands", 4, "--protocol", "multipaxos")
+    for jobs in (1, 2):
+        code, out, err = run(capsys, *words, "--jobs", jobs, "--json")
+        document = json.loads(out)
+        assert code == 1
+        (lost,) = document["not_counted"]
+        assert (lost["first_seed"], lost["last_seed"]) == (21, 22)
+        assert "KeyError: 'a bug of the simulator'" in lost["error"]
+        assert "--commands 4" in lost["again"]
+        assert document["protocols"][0]["clean"] >= 2
+        assert err.count("raise KeyError") == 1, "where it went wrong is told"
+    code, out, _ = run(capsys, *words, "--seeds", 5)
+    assert code == 1
+    assert "not counted: multipaxos, seeds 21 to 22: KeyError" in out
+    assert "seeds clean" in out
+
+
+def test_a_worker_that_is_killed_takes_only_its_own_seeds_along(capsys, monkeypatch):
+    monkeypatch.setattr(soaking, "run_seeds", die)
+    words = ("--seeds", 200, "--commands", 2, "--protocol", "multipaxos", "--jobs", 1, "--json")
+    code, out, _ = run(capsys, *words)
+    document = json.loads(out)
+    assert code == 1
+    assert document["protocols"][0]["clean"] == 30
+    assert document["not_counted"][0]["first_seed"] == 31
+
+
+def test_ctrl_c_while_a_failure_is_cut_down_shows_the_summary(capsys, monkeypatch, careless):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(findings, "print_failure", interrupt)
+    words = ("--protocol", "epaxos", "--seeds", 5, "--plant", careless)
+    code, out, _ = run(capsys, *words)
+    assert code == 130
+    assert "seeds failed" in out
+    assert "failed: epaxos sim" in out
 
 
 @pytest.mark.parametrize(
