@@ -362,8 +362,9 @@ class Member:
         except Exception as error:
             raise Violation(RAISES, f"{replica_name(self.me)}: {error!r}") from error
         try:
-            invariants.check(life.node.replica)
-            if before is not None:
+            if before is None:
+                invariants.check(life.node.replica)
+            else:
                 invariants.check_step(before, life.node.replica)
         except AssertionError as error:
             raise Violation(INVARIANT, f"{replica_name(self.me)}: {error}") from None

@@ -92,26 +92,32 @@ def snapshot(replica: EPaxosReplica) -> State:
 
 def check(replica: EPaxosReplica) -> None:
     """EP1 to EP5 in one replica's state."""
-    columns = replica.columns
+    state = snapshot(replica)
     found: list[str] = []
-    for column, instances in enumerate(columns.instances):
-        for slot, known in instances.items():
-            found += [
-                f"{sentence} ({InstanceId(column, slot)} at {InstanceId(replica.me, 0)})"
-                for sentence in _check_instance(column, slot, known)
-            ]
-        for slot in range(columns.floor[column] + 1, columns.committed[column] + 1):
-            known_here = instances.get(slot)
-            if known_here is None or known_here.phase != Phase.COMMITTED:
-                found.append(f"{EP4} ({InstanceId(column, slot)})")
-    if not covers(tuple(columns.committed), columns.stable):
-        found.append(EP4)
-    if not covers(columns.stable, columns.floor):
-        found.append(EP5)
-    _raise(found)
+    for (column, slot), known in state.instances.items():
+        found += _check_instance(column, slot, known)
+    _raise([*found, *_check_vectors(replica, state, state.floor)])
 
 
-def _check_instance(column: ReplicaId, slot: Slot, known: Instance) -> Iterable[str]:
+def _check_vectors(replica: EPaxosReplica, state: State, checked: Deps) -> Iterable[str]:
+    """EP4 and EP5. Up to `checked` what the committed vector covers was looked at before."""
+    for column, low, high in zip(range(replica.n), map(max, checked, state.floor), state.committed):
+        for slot in range(low + 1, high + 1):
+            known = state.instances.get((column, slot))
+            if known is None or known.phase != Phase.COMMITTED:
+                yield f"{EP4} ({InstanceId(column, slot)})"
+    if not covers(state.committed, state.stable):
+        yield EP4
+    if not covers(state.stable, state.floor):
+        yield EP5
+
+
+def _check_instance(column: ReplicaId, slot: Slot, known: InstanceState) -> list[str]:
+    """EP1 to EP3."""
+    return [f"{sentence} ({InstanceId(column, slot)})" for sentence in _broken(column, slot, known)]
+
+
+def _broken(column: ReplicaId, slot: Slot, known: InstanceState) -> Iterable[str]:
     if known.phase != Phase.COMMITTED and known.voted > known.promised:
         yield EP1
     if known.phase == Phase.PREACCEPTED and (
@@ -122,29 +128,37 @@ def _check_instance(column: ReplicaId, slot: Slot, known: Instance) -> Iterable[
         yield EP3
 
 
-def check_step(before: State, replica: EPaxosReplica) -> None:
-    """EP6 to EP10 between an earlier state of the same process life and the present one."""
+def check_step(before: State, replica: EPaxosReplica) -> State:
+    """EP6 to EP10 between an earlier state of the same process life and the present one, and EP1 to
+    EP5 of what has changed since; returns the present one, for the next step."""
     after = snapshot(replica)
     found: list[str] = []
-    for key, old in before.instances.items():
-        new = after.instances.get(key)
-        if new is None:
+    earlier = before.instances
+    for key, new in after.instances.items():
+        old = earlier.get(key)
+        if new == old:
             continue
-        if (new.promised, new.voted, new.phase) < (old.promised, old.voted, old.phase) or (
-            new.phase < old.phase or new.promised < old.promised or new.voted < old.voted
-        ):
-            found.append(f"{EP6} ({InstanceId(*key)})")
-        changed = (old.payload, old.deps) != (new.payload, new.deps)
-        if old.phase == Phase.COMMITTED and changed:
-            found.append(f"{EP7} ({InstanceId(*key)})")
-        if old.initial_deps is not None and new.initial_deps != old.initial_deps:
-            found.append(f"{EP8} ({InstanceId(*key)})")
-        if old.phase == new.phase == Phase.ACCEPTED and changed and new.voted <= old.voted:
-            found.append(f"{EP9} ({InstanceId(*key)})")
+        found += _check_instance(*key, new)
+        if old is not None:
+            found += [f"{sentence} ({InstanceId(*key)})" for sentence in _changed(old, new)]
     vectors = zip(before[1:], after[1:])
     if not all(covers(new, old) for old, new in vectors):
         found.append(EP10)
-    _raise(found)
+    _raise([*found, *_check_vectors(replica, after, before.committed)])
+    return after
+
+
+def _changed(old: InstanceState, new: InstanceState) -> Iterable[str]:
+    """EP6 to EP9."""
+    if new.phase < old.phase or new.promised < old.promised or new.voted < old.voted:
+        yield EP6
+    changed = (old.payload, old.deps) != (new.payload, new.deps)
+    if old.phase == Phase.COMMITTED and changed:
+        yield EP7
+    if old.initial_deps is not None and new.initial_deps != old.initial_deps:
+        yield EP8
+    if old.phase == new.phase == Phase.ACCEPTED and changed and new.voted <= old.voted:
+        yield EP9
 
 
 def check_cluster(replicas: Sequence[EPaxosReplica]) -> None:

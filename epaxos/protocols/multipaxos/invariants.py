@@ -99,8 +99,10 @@ def _check_leading(replica: MultiPaxosReplica, stage: Leading) -> None:
             assert votes >= replica.n // 2 + 1, f"MP5: slot {slot} of {_name(replica)}: {votes}"
 
 
-def check_step(before: Snapshot, replica: MultiPaxosReplica) -> None:
-    """MP6 to MP9, between a snapshot and the same replica later in the same life."""
+def check_step(before: Snapshot, replica: MultiPaxosReplica) -> Snapshot:
+    """MP6 to MP9, between a snapshot and the same replica later in the same life, and MP1 to MP5 of
+    it; returns the present one, for the next step."""
+    check(replica)
     after = snapshot(replica)
     name = _name(replica)
     assert after.promised >= before.promised, f"MP6: {name}"
@@ -110,6 +112,8 @@ def check_step(before: Snapshot, replica: MultiPaxosReplica) -> None:
         assert after.leading[1] >= before.leading[1], f"MP7: {name}: next slot"
     for slot, old in before.slots.items():
         new = after.slots.get(slot)
+        if new == old:
+            continue
         if new is None:
             assert slot <= after.floor, f"MP8: slot {slot} of {name} vanished"
         elif old.chosen:
@@ -119,6 +123,7 @@ def check_step(before: Snapshot, replica: MultiPaxosReplica) -> None:
             assert new.ballot >= old.ballot, f"MP9: slot {slot} of {name}"
             if new.ballot == old.ballot:
                 assert new.payload == old.payload, f"MP9: slot {slot} of {name}"
+    return after
 
 
 def check_remembered(replica: MultiPaxosReplica, message: Message) -> None:
