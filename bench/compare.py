@@ -1,8 +1,8 @@
 """The comparison: the same work through each protocol, over the same emulated regions.
 
 One cluster per protocol and leader; in it one phase per conflict rate, in sequence. All clusters
-get the same seed, hence the same commands at the same intended starts. What a phase costs is what
-the replicas counted between its start and its end.
+get the same seed, hence the same commands at the same intended starts. A phase is measured as
+measure.py says.
 
 In virtual time simulated.py collects the same.
 
@@ -10,31 +10,31 @@ Rules of this file: it runs and collects. Figures are made in summary.py, judged
 written in record.py.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from bench.cluster import Cluster, ClusterOptions
-from bench.load import LoadProcess, LoadResult, Spec, Target
-from bench.workload import Workload
+from bench.load import Demand, LoadResult
+from bench.measure import (
+    CLUSTER_S,
+    COOLDOWN_S,
+    LOAD_EXTRA_S,
+    SYNC_MS,
+    Costs,
+    Machine,
+    Measured,
+    check_ranges,
+    measure,
+)
+from bench.workload import Conflict, Workload
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.registry import protocol_names
 from topology import Home, Topology, best_leader, own_homes, worst_leader
 
-COOLDOWN_S: Final = 0.3
-SYNC_MS: Final = 0.2
-"""How long a sync takes in virtual time, where nothing else is said."""
-SETTLE_S: Final = 0.2
-"""From the last answer until the counters are read: Commits are still under way."""
-_CLUSTER_S: Final = 4.0
-"""What starting and stopping a cluster takes, for the estimate."""
-_PHASE_EXTRA_S: Final = 1.8
-"""What a phase takes beside its load, for the estimate."""
-_POLL_S: Final = 0.1
 LEADERLESS: Final = ("epaxos",)
 """Protocols that no leader is placed for."""
 
@@ -80,16 +80,7 @@ class Options:
             if protocol not in protocol_names():
                 known = ", ".join(protocol_names())
                 raise ConfigError(f"protocol {protocol!r} is unknown; choose among {known}")
-        for name, low, high in (
-            ("rate", 0.1, 20_000.0),
-            ("duration_s", 0.5, 3600.0),
-            ("warmup_s", 0.0, 600.0),
-            ("patience_s", 0.1, 3600.0),
-            ("sync_ms", 0.0, 1000.0),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} = {value:g} must be between {low:g} and {high:g}")
+        check_ranges(self)
         if self.durability not in ("fsync", "memory"):
             raise ConfigError(f"durability = {self.durability!r}: write fsync or memory")
         if not self.protocols or not self.conflicts:
@@ -113,7 +104,25 @@ class Options:
 
     def workload(self, conflict: float) -> Workload:
         """The commands of a phase."""
-        return Workload(conflict, self.value_size, self.put_share, self.seed, self.shared_keys)
+        return Conflict(
+            conflict,
+            pool=self.shared_keys,
+            puts=self.put_share,
+            value_size=self.value_size,
+            seed=self.seed,
+        )
+
+    def demand(self, conflict: float) -> Demand:
+        """What is asked for in a phase."""
+        return Demand(
+            workload=str(self.workload(conflict)),
+            seed=self.seed,
+            rate=self.rate,
+            warmup_s=self.warmup_s,
+            duration_s=self.duration_s,
+            cooldown_s=COOLDOWN_S,
+            patience_us=round(self.patience_s * 1e6),
+        )
 
     def runs(self) -> "list[Run]":
         """The clusters, in order. A leader that is best and worst at once is run once."""
@@ -143,12 +152,12 @@ class Options:
 
     def estimate_s(self) -> float:
         """How long the whole takes."""
-        return len(self.runs()) * (_CLUSTER_S + len(self.conflicts) * self.phase_s)
+        return len(self.runs()) * (CLUSTER_S + len(self.conflicts) * self.phase_s)
 
     @property
     def phase_s(self) -> float:
         """How long one phase takes."""
-        return self.warmup_s + self.duration_s + COOLDOWN_S + _PHASE_EXTRA_S
+        return self.warmup_s + self.duration_s + COOLDOWN_S + LOAD_EXTRA_S
 
 
 @dataclass(frozen=True)
@@ -165,35 +174,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What all replicas together did in a phase, from its start to its end."""
-
-    commands: int
-    """Answered."""
-    messages: int
-    """Sent."""
-    octets: int
-    """Sent."""
-    syncs: int
-    cpu_s: float | None
-    """None: in virtual time nothing takes any."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How replicas and machine kept up in a phase: the worst of all replicas."""
-
-    loop_lag_p99_us: int
-    link_error_p99_us: int | None
-    dropped: int
-    """Messages that links gave up."""
-    wall_s: float
-    """Between start and end."""
-    busy_s: float | None
-    """CPU time that all programs of this machine took meanwhile; None: not known."""
-
-
-@dataclass(frozen=True)
 class Phase:
     """What one conflict rate in one cluster gave."""
 
@@ -206,6 +186,11 @@ class Phase:
     costs: Costs
     machine: Machine | None
     """None: in virtual time no machine has a part."""
+
+    @classmethod
+    def of(cls, run: Run, conflict: float, found: Measured) -> "Phase":
+        """What was measured, and of what."""
+        return cls(run, conflict, found.load, found.sync_us, found.costs, found.machine)
 
 
 @dataclass(frozen=True)
@@ -245,7 +230,7 @@ def compare(options: Options, directory: Path, watch: Watch = lambda progress: N
             starting = f"starting {n} replicas"
             clock.tell(run, starting, 0.0)
             cluster.start(lambda count: clock.tell(run, starting, count / n))  # noqa: B023 - now
-            clock.done(_CLUSTER_S)
+            clock.done(CLUSTER_S)
             for conflict in options.conflicts:
                 phases.append(_phase(options, run, conflict, cluster, place, clock))
                 clock.done(options.phase_s)
@@ -276,93 +261,13 @@ def _phase(
 ) -> Phase:
     activity = f"{conflict:g} % conflicts"
     clock.tell(run, activity, 0.0)
-    before = cluster.status()
-    begun, busy = time.monotonic(), _busy_s()
-    spec = Spec(
-        targets=[
-            Target(region.name, ports.client)
-            for region, ports in zip(options.topology.regions, cluster.ports)
-        ],
-        workload=options.workload(conflict),
-        rate=options.rate,
-        warmup_s=options.warmup_s,
-        duration_s=options.duration_s,
-        cooldown_s=COOLDOWN_S,
-        patience_us=round(options.patience_s * 1e6),
-    )
-    with LoadProcess(spec, place) as load:
-        while not load.done():
-            time.sleep(_POLL_S)
-            dead = [p for p in cluster.processes if not p.running]
-            if dead:
-                raise EpaxosError(f"the replica in {dead[0].region} ended: {dead[0].last_words()}")
-            share = (time.monotonic() - begun) / options.phase_s
-            clock.tell(run, activity, min(share, 1.0), options.phase_s)
-        result = load.result()
-    time.sleep(SETTLE_S)
-    after = cluster.status()
-    wall_s = time.monotonic() - begun
-    busy_after = _busy_s()
-    busy_s = None if busy is None or busy_after is None else busy_after - busy
-    errors = [status["link_error"]["p99_us"] for status in after if status["link_error"]]
-    return Phase(
-        run,
-        conflict,
-        result,
-        tuple(status["log"]["sync"]["p50_us"] for status in after),
-        _costs(before, after),
-        Machine(
-            loop_lag_p99_us=max(status["process"]["loop_lag"]["p99_us"] for status in after),
-            link_error_p99_us=max(errors, default=None),
-            dropped=_grown(before, after, _dropped),
-            wall_s=wall_s,
-            busy_s=busy_s,
-        ),
-    )
+    begun = time.monotonic()
 
+    def poll() -> None:
+        dead = [p for p in cluster.processes if not p.running]
+        if dead:
+            raise EpaxosError(f"the replica in {dead[0].region} ended: {dead[0].last_words()}")
+        share = (time.monotonic() - begun) / options.phase_s
+        clock.tell(run, activity, min(share, 1.0), options.phase_s)
 
-_Status = dict[str, Any]
-"""What `/v1/status` says of a replica."""
-_Number = TypeVar("_Number", int, float)
-
-
-def _grown(
-    before: list[_Status], after: list[_Status], count: Callable[[_Status], _Number]
-) -> _Number:
-    """By how much a counter grew, over all replicas."""
-    return sum(map(count, after)) - sum(map(count, before))
-
-
-def _costs(before: list[_Status], after: list[_Status]) -> Costs:
-    def cpu_s(status: _Status) -> float:
-        return float(status["process"]["cpu_s"])
-
-    return Costs(
-        commands=_grown(before, after, lambda status: int(status["commands"])),
-        messages=_grown(before, after, _sent_messages),
-        octets=_grown(before, after, _sent_bytes),
-        syncs=_grown(before, after, lambda status: int(status["log"]["syncs"])),
-        cpu_s=_grown(before, after, cpu_s),
-    )
-
-
-def _sent_messages(status: _Status) -> int:
-    return sum(int(kind["count"]) for kind in status["messages"]["sent"].values())
-
-
-def _sent_bytes(status: _Status) -> int:
-    return sum(int(peer["sent_bytes"]) for peer in status["peers"])
-
-
-def _dropped(status: _Status) -> int:
-    return sum(int(peer["dropped"]) for peer in status["peers"])
-
-
-def _busy_s() -> float | None:
-    """CPU time of everything on this machine since it was started."""
-    try:
-        line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
-        user, nice, system, _, _, irq, softirq = map(int, line.split()[1:8])
-    except (OSError, ValueError):
-        return None
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    return Phase.of(run, conflict, measure(cluster, options.demand(conflict), place, poll))

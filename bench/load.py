@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
@@ -28,7 +28,7 @@ import msgspec
 from hdrh.histogram import HdrHistogram
 
 from bench.spawn import spawn
-from bench.workload import Command, Workload
+from bench.workload import Command, Workload, parse_workload
 from epaxos.codec import (
     PROTOCOL_VERSION,
     ClientAnswer,
@@ -47,6 +47,16 @@ from epaxos.runtime.framing import FrameBuffer
 HOP_PROBES: Final = 20
 """Greetings per replica, for the median of a client's hop."""
 LAG_PERIOD_US: Final = 20_000
+OPEN: Final = "open"
+CLOSED: Final = "closed"
+UNREACHABLE: Final = "unreachable"
+"""Why a command surely did not happen: there was no connection to send it on."""
+CONNECTION_LOST: Final = "connection-lost"
+"""Why a command may have happened: its connection ended before the answer."""
+STAGGER_US: Final = 100_000
+"""Closed loop: the clients of a region begin one after the other within so long."""
+PAUSE_US: Final = 100_000
+"""Closed loop: from a failure until that client's next command."""
 _LEAD_US: Final = 100_000
 """From the decision to begin until the first moment of the arrival process."""
 _GRACE_S: Final = 2.0
@@ -62,19 +72,51 @@ class Target(msgspec.Struct, frozen=True):
     """Client port of its replica, on 127.0.0.1."""
 
 
-class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """What the load process is told."""
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """What the clients of every region ask for, and how long."""
 
-    targets: list[Target]
-    workload: Workload
+    workload: str
+    """As `parse_workload` reads it: it is written down for the load process."""
+    seed: int = 1
     rate: float
-    """Commands per second and region."""
+    """Open loop: commands per second and region."""
+    clients: int = 0
+    """Closed loop: clients per region, each with one command outstanding; 0: open loop."""
     warmup_s: float
     duration_s: float
     """What is measured, between warm-up and cool-down."""
     cooldown_s: float
     patience_us: Micros
     """How long a client waits for an answer."""
+
+    def drawn(self, regions: Sequence[str]) -> Workload:
+        """The workload, of clients in these regions. Raises ConfigError."""
+        return parse_workload(self.workload, self.seed, regions)
+
+    @property
+    def length_s(self) -> float:
+        """From the start of the load until no command is sent any more."""
+        return self.warmup_s + self.duration_s + self.cooldown_s
+
+    @property
+    def first_us(self) -> Micros:
+        """When what is measured begins, from the start of the load."""
+        return round(self.warmup_s * 1e6)
+
+    def measured(self, start: Micros) -> bool:
+        """Whether a command that starts then counts."""
+        return self.first_us <= start < self.first_us + round(self.duration_s * 1e6)
+
+
+class Spec(Demand, frozen=True, kw_only=True):
+    """What the load process is told."""
+
+    targets: list[Target]
+
+    @classmethod
+    def of(cls, demand: Demand, targets: list[Target]) -> "Spec":
+        """The same demand, at these replicas."""
+        return cls(targets=targets, **msgspec.structs.asdict(demand))
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -119,6 +161,12 @@ class Fates(msgspec.Struct):
     codes: dict[str, int] = {}
     """Of the refused and the ambiguous."""
 
+    def fail(self, code: str, definite: bool) -> None:
+        """One command has failed."""
+        self.codes[code] = self.codes.get(code, 0) + 1
+        self.refused += definite
+        self.ambiguous += not definite
+
 
 class Spread(msgspec.Struct, frozen=True):
     """A small distribution, in µs."""
@@ -132,6 +180,8 @@ class Spread(msgspec.Struct, frozen=True):
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """What the load process found."""
 
+    loop: str = OPEN
+    """`open` or `closed`: whether latencies count from intended starts or from actual sends."""
     samples: list[Sample]
     fates: list[Fates]
     """Per target."""
@@ -218,13 +268,13 @@ class _Region:
         length = spec.warmup_s + spec.duration_s + spec.cooldown_s
         self.load = load
         self.index = index
-        self.starts = spec.workload.arrivals(target.region, spec.rate, length).tolist()
+        self.starts = load.workload.arrivals(target.region, spec.rate, length).tolist()
         self.fates = Fates()
         self.connection: Connection | None = None
         self.next = 0
         """Number of the next command on this connection."""
         self.open: dict[int, Command] = {}
-        self._commands: Iterator[Command] = spec.workload.commands(target.region)
+        self._commands: Iterator[Command] = load.workload.commands(target.region, 0, self.starts)
 
     def send(self, start: Micros) -> None:
         """One command whose intended start has come."""
@@ -300,6 +350,7 @@ class _Load:
         self.first = round(spec.warmup_s * 1e6)
         self.last = self.first + round(spec.duration_s * 1e6)
         self.samples: list[Sample] = []
+        self.workload = spec.drawn([target.region for target in spec.targets])
         self.regions = [_Region(self, i, target) for i, target in enumerate(spec.targets)]
         # All arrivals in one order: an alarm and an index are all the schedule there is.
         self._plan = sorted((at, r.index) for r in self.regions for at in r.starts)

@@ -25,9 +25,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bench import statistics
-from bench.compare import COOLDOWN_S, LEADERLESS, Machine, Options, Phase, Run
+from bench.compare import LEADERLESS, Options, Phase, Run
 from bench.conflicts import realised
 from bench.load import Sample
+from bench.measure import COOLDOWN_S, Machine
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
 from topology import Prediction, Topology, predict_epaxos, predict_leader

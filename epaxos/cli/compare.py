@@ -19,9 +19,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from bench.compare import SYNC_MS, Options, Watch
+from bench.compare import Options, Watch
 from bench.compare import Progress as Standing
 from bench.compare import compare as run_comparison
+from bench.measure import SYNC_MS
 from bench.record import make_directory, sweep, write_results
 from bench.report import write_report
 from bench.simulated import compare as run_simulation

@@ -1,0 +1,244 @@
+"""A trial: one cluster, one workload, one offered load, and what goes wrong meanwhile.
+
+Sweeps, figures and demos are made of trials. The same trial runs with real replicas as processes
+of this machine, or in virtual time.
+
+Rules of this file: a trial is plain values, and everything in it is looked at before anything
+starts; the same trial gives the same commands (in virtual time, the same outcome).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.faults import Fault, Happened, plan_timeline
+from bench.load import Demand, LoadResult
+from bench.measure import (
+    CLUSTER_S,
+    COOLDOWN_S,
+    LOAD_EXTRA_S,
+    SYNC_MS,
+    Costs,
+    Machine,
+    check_ranges,
+)
+from bench.virtual import VirtualCluster, VirtualLoad, measure_virtual
+from epaxos.core.errors import ConfigError
+from epaxos.core.types import REPLICAS_MAX
+from epaxos.exchange import Limits
+from epaxos.registry import find_protocol
+from topology import (
+    DEFAULT,
+    Home,
+    Topology,
+    TopologyError,
+    best_leader,
+    find,
+    find_homes,
+    own_homes,
+    worst_leader,
+)
+
+CLIENTS_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What is run. Raises ConfigError that names the setting that is wrong."""
+
+    protocol: str = "epaxos"
+    topology: str = DEFAULT
+    """A name or a file."""
+    replicas: int | None = None
+    """Cuts the topology down to so many regions."""
+    leader: str = "best"
+    """`best`, `worst` (closed form, mean over the regions with clients) or a region; ignored by
+    protocols without a leader."""
+    workload: str = "conflict:0"
+    rate: float = 50.0
+    """Open loop: commands per second and region (Poisson); 0: closed loop."""
+    clients: int = 0
+    """Closed loop: clients per region, each with one command outstanding; 0: open loop."""
+    warmup_s: float = 1.5
+    duration_s: float = 7.0
+    """What is measured."""
+    durability: str = "fsync"
+    """`fsync` or `memory`."""
+    gate: bool = True
+    """False: contended keys are not held back (`--unsafe-no-gate`)."""
+    batch_commands: int = Limits.batch_commands
+    """The most commands in one batch."""
+    faults: tuple[str, ...] = ()
+    """The timeline, as in faults.py."""
+    client_regions: tuple[str, ...] = ()
+    """Virtual time: where clients are; empty: in every region of the topology."""
+    patience_s: float = 5.0
+    """How long a client waits for an answer."""
+    seed: int = 1
+    simulated: bool = False
+    """In virtual time instead of with real replicas."""
+    sync_ms: float = SYNC_MS
+    """Virtual time: how long every sync takes. Real replicas measure theirs."""
+    jitter: bool = False
+    """Virtual time: whether links vary as the topology says; emulated ones always do."""
+
+    def __post_init__(self) -> None:
+        for name in ("faults", "client_regions"):
+            # Files have lists where a key of a dict must have tuples.
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        find_protocol(self.protocol)
+        if self.sites.n > REPLICAS_MAX:
+            raise ConfigError(
+                f"topology = {self.topology!r} has {self.sites.n} regions; a cluster has at most "
+                f"{REPLICAS_MAX}: name fewer, or write replicas = 5"
+            )
+        self._check_loop()
+        check_ranges(self, ("duration_s", "warmup_s", "patience_s", "sync_ms"))
+        if self.durability not in ("fsync", "memory"):
+            raise ConfigError(f"durability = {self.durability!r}: write fsync or memory")
+        if not 1 <= self.batch_commands <= 65_536:
+            raise ConfigError(f"batch_commands = {self.batch_commands} must be from 1 to 65536")
+        if not self.simulated and (self.client_regions or self.jitter):
+            raise ConfigError(
+                "client_regions and jitter are for virtual time (real clients are beside their "
+                "replica, emulated links always vary): write simulated = true"
+            )
+        _ = self.leader_index, self.timeline
+        self.demand.drawn([home.region.name for home in self.homes])
+
+    def _check_loop(self) -> None:
+        if self.clients:
+            if self.rate:
+                raise ConfigError(
+                    f"rate = {self.rate:g} and clients = {self.clients}: write rate = 0 for a "
+                    "closed loop, or clients = 0 for an open one"
+                )
+            if not 1 <= self.clients <= CLIENTS_MAX:
+                raise ConfigError(f"clients = {self.clients} must be from 1 to {CLIENTS_MAX}")
+        elif not self.rate:
+            raise ConfigError("rate = 0 is a closed loop: write clients = 1 or more")
+        else:
+            check_ranges(self, ("rate",))
+
+    @cached_property
+    def sites(self) -> Topology:
+        """The topology: one replica in each of its regions."""
+        try:
+            return find(self.topology, self.replicas)
+        except TopologyError as error:
+            raise ConfigError(f"topology = {self.topology!r}: {error}") from None
+
+    @cached_property
+    def homes(self) -> tuple[Home, ...]:
+        """Where clients are, and which replica each asks."""
+        if not self.client_regions:
+            return own_homes(self.sites)
+        try:
+            return find_homes(self.topology, self.sites, self.client_regions)
+        except TopologyError as error:
+            raise ConfigError(f"client_regions: {error}") from None
+
+    @cached_property
+    def leader_index(self) -> int | None:
+        """Region of the leader; None for protocols without."""
+        if not find_protocol(self.protocol).has_leader:
+            return None
+        asked = [home.replica for home in self.homes]
+        if self.leader in ("best", "worst"):
+            place = best_leader if self.leader == "best" else worst_leader
+            return place(self.sites, asked=asked)
+        try:
+            return self.sites.index(self.leader)
+        except TopologyError as error:
+            raise ConfigError(f"leader = {self.leader!r}: {error}, best or worst") from None
+
+    @cached_property
+    def demand(self) -> Demand:
+        """What the clients ask for."""
+        return Demand(
+            workload=self.workload,
+            seed=self.seed,
+            rate=self.rate,
+            clients=self.clients,
+            warmup_s=self.warmup_s,
+            duration_s=self.duration_s,
+            cooldown_s=COOLDOWN_S,
+            patience_us=round(self.patience_s * 1e6),
+        )
+
+    @cached_property
+    def timeline(self) -> tuple[Fault, ...]:
+        """The faults, in order of time."""
+        return plan_timeline(self.faults, self.sites, self.duration_s, self.durability)
+
+    @property
+    def loop(self) -> str:
+        """How load is offered, in words."""
+        if self.clients:
+            return f"closed loop, {self.clients} client{'s'[: self.clients > 1]} per region"
+        return f"open loop (Poisson), {self.rate:g} commands/s per region"
+
+    @property
+    def estimate_s(self) -> float:
+        """How long real replicas take for it."""
+        return CLUSTER_S + self.demand.length_s + LOAD_EXTRA_S
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trial gave."""
+
+    load: LoadResult
+    regions: list[str]
+    """Names of the regions with clients, in the order of `load.fates` and `Sample.region`."""
+    sync_us: list[int]
+    """Median duration of a sync, per replica."""
+    costs: Costs
+    machine: Machine | None
+    """None: in virtual time no machine has a part."""
+    events: list[Happened]
+    """What the timeline really did."""
+    validity: str
+    """VALID, SUSPECT or INVALID."""
+    reasons: list[str]
+    """Why not VALID."""
+
+
+def run_trial(
+    trial: Trial, directory: Path, watch: Callable[[float], None] = lambda share: None
+) -> Outcome:
+    """Run it; real replicas keep their files in `directory`. `watch` hears which share is done.
+    Raises EpaxosError; whatever happens, no process is left."""
+    if trial.simulated:
+        return _run_virtual(trial, watch)
+    raise ConfigError("only simulated = true so far")
+
+
+def _run_virtual(trial: Trial, watch: Callable[[float], None]) -> Outcome:
+    cluster = VirtualCluster(
+        trial.sites,
+        protocol=trial.protocol,
+        leader=trial.leader_index,
+        durability=trial.durability,
+        sync_ms=trial.sync_ms,
+        jitter=trial.jitter,
+        gate=trial.gate,
+        seed=trial.seed,
+        batch_commands=trial.batch_commands,
+    )
+    cluster.start()
+    load = VirtualLoad(cluster, trial.homes, trial.demand)
+    found = measure_virtual(cluster, load, watch)
+    return Outcome(
+        load=found.load,
+        regions=[home.region.name for home in trial.homes],
+        sync_us=list(found.sync_us),
+        costs=found.costs,
+        machine=None,
+        events=[],
+        validity="VALID",
+        reasons=[],
+    )
