@@ -28,7 +28,7 @@ from locust import FastHttpUser, constant, events, stats, task
 from locust.env import Environment
 from locust.exception import StopUser
 
-from bench.workload import Workload
+from bench.workload import Conflict
 from topology import DEFAULT, Topology, TopologyError, find
 
 HTTP_PORT = 8001
@@ -88,9 +88,7 @@ class Region(FastHttpUser):
         """Each user has commands and arrivals of its own, from its number."""
         options = self.environment.parsed_options
         number = next(self.numbers)
-        workload = Workload(
-            conflict=options.conflict_rate, value_size=options.value_size, seed=number
-        )
+        workload = Conflict(options.conflict_rate, value_size=options.value_size, seed=number)
         self.commands = workload.commands(f"{self.region}-{number}")
         users = max(1, self.environment.runner.user_classes_count.get(type(self).__name__, 1))
         self.rate = options.rate / users
