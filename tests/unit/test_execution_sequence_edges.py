@@ -1,0 +1,12 @@
+"""The order of slots at its bounds."""
+
+from epaxos.core.replica import Decided, Path
+from epaxos.execution.sequence import SlotExecutor
+
+
+def test_the_last_executed_slot_is_executed_and_the_next_is_not():
+    made = SlotExecutor(3)
+    for slot in (1, 2, 4):
+        made.commit(Decided(0, slot, (), None, Path.LEARNED))
+    made.ready()
+    assert [made.is_executed(0, slot) for slot in (1, 2, 3, 4)] == [True, True, False, False]
