@@ -3,13 +3,14 @@
 Rules of this file: plain data, no behaviour. Times are `Micros` of the node's clock.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from epaxos.core.command import Payload, Results
 from epaxos.core.errors import RequestError
 from epaxos.core.replica import Message, Path, Record
+from epaxos.core.stamps import Stamps
 from epaxos.core.types import InstanceId, Micros, ReplicaId
 
 
@@ -82,7 +83,16 @@ class Run:
 class Flight:
     """One batch made here, from its proposal to the last answer."""
 
-    __slots__ = ("committed_at", "instance", "number", "path", "payload", "proposed_at", "runs")
+    __slots__ = (
+        "committed_at",
+        "instance",
+        "number",
+        "path",
+        "payload",
+        "proposed_at",
+        "runs",
+        "stamps",
+    )
 
     def __init__(self, number: int, payload: Payload, runs: list[Run], now: Micros) -> None:
         self.number = number
@@ -97,6 +107,8 @@ class Flight:
         """How its instance was decided."""
         self.committed_at: Micros = 0
         """When an answer could have left if answers left at commit; set by the driver, 0 before."""
+        self.stamps: Stamps | None = None
+        """How its journey goes, if it is sampled."""
 
 
 class Reply(NamedTuple):
@@ -181,6 +193,8 @@ class NodeReady(NamedTuple):
     replies: list[Reply | Refusal | Told]
     flights: list[Flight]
     """Own batches decided in this Ready."""
+    sampled: Sequence[Stamps] = ()
+    """Sampled batches that were proposed, decided or executed in this Ready."""
 
 
 @dataclass(frozen=True)
@@ -196,5 +210,7 @@ class Limits:
     """Commands on contended keys that may wait unproposed; beyond: refused, `overloaded`."""
     live_bytes: int = 1 << 30
     """Memory for live instances; at the bound new commands are refused, `overloaded`."""
+    sampled_per_s: int = 0
+    """At most so many own batches per second carry stamps; 0: none."""
     gate: bool = True
     """R12. False is `--unsafe-no-gate`: contended keys are not held back."""

@@ -43,6 +43,7 @@ from epaxos.execution.store import Store
 from epaxos.inspection import graph_document, instance_document, status_document
 from epaxos.registry import ProtocolSpec
 from epaxos.runs import batch_of, fault_of, slice_of
+from epaxos.waterfall import Sampler
 
 
 class Node:
@@ -82,6 +83,7 @@ class Node:
         """Whether the last Ready was synced."""
         self._sync_at: Micros | None = None
         """When an executed vector that is not durable must become so (R3)."""
+        self._sampler = Sampler(limits.sampled_per_s, self.replica)
         self.counts = dict.fromkeys(_COUNTERS, 0)
 
     # Inputs ------------------------------------------------------------------------------------
@@ -212,7 +214,8 @@ class Node:
         must_sync = self._sync_if_due(log, must_sync, now)
         self._log_synced = must_sync
         replies, self._replies = self._replies, []
-        return NodeReady(log, must_sync, messages, replies, flights)
+        sampled = self._sampler.take(self.executor, now)
+        return NodeReady(log, must_sync, messages, replies, flights, sampled)
 
     def _notice_leadership(self, now: Micros) -> None:
         """Who forwarded to a leader that has a successor now does not wait as long as its client
@@ -273,6 +276,8 @@ class Node:
         if instance is not None:
             flight.instance = instance
             self._by_instance[instance] = flight
+        if now >= self._sampler.due:
+            self._sampler.launched(flight, getattr(self.replica, "leader", None), now)
         self.counts["batches"] += 1
         self.counts["commands"] += len(payload.batch.keys)
         return flight
@@ -407,9 +412,13 @@ class Node:
         proposed = self._by_instance.pop((replica, slot), None)
         if proposed is not None and proposed is not flight:
             self._resubmit(proposed, now)
+            if proposed.stamps is not None:
+                self._sampler.lost(proposed.stamps, path, now)
         if flight is not None:
             flight.path = path
             flights.append(flight)
+            if flight.stamps is not None:
+                self._sampler.decided(flight.stamps, decided, now)
 
     def _resubmit(self, flight: Flight, now: Micros) -> None:
         """R13: the id is decided without this batch, so its commands did not and will not happen.

@@ -118,14 +118,23 @@ class GraphExecutor:
                     continue
                 if len(found) == BLOCKED_MAX:
                     return found
-                held_up = self._graph.hindrance(vertex).decided
-                assert held_up is not None
-                for column, needed in enumerate(held_up.deps):
-                    if needed > self._committed[column]:
-                        missing = InstanceId(column, self._committed[column] + 1)
-                        found[InstanceId(replica, slot)] = missing
-                        break
+                missing = self._missing(vertex)
+                if missing is not None:
+                    found[InstanceId(replica, slot)] = missing
         return found
+
+    def hindrance(self, instance: InstanceId) -> InstanceId | None:
+        """The id, not committed here, that a committed one waits for; None: it waits for none."""
+        vertex = self._beyond[instance.replica].get(instance.slot)
+        return None if vertex is None else self._missing(vertex)
+
+    def _missing(self, vertex: Vertex) -> InstanceId | None:
+        held_up = self._graph.hindrance(vertex).decided
+        assert held_up is not None
+        for column, needed in enumerate(held_up.deps):
+            if needed > self._committed[column]:
+                return InstanceId(column, self._committed[column] + 1)
+        return None
 
     def pending(self) -> list[Decided]:
         """Committed and not executed, in order of id."""

@@ -43,6 +43,10 @@ class Executor(Protocol):
         1,000, for people)."""
         ...
 
+    def hindrance(self, instance: InstanceId) -> InstanceId | None:
+        """The id, not committed here, that a committed one waits for; None: it waits for none."""
+        ...
+
     def pending(self) -> list[Decided]:
         """Committed and not executed, in order of id."""
         ...

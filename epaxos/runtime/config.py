@@ -73,6 +73,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Memory for instances that cannot be forgotten yet; beyond it commands are refused."""
     batch_commands: int = 4096
     """The most commands in one batch; 1 measures agreement without batching."""
+    explain_per_s: int = 100
+    """At most so many own batches per second are sampled for `epaxos explain`; 0: none."""
     patience_ms: int = 5000
     """How long a request waits for its answer unless the client says otherwise."""
     body_bytes: int = _MIB
@@ -250,6 +252,7 @@ def _check(cluster: Cluster, source: str) -> None:
     for key, low, high in (
         ("live_bytes", _MIB, 1 << 50),
         ("batch_commands", 1, 65_536),
+        ("explain_per_s", 0, 1_000_000),
         ("patience_ms", 1, 3_600_000),
         ("grace_ms", 0, 3_600_000),
         ("body_bytes", 1, FRAME_BYTES_MAX // 2),

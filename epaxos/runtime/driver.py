@@ -23,6 +23,7 @@ from epaxos.core.types import Micros, ReplicaId
 from epaxos.node import Flight, NodeReady, Question, Refusal, Reply, Request, Told
 from epaxos.runtime.alarm import Alarm, clock
 from epaxos.runtime.metrics import Distribution
+from epaxos.waterfall import Samples
 
 STEP_MESSAGES_MAX: Final = 1024
 """Messages per tick, for fairness towards clients and timers."""
@@ -109,6 +110,8 @@ class Driver:
         self.commit_latency = Distribution()
         self.execute_latency = Distribution()
         self.sync_latency = Distribution()
+        self.samples = Samples()
+        """The latest sampled batches of this replica."""
         self.lag = Distribution()
         """How late the event loop calls back, in µs."""
 
@@ -174,6 +177,8 @@ class Driver:
         self.ticks += 1
         self._feed(now)
         ready = self._node.take(now)
+        sampled = ready.sampled
+        taken_at = clock() if sampled else 0
         log = self._log
         if log is not None and ready.log:
             log.append(ready.log)
@@ -183,10 +188,14 @@ class Driver:
                 self.sync_latency.record(clock() - before)
         if ready.flights:
             self._committed(ready.flights)
+        if sampled:
+            self.samples.released(sampled, clock(), taken_at)
         if ready.messages:
             self._send(ready.messages)
         if ready.replies:
             self._answer(ready.replies)
+        if sampled:
+            self.samples.answered(sampled, clock())
 
     def _feed(self, now: Micros) -> None:
         node = self._node

@@ -264,6 +264,7 @@ class Server:
             batch_commands=cluster.batch_commands,
             live_bytes=cluster.live_bytes,
             gate=cluster.gate,
+            sampled_per_s=cluster.explain_per_s,
         )
         node = Node(spec, setup, identity.boot, limits)
         driven: Node | Recorder = node

@@ -41,7 +41,7 @@ BLIND: Final[dict[str, frozenset[str]]] = {
         "_suspected _stamps _holes _told_executed progress_at",
     ),
     "Instance": _names("cost"),
-    "Attempt": _names("resends"),
+    "Attempt": _names("resends stamps"),
     "PreAccepting": _names("proposed_at"),
     "GraphExecutor": _names("_counts"),
     "Vertex": _names("jump"),  # a short cut along `waits`
@@ -51,6 +51,7 @@ BLIND: Final[dict[str, frozenset[str]]] = {
         "live_bytes _preferred _started _fetches _advertised _accepted _chosen _handlers _alarms"
     ),
     "SlotLog": _names("live_bytes"),
+    "Entry": _names("stamps"),
     "Members": _names("_me _measured _rtt _stamp _stamp_at heard rtt_max chosen"),
     "Probing": _names("attempts"),
     "Preparing": _names("attempts"),

@@ -34,6 +34,7 @@ class Watched:
         self.is_executed = inner.is_executed
         self.forget = inner.forget
         self.blocked = inner.blocked
+        self.hindrance = inner.hindrance
         self.pending = inner.pending
         self.statistics = inner.statistics
         self.decided: list[Decided] = []

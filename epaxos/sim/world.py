@@ -42,6 +42,7 @@ from epaxos.sim.schedule import (
 )
 from epaxos.sim.situations import Meter
 from epaxos.sim.watch import ProtocolWatch
+from epaxos.waterfall import Samples
 
 Action = Callable[..., object]
 
@@ -80,6 +81,8 @@ class World:
         self._order = 0
         self.network = Network(self)
         self.processes = [Process(me, self._draw_clock()) for me in range(options.replicas)]
+        self.samples = [Samples() for _ in range(options.replicas)]
+        """Per member, its latest sampled batches, over all its lives."""
 
     def _draw_clock(self) -> LocalClock:
         if not self.options.faults.clocks:
@@ -437,6 +440,9 @@ class World:
             process.step = None
         for flight in ready.flights:
             flight.committed_at = now
+        if ready.sampled:
+            self.samples[process.me].released(ready.sampled, now)
+            self.samples[process.me].answered(ready.sampled, now)
         self._observe(process)
         if ready.messages:
             if dies:

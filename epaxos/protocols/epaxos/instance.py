@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from epaxos.core.command import Payload
 from epaxos.core.quorum import Tally
+from epaxos.core.stamps import Stamps
 from epaxos.core.types import Ballot, Deps, Micros, ReplicaId, Slot
 from epaxos.protocols.epaxos.messages import Vote
 
@@ -86,7 +87,7 @@ class Instance:
 class Attempt:
     """What the owner of a ballot is doing for one instance; one class per stage."""
 
-    __slots__ = ("ballot", "instance", "replica", "resends", "slot")
+    __slots__ = ("ballot", "instance", "replica", "resends", "slot", "stamps")
 
     def __init__(self, replica: ReplicaId, slot: Slot, instance: Instance, ballot: Ballot) -> None:
         self.replica = replica
@@ -96,6 +97,8 @@ class Attempt:
         """The ballot it runs in. A promise above it ends the attempt silently."""
         self.resends = 0
         """How often its question was asked again."""
+        self.stamps: Stamps | None = None
+        """Where to write who answers, if somebody wants to know."""
 
     @property
     def live(self) -> bool:
@@ -132,6 +135,8 @@ class Accepting(Attempt):
         super().__init__(replica, slot, instance, ballot)
         self.replied = Tally(me)
         """Who has accepted in this ballot, itself included."""
+        if instance.attempt is not None:
+            self.stamps = instance.attempt.stamps
 
 
 class Recovering(Attempt):

@@ -16,6 +16,7 @@ from typing import Any
 from epaxos.core.command import Footprint, Payload, show_footprint
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Message, Outbox, Path, Record, Setup, Timers
+from epaxos.core.stamps import Stamps
 from epaxos.core.types import (
     Ballot,
     Deps,
@@ -253,6 +254,12 @@ class EPaxosReplica(Recovery):
         self._start_preaccept(slot, instance, payload, deps, now)
         return InstanceId(self.me, slot)
 
+    def observe(self, instance: InstanceId, stamps: Stamps) -> None:
+        """Write into `stamps`, from here on, who answers about an instance just proposed here."""
+        attempt = self.columns.obtain(*instance).attempt
+        if attempt is not None:
+            attempt.stamps = stamps
+
     def _start_preaccept(
         self, slot: Slot, instance: Instance, payload: Payload, deps: Deps, now: Micros
     ) -> None:
@@ -324,6 +331,8 @@ class EPaxosReplica(Recovery):
         attempt = None if instance is None else instance.attempt
         if not isinstance(attempt, PreAccepting) or not attempt.replied.add(source):
             return
+        if attempt.stamps is not None:
+            attempt.stamps.answered(source, now, m.deps, attempt.instance.deps)
         if m.deps == attempt.instance.deps:
             attempt.same += 1
             if attempt.same >= self.sizes.fast:
@@ -350,15 +359,10 @@ class EPaxosReplica(Recovery):
             self._timers.set(attempt, wait_until)
             return
         self.counts["slow"] += 1
-        self._start_accept(
-            self.me,
-            attempt.slot,
-            attempt.instance,
-            0,
-            attempt.instance.payload,
-            attempt.union,
-            now,
-        )
+        if attempt.stamps is not None:
+            attempt.stamps.accept_at = now
+        slot, instance = attempt.slot, attempt.instance
+        self._start_accept(self.me, slot, instance, 0, instance.payload, attempt.union, now)
 
     def _fast_path_hope(self, attempt: PreAccepting, now: Micros) -> Micros:
         """Until when the fast path is worth waiting for; 0 if it is not."""
@@ -479,6 +483,8 @@ class EPaxosReplica(Recovery):
             and attempt.ballot == m.ballot
             and attempt.replied.add(source)
         ):
+            if attempt.stamps is not None:
+                attempt.stamps.accepted(source, now)
             self._commit_if_accepted(attempt, now)
 
     def _commit_if_accepted(self, attempt: Accepting, now: Micros) -> None:

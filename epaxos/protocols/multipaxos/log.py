@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from epaxos.core.command import Payload
 from epaxos.core.replica import Outbox, Ready
+from epaxos.core.stamps import Stamps
 from epaxos.core.types import Ballot, Micros, ReplicaId, Slot
 from epaxos.protocols.multipaxos.messages import Progress, Vote
 
@@ -56,7 +57,7 @@ class TickOutbox(Outbox):
 class Entry:
     """One slot: the vote, and whether its value is chosen."""
 
-    __slots__ = ("ballot", "chosen", "payload", "votes")
+    __slots__ = ("ballot", "chosen", "payload", "stamps", "votes")
 
     def __init__(self, ballot: Ballot, payload: Payload | None, votes: int) -> None:
         self.ballot = ballot
@@ -67,6 +68,8 @@ class Entry:
         """At the leader: one bit per member that voted for it in `ballot`."""
         self.chosen = False
         """Invariant: once true, `payload` never changes."""
+        self.stamps: Stamps | None = None
+        """At the leader: where to write who votes, if somebody wants to know."""
 
 
 class SlotLog:

@@ -17,6 +17,7 @@ from typing import Any
 from epaxos.core.command import Footprint, Operation, Payload
 from epaxos.core.errors import Definite, StorageError
 from epaxos.core.replica import Message, Path, Record, Setup
+from epaxos.core.stamps import Stamps
 from epaxos.core.types import (
     Ballot,
     Deps,
@@ -127,6 +128,10 @@ class MultiPaxosReplica(Elector):
         self._counts["forwarded"] += 1
         self.out.send(self.leader, Forward(self.promised, payload))
         return None
+
+    def observe(self, instance: InstanceId, stamps: Stamps) -> None:
+        """Write into `stamps`, from here on, who votes for a slot just proposed here."""
+        self.log.entries[instance.slot].stamps = stamps
 
     def dependencies(self, footprint: Footprint) -> Deps:
         """Slots are ordered, so nothing is ever contended."""
@@ -318,6 +323,8 @@ class MultiPaxosReplica(Elector):
             if entry.chosen:
                 continue
             entry.votes |= bit
+            if entry.stamps is not None:
+                entry.stamps.accepted(source, now)
             if entry.votes.bit_count() >= self.majority:
                 self._choose(slot, entry)
                 if stage.attempts:
