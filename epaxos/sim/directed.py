@@ -27,6 +27,11 @@ from epaxos.sim.stage import Stage, directed
 
 ROUNDS = 400
 """Rounds of deliveries and wakes at the end, within which everything must be executed."""
+WAITS = 70
+"""For so many tenths of a second a recovery is left alone, until it has waited long enough."""
+WAITS_SHARE = 0.1
+"""Of the runs, drawn by a random of its own: the other prefixes belong to the seeds they always
+belonged to."""
 STEPS = 60
 """How many random steps follow the prefix at most."""
 
@@ -49,8 +54,8 @@ def validate(world: Stage, recoverer: str, instance: str, *members: str) -> None
         world.deliver(f"{member}>{recoverer}", "ValidateOk", instance)
 
 
-def objection_commits(world: Stage, roles: Roles) -> None:
-    """W1: a recovery waits for an instance that then commits on the fast path without it."""
+def starts_to_wait(world: Stage, roles: Roles) -> None:
+    """V4: the recovery of what `a` left waits for an instance of `d` that is under way."""
     a, b, c, d, e = roles
     world.put(a, "x")
     world.deliver(f"{a}>{b}", "PreAccept")
@@ -62,12 +67,26 @@ def objection_commits(world: Stage, roles: Roles) -> None:
     world.drop(f"{d}>{b}", "PreAccept")
     ask(world, b, f"{a}.1", c, d)
     validate(world, b, f"{a}.1", c, d)
+
+
+def objection_commits(world: Stage, roles: Roles) -> None:
+    """W1: a recovery waits for an instance that then commits on the fast path without it."""
+    _, b, c, d, e = roles
+    starts_to_wait(world, roles)
     world.drop(None, "Recover|Waiting")
     world.deliver(f"{c}>{d}", "PreAcceptOk")
     world.deliver(f"{e}>{d}", "PreAcceptOk")
     world.deliver(f"{d}>{b}", "CommitShort", f"{d}.1")
     world.deliver(f"{b}>{d}", "CommitReq", f"{d}.1")
     world.deliver(f"{d}>{b}", "Commit", f"{d}.1")
+
+
+def waits_in_vain(world: Stage, roles: Roles) -> None:
+    """A recovery waits, nobody answers it, and it begins anew in a higher ballot."""
+    starts_to_wait(world, roles)
+    for _ in range(WAITS):
+        world.wait(roles[1], 100_000)
+        world.drop_all()
 
 
 def both_wait(world: Stage, roles: Roles) -> None:
@@ -140,6 +159,8 @@ def run_directed(
     rng = random.Random(f"directed {seed}")
     roles = tuple(rng.sample("ABCDE", 5))
     prefix = PREFIXES[rng.randrange(len(PREFIXES))]
+    if random.Random(f"vain {seed}").random() < WAITS_SHARE:
+        prefix = waits_in_vain
     world = directed(5, spec=spec, node=node)
     try:
         # Code that does not send what the prefix expects is not what the prefix is about; what it

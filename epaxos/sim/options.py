@@ -158,6 +158,9 @@ TUNABLES: dict[str, tuple[float, ...]] = {
 }
 """Constants that a seed may set, and their extremes."""
 
+FAR: dict[str, tuple[float, ...]] = {"multipaxos.SLOTS_AHEAD_MAX": (1, 3)}
+"""The same, drawn by a random of its own: what other constants a seed sets does not hang on it."""
+
 LIMITS: dict[str, tuple[int, ...]] = {
     "batch_commands": (1, 2),
     "batch_bytes": (1, 16),
@@ -183,7 +186,9 @@ def draw(
     rng = random.Random(f"options {seed}")
     n = sites.n if sites is not None else rng.choice(replicas)
     rtt_error = rng.choice((1.0, 1.0, 1.0, 0.1, 5.0))
-    tunables = _draw_extremes(rng, TUNABLES, f"{protocol}.")
+    prefix = f"{protocol}."
+    tunables = _draw_extremes(rng, TUNABLES, prefix)
+    tunables += _draw_extremes(random.Random(f"far {seed}"), FAR, prefix)
     if rtt_error < 1:
         # A patience shorter than a round trip elects nobody, and a leader's replica keeps the one
         # it was built with.

@@ -138,6 +138,42 @@ SITUATIONS: tuple[Situation, ...] = (
         "an answer to a question ended early",
     ),
     Situation(
+        "bound: bytes of a batch",
+        None,
+        "bound_batch_bytes",
+        "a request became several batches because of its size",
+    ),
+    Situation(
+        "bound: bytes of commits",
+        "epaxos",
+        "commits_cut",
+        "an answer to a question ended early because of its size",
+    ),
+    Situation(
+        "bound: bytes of votes",
+        "epaxos",
+        "votes_cut",
+        "the answer to a recovery came in several messages",
+    ),
+    Situation(
+        "bound: repeats of a question",
+        "epaxos",
+        "questions_given_up",
+        "a recovery asked often enough, and began anew in a higher ballot",
+    ),
+    Situation(
+        "bound: repeats of a wait",
+        "epaxos",
+        "waits_given_up",
+        "a recovery waited long enough, and began anew in a higher ballot",
+    ),
+    Situation(
+        "bound: slots ahead",
+        "multipaxos",
+        "ignored_far",
+        "a vote too far beyond all that a follower holds was ignored",
+    ),
+    Situation(
         "bound: chunk of a promise",
         "multipaxos",
         "bound_chunk",
@@ -145,6 +181,9 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
 )
 """Of them all at least one must have been met for each protocol in a soak."""
+
+
+_NO_BOUND = 1 << 30
 
 
 class Meter:
@@ -156,7 +195,9 @@ class Meter:
         """Per replica how its present life saw its own instances decided."""
         self.past: list[dict[str, int]] = []
         """What replicas counted in lives that have ended."""
-        self._batch_max = dict(options.limits).get("batch_commands", 1 << 30)
+        limits = dict(options.limits)
+        self._batch_max = limits.get("batch_commands", _NO_BOUND)
+        self._batch_bytes_max = limits.get("batch_bytes", _NO_BOUND)
         tunables = dict(options.tunables)
         self._slots_max = tunables.get("epaxos.SLOTS_PER_QUESTION")
         self._commits_max = tunables.get("epaxos.COMMITS_PER_ANSWER")
@@ -174,7 +215,16 @@ class Meter:
 
     def requested(self, request: Request) -> None:
         """A client's request reached a replica."""
-        self.met["bound_batch"] += len(request.keys) > self._batch_max
+        commands = len(request.keys)
+        self.met["bound_batch"] += commands > self._batch_max
+        if commands > 1:
+            size = sum(map(len, request.keys)) + sum(map(len, request.arguments))
+            self.met["bound_batch_bytes"] += size > self._batch_bytes_max
+
+    def healed(self) -> None:
+        """Bounds and constants are the defaults again, which no run reaches."""
+        self._batch_max = self._batch_bytes_max = _NO_BOUND
+        self._watches_messages = False
 
     def refused(self, refusal: Refusal) -> None:
         """A client was told no."""

@@ -92,6 +92,8 @@ def test_each_kind_of_fault_is_absent_in_about_half_of_the_seeds():
     for name, values in TUNABLES.items():
         if name.startswith("epaxos."):
             assert {(name, value) for value in values} <= seen
+    far = {pair for seed in range(600) for pair in draw(seed, "multipaxos").tunables}
+    assert {("multipaxos.SLOTS_AHEAD_MAX", 1), ("multipaxos.SLOTS_AHEAD_MAX", 3)} <= far
     assert {(name, value) for name, values in LIMITS.items() for value in values} <= seen
 
 
@@ -232,6 +234,7 @@ def test_directed_runs_reach_what_random_search_does_not():
             met[name] = met.get(name, 0) + value
     for rule in ("V2", "V3", "V4", "W1", "W2", "W3", "W4"):
         assert met[f"recovery rule {rule}"], rule
+    assert met["bound: repeats of a wait"]
 
 
 def test_a_directed_run_is_the_same_twice():

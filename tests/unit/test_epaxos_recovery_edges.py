@@ -311,8 +311,10 @@ def test_a_question_is_repeated_so_often_and_then_given_up():
         assert made._resend_recovery(attempt)
         assert attempt.live
     attempt.resends = VALIDATE_RESENDS + 1
+    assert made.statistics()["questions_given_up"] == 0
     assert not made._resend_recovery(attempt)
     assert instance.attempt is None
+    assert made.statistics()["questions_given_up"] == 1
 
 
 def test_waiting_is_repeated_so_often_and_then_given_up():
@@ -323,6 +325,8 @@ def test_waiting_is_repeated_so_often_and_then_given_up():
     assert made._resend_recovery(attempt)
     attempt.resends = WAITING_RESENDS + 1
     assert not made._resend_recovery(attempt)
+    assert made.statistics()["waits_given_up"] == 1
+    assert made.statistics()["questions_given_up"] == 0
 
 
 def test_answers_are_cut_where_their_payloads_reach_the_bound(monkeypatch):
@@ -337,6 +341,9 @@ def test_answers_are_cut_where_their_payloads_reach_the_bound(monkeypatch):
     made.receive(C, Recover(A, [1, 2, 3, 4], ballot(C)), 20)
     answers, _ = said(made)
     assert [[vote.slot for vote in answer.votes] for answer in answers] == [[1], [2, 3], [4]]
+    assert made.statistics()["votes_cut"] == 1
+    made.receive(C, Recover(A, [2, 3], ballot(C)), 30)
+    assert made.statistics()["votes_cut"] == 1
 
 
 def test_a_vote_of_a_forgotten_slot_is_no_answer():

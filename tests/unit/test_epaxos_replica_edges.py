@@ -253,6 +253,9 @@ def test_an_answer_goes_on_while_it_holds_no_more_than_its_bound(monkeypatch):
     monkeypatch.setattr(module, "COMMIT_BYTES_PER_ANSWER", len(payload().encoded))
     made.receive(D, CommitReq(A, [1, 2, 3]), 10)
     assert [message.slot for _, message in sent(made, Commit)] == [1, 2]
+    assert made.statistics()["commits_cut"] == 1
+    made.receive(D, CommitReq(A, [1, 2]), 20)
+    assert made.statistics()["commits_cut"] == 1, "all that was asked for was answered"
 
 
 # What is still hoped for -----------------------------------------------------------------------

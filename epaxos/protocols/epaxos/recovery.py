@@ -295,6 +295,7 @@ class Recovery:
             room -= 0 if instance.payload is None else len(instance.payload.encoded)
         if promised:
             self.out.record(Promised(m.replica, promised, m.ballot))
+        self.counts["votes_cut"] += len(answers) > 1
         for answer in answers:
             self.out.send(source, answer)
         if refused:
@@ -542,8 +543,9 @@ class Recovery:
 
     def _resend_recovery(self, attempt: Attempt) -> bool:
         """Ask again whatever the stage asks; False when it is time for a higher ballot."""
-        limit = WAITING_RESENDS if isinstance(attempt, Waiting) else VALIDATE_RESENDS
-        if attempt.resends > limit:
+        waits = isinstance(attempt, Waiting)
+        if attempt.resends > (WAITING_RESENDS if waits else VALIDATE_RESENDS):
+            self.counts["waits_given_up" if waits else "questions_given_up"] += 1
             self._end_attempt(attempt.replica, attempt.slot, attempt.instance)
             return False
         key = (attempt.replica, attempt.slot)

@@ -609,6 +609,7 @@ class EPaxosReplica(Recovery):
                 self._send_commit(source, m.replica, slot, instance)
                 size += 0 if instance.payload is None else len(instance.payload.encoded)
                 if size > COMMIT_BYTES_PER_ANSWER:
+                    self.counts["commits_cut"] += slot != m.slots[-1]
                     break
             elif instance.attempt is not None:
                 busy.append(slot)
@@ -789,5 +790,9 @@ _COUNTERS = (
     "nacks",
     "asks",
     "resends",
+    "commits_cut",
+    "votes_cut",
+    "questions_given_up",
+    "waits_given_up",
 )
 """The keys of `statistics`, in the order of a report."""
