@@ -1,0 +1,131 @@
+"""Execution latency against load on one key that all regions write (EPaxos Revisited; SOSP 2013).
+
+Rules of this file: open loop, so that what is never answered shows; with the contended-key rule
+and without, because the difference is the figure.
+"""
+
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+
+from bench.experiments.how_long_is_the_tail import epaxos, multipaxos
+from bench.figures import style
+from bench.figures.draw import plain_log
+from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
+from bench.trial import Trial
+
+_WORKLOAD: Final = "conflict:100"
+_RATES: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+_TAIL_PERCENT: Final = 95
+
+
+def _series(scale: Scale) -> list[tuple[str, style.Look, list[Trial]]]:
+    return [
+        (
+            "EPaxos",
+            style.EPAXOS,
+            [epaxos(scale, _WORKLOAD, rate, gate=True) for rate in _RATES],
+        ),
+        (
+            "EPaxos without the rule",
+            style.EPAXOS_UNSAFE,
+            [epaxos(scale, _WORKLOAD, rate, gate=False) for rate in _RATES],
+        ),
+        (
+            "Multi-Paxos, best leader",
+            style.MULTIPAXOS,
+            [multipaxos(scale, _WORKLOAD, rate) for rate in _RATES],
+        ),
+    ]
+
+
+def trials(scale: Scale) -> list[Trial]:
+    """Every rate."""
+    return [trial for _, _, trials in _series(scale) for trial in trials]
+
+
+def draw(results: Results) -> list[Picture]:
+    """Median, tail, and the share that was answered."""
+    scale = results.scale
+    figure = style.make(style.PAGE_IN, 2.7)
+    median, late, answered = figure.subplots(1, 3)
+    rows = []
+    for label, look, trials_of in _series(scale):
+        pools = [results[trial] for trial in trials_of]
+        for axes, percent in ((median, 50), (late, _TAIL_PERCENT)):
+            answers = [percentile(pool.answer_ms(), percent) for pool in pools]
+            axes.plot(_RATES, _gaps(answers), label=label, **look.plotted)
+            if look is style.EPAXOS or look is style.EPAXOS_UNSAFE:
+                commits = [percentile(pool.commit_ms(), percent) for pool in pools]
+                commit = look.but(line=":").plotted | {"markerfacecolor": "white"}
+                axes.plot(_RATES, _gaps(commits), label=f"{label}: commit", **commit)
+        shares = [pool.answered_share * 100 for pool in pools]
+        answered.plot(_RATES, shares, **look.plotted)
+        rows += [_row(label, pool) for pool in pools]
+    style.letter(median, "a", "median")
+    style.letter(late, "b", f"{_TAIL_PERCENT}th percentile")
+    style.letter(answered, "c", "answered")
+    for axes in (median, late):
+        plain_log(axes, "y", (50, 100, 200, 500, 1000, 2000, 5000))
+        axes.set_ylim(50, 6000)
+        axes.set_ylabel("ms")
+    answered.set_ylim(0, 105)
+    answered.set_ylabel("% of commands")
+    for axes in (median, late, answered):
+        _rates(axes)
+    style.legend_above(figure, median, 3)
+    drawn = trials(scale)
+    return [
+        Picture(
+            name="hot-key",
+            title="All regions write one key",
+            figure=figure,
+            caption=(
+                "Solid and dashed: execution, when the client has its answer; dotted with hollow "
+                "marks: commit. (c) Commands answered within "
+                f"{drawn[0].patience_s:g} s; percentiles are those of the answered. Without the "
+                "rule, as in the papers, each new command depends on those under way, so chains "
+                "of dependencies never end while the load lasts, and from some rate on nearly "
+                "nothing is executed: EPaxos's known livelock, which both papers' clients avoid "
+                "by waiting for commits or by few outstanding commands. With the rule commands on "
+                "the contended key wait, leave together, and latency stays bounded. Up to some "
+                "commands per second without the rule is the faster one. Multi-Paxos does not "
+                "notice which keys are written."
+            ),
+            conditions=conditions(drawn, scale, "execution and commit latency"),
+            rows=rows,
+        )
+    ]
+
+
+def _rates(axes: Axes) -> None:
+    plain_log(axes, "x", _RATES)
+    axes.set_xlabel("commands/s per region")
+
+
+def _gaps(values: list[float | None]) -> list[float]:
+    """For matplotlib, where nothing is known."""
+    return [float("nan") if value is None else value for value in values]
+
+
+def _row(label: str, pool: Pool) -> dict[str, Any]:
+    return {
+        "series": label,
+        "rate": pool.trial.rate,
+        "commands": len(pool.samples),
+        "answered_share": round(pool.answered_share, 4),
+        "fast_share": round(pool.fast_share, 4) if pool.trial.protocol == "epaxos" else None,
+        "commit_p50_ms": percentile(pool.commit_ms(), 50),
+        "commit_p95_ms": percentile(pool.commit_ms(), 95),
+        "answer_p50_ms": percentile(pool.answer_ms(), 50),
+        "answer_p95_ms": percentile(pool.answer_ms(), 95),
+    }
+
+
+STUDY: Final = Study(
+    name="what-does-load-do-to-a-hot-key",
+    question="What does open load on one key do to execution, with and without the rule?",
+    source="EPaxos Revisited (NSDI 2021), open load; SOSP 2013, 100 % conflicts",
+    trials=trials,
+    draw=draw,
+)

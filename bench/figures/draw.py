@@ -1,0 +1,121 @@
+"""The panels that several figures share: bars per region, tails, lines over a parameter.
+
+Rules of this file: it draws what it is given and computes nothing; milliseconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter, ScalarFormatter
+
+from bench.figures.plan import Ms
+from bench.figures.style import INK, Look
+
+Point = tuple[float | None, float | None]
+"""A median and a 99th percentile in ms; None: not known."""
+
+_GROUP: Final = 0.82
+"""Share of its place that a group of bars takes."""
+_TAIL_POINTS: Final = 200
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One bar per region."""
+
+    label: str
+    look: Look
+    points: Mapping[str, Point]
+    """Ours, by region."""
+    published: Mapping[str, Point] = field(default_factory=dict)
+    """The paper's, by region."""
+
+
+def bars_by_region(axes: Axes, regions: Sequence[str], series: Sequence[Bars]) -> None:
+    """Bars of medians with whiskers to the 99th percentile; diamonds and triangles are published
+    ones."""
+    width = _GROUP / len(series)
+    for number, each in enumerate(series):
+        places = [at - _GROUP / 2 + width * (number + 0.5) for at in range(len(regions))]
+        for at, (place, region) in enumerate(zip(places, regions)):
+            median, tail = each.points.get(region, (None, None))
+            if median is not None:
+                label = each.label if at == 0 else None
+                axes.bar(place, median, width, label=label, **each.look.filled)
+            if median is not None and tail is not None:
+                axes.plot((place, place), (median, tail), color=INK, linewidth=0.7)
+                axes.plot(place, tail, marker="_", color=INK, markersize=3.5)
+            known, known_tail = each.published.get(region, (None, None))
+            if known is not None:
+                axes.plot(place, known, **_PUBLISHED, marker="D", markersize=3.2)
+            if known_tail is not None:
+                axes.plot(place, known_tail, **_PUBLISHED, marker="^", markersize=3.4)
+    axes.set_xticks(range(len(regions)), regions)
+    axes.tick_params(axis="x", length=0)
+    axes.margins(x=0.01)
+    axes.set_ylim(bottom=0)
+
+
+_PUBLISHED: Final[dict[str, Any]] = {
+    "color": INK,
+    "markerfacecolor": "white",
+    "markeredgewidth": 0.8,
+    "linestyle": "none",
+    "zorder": 5,
+}
+
+
+def published_handles() -> list[Line2D]:
+    """For a legend: the marks of what the paper says."""
+    look = dict(_PUBLISHED)
+    return [
+        Line2D([], [], marker="D", markersize=3.2, label="paper: median", **look),
+        Line2D([], [], marker="^", markersize=3.4, label="paper: 99th percentile", **look),
+    ]
+
+
+def tail(axes: Axes, values: Ms, look: Look, label: str | None, *, least: float = 1e-4) -> None:
+    """The share of commands that took longer than so many ms, on a logarithmic scale."""
+    if not len(values):
+        return
+    ordered = np.sort(values)
+    count = len(ordered)
+    shares = np.geomspace(1, max(least, 1 / count), _TAIL_POINTS)
+    ranks = np.clip(np.ceil((1 - shares) * count).astype(int), 0, count - 1)
+    plotted = look.plotted | {"marker": None}
+    axes.plot(ordered[ranks], shares, label=label, **plotted)
+    for share in (0.5, 0.1, 0.01, 0.001):
+        if share * count >= 1:
+            rank = min(count - 1, int(np.ceil((1 - share) * count)))
+            axes.plot(ordered[rank], share, marker=look.marker, color=look.colour, markersize=3.2)
+
+
+def tail_axes(axes: Axes, *, least: float = 1e-3) -> None:
+    """Scales and ticks of a tail."""
+    axes.set_yscale("log")
+    axes.set_ylim(least, 1)
+    ticks = [share for share in (1, 0.1, 0.01, 0.001, 0.0001) if share >= least]
+    axes.set_yticks(ticks, [f"{share * 100:g} %" for share in ticks])
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="y", which="minor", length=0)
+
+
+def plain_log(axes: Axes, which: str, ticks: Sequence[float]) -> None:
+    """A logarithmic axis, `x` or `y`, that says 10 and not 10¹."""
+    getattr(axes, f"set_{which}scale")("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(ticks)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis=which, which="minor", length=0)  # type: ignore[arg-type]  # x or y
+
+
+def thousands(axes: Axes) -> None:
+    """Counts on the y axis with separators."""
+    formatter = ScalarFormatter()
+    formatter.set_scientific(False)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
