@@ -16,7 +16,7 @@ durability for it:
 import heapq
 from collections.abc import Hashable, Iterator
 from operator import gt
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from epaxos.admission import HotQueue, Wanted, contended_keys
 from epaxos.core.command import Footprint, Operation, Payload, Results
@@ -39,7 +39,7 @@ from epaxos.exchange import (
     Run,
     Told,
 )
-from epaxos.execution.store import Store
+from epaxos.execution.store import StateMachine, Store
 from epaxos.inspection import graph_document, instance_document, status_document
 from epaxos.registry import ProtocolSpec
 from epaxos.runs import batch_of, fault_of, slice_of
@@ -49,12 +49,15 @@ from epaxos.waterfall import Sampler
 class Node:
     """One member of a cluster: what drivers and the simulator run."""
 
+    state_machine: ClassVar[type[StateMachine]] = Store
+    """What executes commands; `node_with` makes nodes with another one."""
+
     def __init__(self, protocol: ProtocolSpec, setup: Setup, boot: int, limits: Limits) -> None:
         self.me = setup.me
         self.protocol = protocol
         self.replica = protocol.replica(setup)
         self.executor = protocol.executor(setup.n)
-        self.store = Store()
+        self.store: StateMachine = self.state_machine()
         self.limits = limits
         self._started = False
         self._restoring = True
@@ -545,6 +548,13 @@ class Node:
         }
 
 
+def node_with(state_machine: type[StateMachine], node: type[Node] = Node) -> type[Node]:
+    """Nodes of this kind whose commands are executed by this state machine."""
+    if node.state_machine is state_machine:
+        return node
+    return type(node.__name__, (node,), {"state_machine": state_machine})
+
+
 _BOOT_SHIFT = 40
 """A batch's number is the boot counter above so many bits of a counter."""
 _PERIOD_US = 10_000
@@ -578,4 +588,5 @@ __all__ = [
     "Reply",
     "Request",
     "Told",
+    "node_with",
 ]

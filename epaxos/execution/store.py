@@ -1,4 +1,4 @@
-"""The key-value machine: what commands do and what they answer.
+"""The state machine: what it is asked, and the key-value store, which is the one of this package.
 
 Rules of this file (R9): the outcome of a command is a function of its batch, its place in it, its
 instance's id, and the values of the keys it names; nothing here depends on the order of commands
@@ -7,6 +7,7 @@ that commute. An entry's version is the identity of the write that made it.
 
 from hashlib import blake2b
 from itertools import count, repeat
+from typing import ClassVar, Protocol
 
 from epaxos.core.command import NO_VERSION, Cas, Operation, Results, Status, Version, decode_cas
 from epaxos.core.errors import CodecError
@@ -20,8 +21,41 @@ _Entry = tuple[bytes, ReplicaId, Slot, int]
 """Value, and the three parts of its version."""
 
 
+class StateMachine(Protocol):
+    """The replicated state. Executes what it is given, in the order in which it is given.
+
+    Replicas give it commands that commute in different orders, so rule R9 is everybody's: what a
+    command does and answers follows from the command, from its place (instance and index in the
+    batch) and from what the keys that it names hold. Which commands commute is said by
+    `epaxos.core.command.interferes`: GETs of a key do, whatever else names the same key does not.
+    So a GET changes nothing, and every other command changes nothing but its own key."""
+
+    is_key_value: ClassVar[bool]
+    """Whether commands do and answer what `Store` does, which is what the simulator's check of
+    linearizability knows. Otherwise replicas are only compared with each other, by `digest`."""
+
+    def __len__(self) -> int:
+        """How many keys have a value."""
+        ...
+
+    def apply(self, decided: Decided) -> None:
+        """Execute a batch whose answers nobody waits for here. A Nop (payload None) changes
+        nothing. Raises nothing, whatever the arguments of the commands are."""
+        ...
+
+    def answer(self, decided: Decided) -> Results:
+        """Execute a batch, never a Nop, and say what each of its commands answered."""
+        ...
+
+    def digest(self) -> str:
+        """Equal wherever the states are, and differing where they are not, as good as always."""
+        ...
+
+
 class Store:
-    """The replicated state. Executes what it is given, in the order in which it is given."""
+    """The key-value store, a `StateMachine`."""
+
+    is_key_value: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._table: dict[bytes, _Entry] = {}

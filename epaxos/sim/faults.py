@@ -1,8 +1,8 @@
 """What goes wrong, and when: planned from the seed before the run starts.
 
-Rules of this file: a budget of a minority is never exceeded: dead for good, refused disks and who
-is left out of the core count together. Everything else heals when the safety phase ends. In memory
-mode nobody comes back, so of the crashes only `dead` happens.
+Rules of this file: a budget, a minority or as few as the protocol survives, is never exceeded: dead
+for good, refused disks and who is left out of the core count together. Everything else heals when
+the safety phase ends. In memory mode nobody comes back, so of the crashes only `dead` happens.
 """
 
 import random
@@ -26,8 +26,10 @@ class FaultPlan:
         self._rng = rng
         self._n = world.options.replicas
         self._end = world.options.active_us
-        self._spare = quorums(self._n).f
-        """How many more replicas may be lost for good."""
+        self._survived = min(quorums(self._n).f, world.spec.survives(self._n))
+        """How many replicas may be lost for good."""
+        self._spare = self._survived
+        """How many more may be."""
         self._backups: dict[ReplicaId, Disk] = {}
 
     def plan(self) -> None:
@@ -231,7 +233,7 @@ class FaultPlan:
             if process.node is not None:
                 process.node.limits = world.limits
         lost = sum(process.dead for process in world.processes)
-        budget = max(0, min(world.options.rest, quorums(self._n).f - lost))
+        budget = max(0, min(world.options.rest, self._survived - lost))
         living = [member for member in order if not world.processes[member].dead]
         for member in living[:budget]:
             self._leave_out(member, stays_dead)

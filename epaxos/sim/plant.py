@@ -40,7 +40,10 @@ def _roles(spec: ProtocolSpec) -> tuple[type, ...]:
 
 
 def _class_of(factory: Callable[..., object]) -> type:
-    assert isinstance(factory, type), "a protocol of this package is made of classes"
+    if not isinstance(factory, type):
+        raise ConfigError(
+            f"--plant needs a protocol whose parts are classes, which {factory} is not"
+        )
     return factory
 
 

@@ -180,7 +180,8 @@ class Player:
     def finish(self) -> None:
         """What clients were told, and the cluster as it stands. Raises Violation."""
         self._look(self.history.check_refusals, self.executions)
-        self._look(self.history.check_answers)
+        if self._node.state_machine.is_key_value:
+            self._look(self.history.check_answers)
         nodes = [actor.node for actor in self.actors if actor.node is not None]
         calm = not self.crashed and len(nodes) == self.n
         if self.only == INVARIANT or (self.only is None and calm):

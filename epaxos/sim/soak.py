@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import topology
 from epaxos.core.errors import ConfigError
-from epaxos.node import Node
-from epaxos.registry import ProtocolSpec, find_protocol
+from epaxos.node import Node, node_with
+from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
 from epaxos.sim.directed import run_directed
 from epaxos.sim.options import WORKLOADS, Options, draw
 from epaxos.sim.plant import planted
@@ -42,6 +42,8 @@ class Profile:
     """Whether some seeds are directed."""
     plant: str | None = None
     """A file with a class that takes the place of the real one (`epaxos.sim.plant`)."""
+    state_machine: str = ""
+    """`package.module:CLASS`; empty: the key-value store."""
 
     def __post_init__(self) -> None:
         if self.workload not in WORKLOADS:
@@ -83,13 +85,18 @@ class Profile:
             and self.faults is None
             and self.topology is None
             and self.workload == "mixed"
+            and not self.state_machine
         )
 
     def cast(self) -> tuple[ProtocolSpec, type[Node]]:
         """Who plays. Raises ConfigError."""
         if self.plant is None:
-            return find_protocol(self.protocol), Node
-        return planted(self.protocol, self.plant)
+            spec, node = find_protocol(self.protocol), Node
+        else:
+            spec, node = planted(self.protocol, self.plant)
+        if self.state_machine:
+            node = node_with(find_state_machine(self.state_machine), node)
+        return spec, node
 
 
 def run_seed(profile: Profile, seed: int) -> Outcome | Failure:

@@ -1,7 +1,8 @@
 """Observers that know a protocol: its invariants, and whether what it said survives a crash.
 
-Rules of this file: a protocol takes part through its `invariants` module (`check`, `snapshot`,
-`check_step`, `check_remembered`), whose functions raise AssertionError.
+Rules of this file: a protocol takes part through the module that `ProtocolSpec.invariants` names
+(`check`, `snapshot`, `check_step`, `check_remembered`, `check_cluster`), whose functions raise
+AssertionError. One without such a module is watched by all the others only.
 """
 
 from importlib import import_module
@@ -15,30 +16,48 @@ from epaxos.sim.checkers import INVARIANT, REMEMBERED, Violation
 from epaxos.sim.options import Options
 
 
+class _NoInvariants:
+    """Of a protocol that has none."""
+
+    @staticmethod
+    def snapshot(replica: object) -> None:
+        """Nothing to compare later."""
+
+    @staticmethod
+    def check(*told: object) -> None:
+        """Nothing to look at."""
+
+    check_step = check_remembered = check_cluster = check
+
+
 class ProtocolWatch:
     """State and step invariants after each step (when deep), promises after each crash."""
 
     def __init__(self, spec: ProtocolSpec, options: Options) -> None:
         self._deep = options.deep
-        self._module: Any = import_module(f"epaxos.protocols.{spec.name}.invariants")
+        self._module: Any = import_module(spec.invariants) if spec.invariants else _NoInvariants
         self._before: dict[ReplicaId, Any] = {}
         self._said: dict[ReplicaId, list[Message]] = {}
 
     def start(self, member: ReplicaId, node: Node) -> None:
         """A process life begins."""
-        if self._deep:
-            self._before[member] = self._module.snapshot(node.replica)
+        if not self._deep:
+            return
+        try:
+            self._module.check(node.replica)
+        except AssertionError as error:
+            raise Violation(INVARIANT, str(error)) from None
+        self._before[member] = self._module.snapshot(node.replica)
 
     def stepped(self, member: ReplicaId, node: Node) -> None:
         """A step was taken."""
         if not self._deep:
             return
         try:
-            self._module.check(node.replica)
-            self._module.check_step(self._before[member], node.replica)
+            before = self._before[member]
+            self._before[member] = self._module.check_step(before, node.replica)
         except AssertionError as error:
             raise Violation(INVARIANT, str(error)) from None
-        self._before[member] = self._module.snapshot(node.replica)
 
     def together(self, nodes: list[Node]) -> None:
         """At the end of a run: what holds among the replicas that live."""
