@@ -123,6 +123,11 @@ class Process:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def ready(self) -> bool:
+        """Whether the process has said that it is ready."""
+        return self._ready.is_set()
+
     def start(self) -> None:
         """Start the process; `wait_ready` waits for it."""
         # New ones: the listener of an earlier process may still be about to say that it ended.
@@ -177,13 +182,27 @@ class Process:
 
     def status(self, within_s: float = STATUS_WITHIN_S) -> dict[str, Any]:
         """Its `/v1/status`. Raises AddressError while it does not answer."""
-        url = f"http://127.0.0.1:{self.ports.http}/v1/status"
+        return self.ask("/v1/status", within_s=within_s)
+
+    def ask(
+        self,
+        path: str,
+        document: object = None,
+        method: str = "GET",
+        within_s: float = STATUS_WITHIN_S,
+    ) -> dict[str, Any]:
+        """What it answers over HTTP to a document, or to nothing. Raises AddressError where it
+        does not answer, or refuses."""
+        url = f"http://127.0.0.1:{self.ports.http}{path}"
+        body = None if document is None else json.dumps(document).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(url, body, headers, method=method)
         try:
-            with urllib.request.urlopen(url, timeout=within_s) as answer:
-                document: dict[str, Any] = json.load(answer)
+            with urllib.request.urlopen(request, timeout=within_s) as answer:
+                found: dict[str, Any] = json.load(answer)
         except (OSError, ValueError) as error:
             raise AddressError(f"{self.region} does not answer at {url}: {error}") from None
-        return document
+        return found
 
 
 def _listen(

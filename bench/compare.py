@@ -1,8 +1,8 @@
 """The comparison: the same work through each protocol, over the same emulated regions.
 
-One cluster per protocol and leader; in it one phase per conflict rate, in sequence. All clusters
-get the same seed, hence the same commands at the same intended starts. A phase is measured as
-measure.py says.
+One cluster per protocol and leader; in it one phase per workload, in sequence: the conflict rates
+of the EPaxos paper, or one of another kind. All clusters get the same seed, hence the same commands
+at the same intended starts. A phase is measured as measure.py says.
 
 In virtual time simulated.py collects the same.
 
@@ -29,7 +29,7 @@ from bench.measure import (
     check_ranges,
     measure,
 )
-from bench.workload import Conflict, Workload
+from bench.workload import Conflict, Workload, parse_workload
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.registry import protocol_names
@@ -48,7 +48,9 @@ class Options:
     leaders: tuple[str, ...] = ("best", "worst")
     """`best`, `worst` (closed form, mean over the regions with clients) or regions."""
     conflicts: tuple[float, ...] = (0.0, 2.0, 100.0)
-    """Percent."""
+    """Percent: one phase each."""
+    workload: str = ""
+    """Instead of the conflict rates: one phase of this, as `parse_workload` reads it."""
     rate: float = 50.0
     """Commands per second and region."""
     duration_s: float = 7.0
@@ -58,6 +60,7 @@ class Options:
     seed: int = 1
     gate: bool = True
     value_size: int = 16
+    """This and the next two: of the conflict rates; a workload says its own."""
     put_share: float = 1.0
     shared_keys: int = 1
     patience_s: float = 5.0
@@ -83,8 +86,8 @@ class Options:
         check_ranges(self)
         if self.durability not in ("fsync", "memory"):
             raise ConfigError(f"durability = {self.durability!r}: write fsync or memory")
-        if not self.protocols or not self.conflicts:
-            raise ConfigError("nothing to compare: name a protocol and a conflict rate")
+        if not self.protocols or not (self.conflicts or self.workload):
+            raise ConfigError("nothing to compare: name a protocol and a conflict rate or workload")
         for each in (self.protocols, self.conflicts):
             if len(set(each)) != len(each):
                 raise ConfigError(f"{', '.join(map(str, each))}: one of them is named twice")
@@ -93,8 +96,7 @@ class Options:
                 "--clients and --jitter are for virtual time (real clients are beside their "
                 "replica, emulated links always vary): add --simulated"
             )
-        for conflict in self.conflicts:
-            self.workload(conflict)
+        self.workloads()
         self.runs()
 
     @property
@@ -102,20 +104,26 @@ class Options:
         """Where the clients are, and which replica each asks."""
         return self.clients or own_homes(self.topology)
 
-    def workload(self, conflict: float) -> Workload:
-        """The commands of a phase."""
-        return Conflict(
-            conflict,
-            pool=self.shared_keys,
-            puts=self.put_share,
-            value_size=self.value_size,
-            seed=self.seed,
+    def workloads(self) -> tuple[Workload, ...]:
+        """What is asked for, phase by phase. Raises ConfigError."""
+        if self.workload:
+            regions = [home.region.name for home in self.homes]
+            return (parse_workload(self.workload, self.seed, regions),)
+        return tuple(
+            Conflict(
+                conflict,
+                pool=self.shared_keys,
+                puts=self.put_share,
+                value_size=self.value_size,
+                seed=self.seed,
+            )
+            for conflict in self.conflicts
         )
 
-    def demand(self, conflict: float) -> Demand:
-        """What is asked for in a phase."""
+    def demand(self, workload: Workload) -> Demand:
+        """A phase of it."""
         return Demand(
-            workload=str(self.workload(conflict)),
+            workload=str(workload),
             seed=self.seed,
             rate=self.rate,
             warmup_s=self.warmup_s,
@@ -152,7 +160,7 @@ class Options:
 
     def estimate_s(self) -> float:
         """How long the whole takes."""
-        return len(self.runs()) * (CLUSTER_S + len(self.conflicts) * self.phase_s)
+        return len(self.runs()) * (CLUSTER_S + len(self.workloads()) * self.phase_s)
 
     @property
     def phase_s(self) -> float:
@@ -175,22 +183,31 @@ class Run:
 
 @dataclass(frozen=True)
 class Phase:
-    """What one conflict rate in one cluster gave."""
+    """What one workload in one cluster gave; regions are those of `Options.homes`."""
 
     run: Run
-    conflict: float
-    load: LoadResult
-    """Regions are those of `Options.homes`."""
-    sync_us: tuple[int, ...]
-    """Median duration of a sync, per replica."""
-    costs: Costs
-    machine: Machine | None
-    """None: in virtual time no machine has a part."""
+    workload: Workload
+    measured: Measured
 
-    @classmethod
-    def of(cls, run: Run, conflict: float, found: Measured) -> "Phase":
-        """What was measured, and of what."""
-        return cls(run, conflict, found.load, found.sync_us, found.costs, found.machine)
+    @property
+    def load(self) -> LoadResult:
+        """What the clients found."""
+        return self.measured.load
+
+    @property
+    def sync_us(self) -> tuple[int, ...]:
+        """Median duration of a sync, per replica."""
+        return self.measured.sync_us
+
+    @property
+    def costs(self) -> Costs:
+        """What the replicas did for it."""
+        return self.measured.costs
+
+    @property
+    def machine(self) -> Machine | None:
+        """How all kept up; None in virtual time."""
+        return self.measured.machine
 
 
 @dataclass(frozen=True)
@@ -231,8 +248,8 @@ def compare(options: Options, directory: Path, watch: Watch = lambda progress: N
             clock.tell(run, starting, 0.0)
             cluster.start(lambda count: clock.tell(run, starting, count / n))  # noqa: B023 - now
             clock.done(CLUSTER_S)
-            for conflict in options.conflicts:
-                phases.append(_phase(options, run, conflict, cluster, place, clock))
+            for workload in options.workloads():
+                phases.append(_phase(options, run, workload, cluster, place, clock))
                 clock.done(options.phase_s)
     return phases
 
@@ -257,9 +274,9 @@ class _Clock:
 
 
 def _phase(
-    options: Options, run: Run, conflict: float, cluster: Cluster, place: Path, clock: _Clock
+    options: Options, run: Run, workload: Workload, cluster: Cluster, place: Path, clock: _Clock
 ) -> Phase:
-    activity = f"{conflict:g} % conflicts"
+    activity = workload.title
     clock.tell(run, activity, 0.0)
     begun = time.monotonic()
 
@@ -270,4 +287,4 @@ def _phase(
         share = (time.monotonic() - begun) / options.phase_s
         clock.tell(run, activity, min(share, 1.0), options.phase_s)
 
-    return Phase.of(run, conflict, measure(cluster, options.demand(conflict), place, poll))
+    return Phase(run, workload, measure(cluster, options.demand(workload), place, poll))

@@ -1,13 +1,15 @@
-"""The clients of all regions, in one process of its own: open loop over the binary client port.
+"""The clients of all regions, in one process of its own, over the binary client port.
 
-One connection per region, to the replica there. A command's intended start is what the arrival
-process said; its latency counts from then, however late this process was. What begins in the
-warm-up or in the cool-down is sent, and cut from the figures.
+One connection per region, to the replica there. In an open loop a command's intended start is what
+the arrival process said; its latency counts from then, however late this process was. In a closed
+loop each client sends its next command as soon as the last one is answered, and latency counts from
+that send: whoever is slow is asked less. What begins in the warm-up or in the cool-down is sent,
+and cut from the figures.
 
     commit latency = answer latency - (execute_us - commit_us)
 
 where the two are what the replica measured of the command. `python -m bench.load SPEC RESULT` reads
-a `Spec` and writes a `LoadResult`, both JSON.
+a `Spec` and writes a `LoadResult`, both JSON; on stdout it says when the load starts.
 
 Rules of this file: it only measures; what the figures mean stands in statistics.py and verdict.py.
 It measures itself too: how late it sent, how late its loop was, how much CPU it took.
@@ -15,37 +17,28 @@ It measures itself too: how late it sent, how late its loop was, how much CPU it
 
 import asyncio
 import gc
-import statistics
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 import msgspec
 from hdrh.histogram import HdrHistogram
 
+from bench.connection import Connection, connect, measure_hop
 from bench.spawn import spawn
 from bench.workload import Command, Workload, parse_workload
-from epaxos.codec import (
-    PROTOCOL_VERSION,
-    ClientAnswer,
-    ClientHello,
-    ClientRefusal,
-    ClientRequest,
-    ServerHello,
-    decode_client,
-    encode_frame,
-)
+from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
+from epaxos.core.command import Operation
 from epaxos.core.errors import CodecError, EpaxosError
 from epaxos.core.types import Micros, replica_name
 from epaxos.runtime.alarm import LATENESS_US, Alarm, clock
-from epaxos.runtime.framing import FrameBuffer
 
-HOP_PROBES: Final = 20
-"""Greetings per replica, for the median of a client's hop."""
 LAG_PERIOD_US: Final = 20_000
 OPEN: Final = "open"
 CLOSED: Final = "closed"
@@ -61,7 +54,8 @@ _LEAD_US: Final = 100_000
 """From the decision to begin until the first moment of the arrival process."""
 _GRACE_S: Final = 2.0
 """How long after the last patience an answer may still come."""
-_ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024
+_RECONNECT_S: Final = 0.05
+"""Between two attempts to reach a replica."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -140,6 +134,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Which of the shared keys it was on; -1: a key of its own."""
     measured: bool
     """False in warm-up and cool-down."""
+    operation: int = Operation.PUT
+    """`Operation` of the command: reads do not conflict with reads."""
 
     @property
     def instance(self) -> str:
@@ -187,6 +183,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """Per target."""
     hop_us: list[int]
     """Per target: median round trip of a greeting, the client's own hop."""
+    unreachable: list[str]
+    """Per target: why it could not be reached at first; empty: it could."""
+    disconnects: list[int]
+    """Per target: how many times its connection was lost."""
     start_error: Spread
     """How late commands were sent, against their intended start."""
     loop_lag: Spread
@@ -204,127 +204,129 @@ def spread(values: HdrHistogram) -> Spread:
     return Spread(int(values.total_count), p50, p99, int(values.get_max_value()))
 
 
-class Connection(asyncio.BufferedProtocol):
-    """One client connection; hands each answer on as it comes."""
-
-    def __init__(self, on_frame: Any) -> None:
-        self.greeted: asyncio.Future[ServerHello] = asyncio.get_running_loop().create_future()
-        self.wire: asyncio.Transport | None = None
-        self._buffer = FrameBuffer(_ANSWER_BYTES_MAX)
-        self._on_frame = on_frame
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.wire = cast("asyncio.Transport", transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer.space()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        for body in self._buffer.cut(nbytes):
-            frame = decode_client(body)
-            if not isinstance(frame, ServerHello):
-                self._on_frame(frame)
-            elif not self.greeted.done():
-                self.greeted.set_result(frame)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.wire = None
-        if not self.greeted.done():
-            self.greeted.set_exception(CodecError("the replica closed the connection"))
-
-
-async def connect(
-    port: int,
-    on_frame: Any = lambda frame: None,
-    make: Callable[[Any], Connection] = Connection,
-) -> tuple[Connection, Micros]:
-    """A greeted connection, and how long the greeting took."""
-    loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: make(on_frame), "127.0.0.1", port)
-    assert connection.wire is not None
-    before = clock()
-    connection.wire.write(encode_frame(ClientHello(PROTOCOL_VERSION, "")))
-    await connection.greeted
-    return connection, clock() - before
-
-
-async def measure_hop(port: int) -> Micros:
-    """Median round trip of a greeting: what lies between client and replica."""
-    times = []
-    for _ in range(HOP_PROBES):
-        connection, took = await connect(port)
-        assert connection.wire is not None
-        connection.wire.abort()
-        times.append(took)
-        await asyncio.sleep(0.002)
-    return round(statistics.median(times))
-
-
 class _Region:
-    """The clients of one region."""
+    """The clients of one region, over one connection. One that ends is made again as soon as the
+    replica is there; what waited on it may have happened, what comes meanwhile did not."""
 
     def __init__(self, load: "_Load", index: int, target: Target) -> None:
         spec = load.spec
-        length = spec.warmup_s + spec.duration_s + spec.cooldown_s
         self.load = load
         self.index = index
-        self.starts = load.workload.arrivals(target.region, spec.rate, length).tolist()
+        self.port = target.port
+        self.starts: list[Micros] = []
+        """Open loop: intended starts."""
         self.fates = Fates()
-        self.connection: Connection | None = None
-        self.next = 0
+        self.hop_us: Micros = 0
+        self.unreachable = ""
+        self.disconnects = 0
+        self.open: dict[int, tuple[Micros, Command]] = {}
+        """What waits for an answer on this connection, by number: start, command."""
+        self._next = 0
         """Number of the next command on this connection."""
-        self.open: dict[int, Command] = {}
-        self._commands: Iterator[Command] = load.workload.commands(target.region, 0, self.starts)
+        self._connection: Connection | None = None
+        self._reconnecting: asyncio.Task[None] | None = None
+        if spec.clients:
+            now = iter(load.now, None)
+            self._commands: Iterator[Command] = load.workload.commands(target.region, starts=now)
+        else:
+            found = load.workload.arrivals(target.region, spec.rate, spec.length_s)
+            self.starts = found.tolist()
+            self._commands = load.workload.commands(target.region, starts=self.starts)
+
+    async def connect(self) -> None:
+        """Measure the hop and connect; where nobody is, keep trying."""
+        try:
+            self.hop_us = await measure_hop(self.port)
+            await self._connect()
+        except (OSError, CodecError) as error:
+            self.unreachable = str(error)
+            self._reconnecting = asyncio.create_task(self._reconnect())
+
+    def close(self) -> None:
+        """Hang up, for good."""
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _connect(self) -> None:
+        make = partial(Connection, on_lost=self._lost)
+        self._connection, _ = await connect(self.port, self._on_frame, make)
+        self._next = 0
+
+    def _lost(self) -> None:
+        if self.load.ended:
+            return
+        self._connection = None
+        self.disconnects += 1
+        self._reconnecting = asyncio.create_task(self._reconnect())
+        waiting = list(self.open.values())
+        self.open.clear()
+        for start, _ in waiting:
+            self._failed(start, CONNECTION_LOST, definite=False)
+
+    async def _reconnect(self) -> None:
+        while self._connection is None:
+            await asyncio.sleep(_RECONNECT_S)
+            with suppress(OSError, CodecError):
+                await self._connect()
 
     def send(self, start: Micros) -> None:
-        """One command whose intended start has come."""
+        """One command whose start has come."""
+        spec = self.load.spec
         command = next(self._commands)
-        number = self.next
-        self.next += 1
-        self.open[number] = command
-        if self.measured(start):
-            self.fates.sent += 1
-        wire = self.connection.wire if self.connection else None
-        if wire is not None:
-            wire.write(
-                encode_frame(
-                    ClientRequest(
-                        number,
-                        self.load.spec.patience_us,
-                        bytes((command.operation,)),
-                        [command.key],
-                        [command.argument],
-                    )
+        self.fates.sent += spec.measured(start)
+        wire = self._connection.wire if self._connection else None
+        if wire is None:
+            self._failed(start, UNREACHABLE, definite=True)
+            return
+        number = self._next
+        self._next += 1
+        self.open[number] = (start, command)
+        operation = bytes((command.operation,))
+        wire.write(
+            encode_frame(
+                ClientRequest(
+                    number, spec.patience_us, operation, [command.key], [command.argument]
                 )
             )
+        )
 
-    def measured(self, start: Micros) -> bool:
-        """Whether a command counts."""
-        return self.load.first <= start < self.load.last
+    def leave(self) -> None:
+        """Closed loop: a client that waits for nothing sends its next command."""
+        now = self.load.now()
+        if now < self.load.spec.length_s * 1e6:
+            self.send(now)
 
-    def on_frame(self, frame: ClientAnswer | ClientRefusal) -> None:
+    def _settled(self, pause_us: Micros = 0) -> None:
+        """A client waits for nothing any more, and in a closed loop goes on after a pause."""
+        if not self.load.spec.clients:
+            return
+        if pause_us:
+            asyncio.get_running_loop().call_later(pause_us / 1e6, self.leave)
+        else:
+            self.leave()
+
+    def _failed(self, start: Micros, code: str, definite: bool) -> None:
+        if self.load.spec.measured(start):
+            self.fates.fail(code, definite)
+        self._settled(PAUSE_US)
+
+    def _on_frame(self, frame: ClientAnswer | ClientRefusal) -> None:
         """An answer or a refusal."""
-        now = clock() - self.load.zero
         if isinstance(frame, ClientAnswer):
-            self._answered(frame, now)
+            self._answered(frame, self.load.now())
             return
         for number in range(frame.first, frame.first + frame.count):
-            del self.open[number]
-            if not self.measured(self.starts[number]):
-                continue
-            self.fates.codes[frame.code] = self.fates.codes.get(frame.code, 0) + 1
-            if frame.definite:
-                self.fates.refused += 1
-            else:
-                self.fates.ambiguous += 1
+            start, _ = self.open.pop(number)
+            self._failed(start, frame.code, frame.definite)
 
     def _answered(self, frame: ClientAnswer, now: Micros) -> None:
         results = frame.results
         waited = frame.execute_us - frame.commit_us
         for number in range(frame.first, frame.first + results.count):
-            command = self.open.pop(number)
-            start = self.starts[number]
-            measured = self.measured(start)
+            start, command = self.open.pop(number)
+            measured = self.load.spec.measured(start)
             self.fates.answered += measured
             self.load.samples.append(
                 Sample(
@@ -337,20 +339,21 @@ class _Region:
                     results.slot,
                     command.shared,
                     measured,
+                    command.operation,
                 )
             )
+            self._settled()
 
 
 class _Load:
-    """All regions, and the alarm that stands for the next intended start."""
+    """All regions, and in an open loop the alarm that stands for the next intended start."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.zero: Micros = 0
-        self.first = round(spec.warmup_s * 1e6)
-        self.last = self.first + round(spec.duration_s * 1e6)
-        self.samples: list[Sample] = []
+        self.ended = False
         self.workload = spec.drawn([target.region for target in spec.targets])
+        self.samples: list[Sample] = []
         self.regions = [_Region(self, i, target) for i, target in enumerate(spec.targets)]
         # All arrivals in one order: an alarm and an index are all the schedule there is.
         self._plan = sorted((at, r.index) for r in self.regions for at in r.starts)
@@ -363,55 +366,71 @@ class _Load:
         self._lag_due: Micros = 0
         self._sent_all: asyncio.Future[None] = loop.create_future()
 
-    async def run(self) -> LoadResult:
+    def now(self) -> Micros:
+        """Since the start of the load."""
+        return clock() - self.zero
+
+    async def run(self, on_begin: Callable[[Micros], None]) -> LoadResult:
         """Connect, load, wait for the last answers."""
-        hops = [await measure_hop(target.port) for target in self.spec.targets]
-        for region, target in zip(self.regions, self.spec.targets):
-            region.connection, _ = await connect(target.port, region.on_frame)
+        for region in self.regions:
+            await region.connect()
         gc.collect()
         gc.freeze()
         before, wall = time.process_time(), time.monotonic()
         self.zero = clock() + _LEAD_US
+        on_begin(self.zero)
         self._lag_due = self.zero
         self._lag_alarm.set(self._lag_due)
-        self._arm()
-        await self._sent_all
+        if self.spec.clients:
+            await self._run_closed()
+        else:
+            self._arm()
+            await self._sent_all
         await self._drain()
         wall_s = time.monotonic() - wall
         cpu_share = (time.process_time() - before) / wall_s
+        self.ended = True
         self._alarm.close()
         self._lag_alarm.close()
         for region in self.regions:
-            region.fates.lost = sum(region.measured(region.starts[n]) for n in region.open)
-            if region.connection and region.connection.wire:
-                region.connection.wire.abort()
+            region.fates.lost = sum(self.spec.measured(start) for start, _ in region.open.values())
+            region.close()
         return LoadResult(
+            loop=CLOSED if self.spec.clients else OPEN,
             samples=self.samples,
             fates=[region.fates for region in self.regions],
-            hop_us=hops,
+            hop_us=[region.hop_us for region in self.regions],
+            unreachable=[region.unreachable for region in self.regions],
+            disconnects=[region.disconnects for region in self.regions],
             start_error=spread(self._errors),
             loop_lag=spread(self._lags),
             cpu_share=cpu_share,
             wall_s=wall_s,
         )
 
+    async def _run_closed(self) -> None:
+        """Let all clients begin, and wait until none sends any more."""
+        loop, count = asyncio.get_running_loop(), self.spec.clients
+        for region in self.regions:
+            for client in range(count):
+                begin_us = _LEAD_US + STAGGER_US * client // count
+                loop.call_later(begin_us / 1e6, region.leave)
+        await asyncio.sleep(_LEAD_US / 1e6 + self.spec.length_s)
+
     async def _drain(self) -> None:
         limit = clock() + self.spec.patience_us + round(_GRACE_S * 1e6)
         # Polled, so that nothing on the way of an answer has to look for the end.
-        while clock() < limit and self._waiting():  # noqa: ASYNC110
+        while clock() < limit and any(region.open for region in self.regions):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-
-    def _waiting(self) -> bool:
-        return any(r.open and r.connection and r.connection.wire for r in self.regions)
 
     def _send_due(self) -> None:
         plan, at = self._plan, self._at
-        now = clock() - self.zero
+        now = self.now()
         while at < len(plan) and plan[at][0] <= now + LATENESS_US:
             start, index = plan[at]
             self.regions[index].send(start)
             at += 1
-            self._errors.record_value(max(1, clock() - self.zero - start))
+            self._errors.record_value(max(1, self.now() - start))
         self._at = at
         self._arm()
 
@@ -428,9 +447,12 @@ class _Load:
         self._lag_alarm.set(self._lag_due)
 
 
-async def run_load(spec: Spec) -> LoadResult:
-    """Drive the load in the present event loop."""
-    return await _Load(spec).run()
+async def run_load(
+    spec: Spec, on_begin: Callable[[Micros], None] = lambda zero_us: None
+) -> LoadResult:
+    """Drive the load in the present event loop. `on_begin` hears when it starts, by the machine's
+    monotonic clock."""
+    return await _Load(spec).run(on_begin)
 
 
 class LoadProcess:
@@ -443,12 +465,22 @@ class LoadProcess:
         self._result.unlink(missing_ok=True)
         self._process = spawn(
             [sys.executable, "-m", "bench.load", str(path), str(self._result)],
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        self._zero_us: Micros | None = None
 
     def done(self) -> bool:
         """Whether it has ended."""
         return self._process.poll() is not None
+
+    def zero_us(self) -> Micros | None:
+        """When the load starts, by the machine's monotonic clock; None: it does not say yet."""
+        assert self._process.stdout is not None
+        if self._zero_us is None and select.select([self._process.stdout], [], [], 0)[0]:
+            said = self._process.stdout.readline()
+            self._zero_us = int(said) if said else None
+        return self._zero_us
 
     def result(self) -> LoadResult:
         """Wait for the end. Raises EpaxosError with what it said if it failed."""
@@ -473,7 +505,7 @@ def main() -> None:
     import uvloop
 
     spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Spec)
-    result = uvloop.run(run_load(spec))
+    result = uvloop.run(run_load(spec, partial(print, flush=True)))
     Path(sys.argv[2]).write_bytes(msgspec.json.encode(result))
 
 

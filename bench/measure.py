@@ -8,7 +8,7 @@ Rules of this file: it runs and collects; figures are made elsewhere.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,7 +26,8 @@ LOAD_EXTRA_S: Final = 1.8
 """What a load takes beside its length, for the estimate."""
 CLUSTER_S: Final = 4.0
 """What starting and stopping a cluster takes, for the estimate."""
-_POLL_S: Final = 0.1
+POLL_S: Final = 0.1
+"""How often somebody looks whether all is well."""
 
 RANGES: Final = {
     "rate": (0.1, 20_000.0),
@@ -88,76 +89,126 @@ class Measured:
     """None: in virtual time no machine has a part."""
 
 
+Status = dict[str, Any]
+"""What `/v1/status` says of a replica."""
+_Number = TypeVar("_Number", int, float)
+
+
+class Meter:
+    """The counters of a cluster before a load. Raises EpaxosError where a replica does not
+    answer."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._before = cluster.status()
+        self._begun, self._busy_s = time.monotonic(), _busy_s()
+
+    def stop(
+        self,
+        load: LoadResult,
+        after: Sequence[Status | None],
+        ended: Sequence[Status] = (),
+        excused: Collection[int] = (),
+    ) -> Measured:
+        """What the load cost. `after` is None for replicas that do not answer any more; `ended` are
+        the last counters of processes that were killed meanwhile; how late `excused` replicas
+        were, which were paused or started again, says nothing of the machine."""
+        wall_s = time.monotonic() - self._begun
+        busy_s = _busy_s()
+        if busy_s is not None and self._busy_s is not None:
+            busy_s -= self._busy_s
+        later = [*ended, *(status for status in after if status is not None)]
+        counts = _Growth(self._before, later)
+        lasts = list({status["replica"]: status for status in (*self._before, *later)}.values())
+        watched = [last for i, last in enumerate(lasts) if i not in excused] or lasts
+        errors = [status["link_error"]["p99_us"] for status in watched if status["link_error"]]
+        return Measured(
+            load,
+            tuple(last["log"]["sync"]["p50_us"] for last in lasts),
+            Costs(
+                commands=counts.of(lambda status: int(status["commands"])),
+                messages=counts.of(_sent_messages),
+                octets=counts.of(_sent_bytes),
+                syncs=counts.of(lambda status: int(status["log"]["syncs"])),
+                cpu_s=counts.of(lambda status: float(status["process"]["cpu_s"])),
+            ),
+            Machine(
+                loop_lag_p99_us=max(s["process"]["loop_lag"]["p99_us"] for s in watched),
+                link_error_p99_us=max(errors, default=None),
+                dropped=counts.of(_dropped),
+                wall_s=wall_s,
+                busy_s=busy_s,
+            ),
+        )
+
+
+class _Growth:
+    """By how much counters grew, over all lives of all replicas: they begin anew in each."""
+
+    def __init__(self, before: Sequence[Status], later: Sequence[Status]) -> None:
+        ends = {_life(status): status for status in later}
+        self._ends = list(ends.values())
+        self._starts = [status for status in before if _life(status) in ends]
+
+    def of(self, count: Callable[[Status], _Number]) -> _Number:
+        """Of one counter."""
+        return sum(map(count, self._ends)) - sum(map(count, self._starts))
+
+
+def _life(status: Status) -> tuple[str, int]:
+    return status["replica"], status["boot"]
+
+
+def health(found: Measured, machine: Machine) -> dict[str, Any]:
+    """How well machine and clients kept up, in ms and shares of CPU."""
+    load, error_us = found.load, machine.link_error_p99_us
+    ours_s = (found.costs.cpu_s or 0.0) + load.cpu_share * load.wall_s
+    available_s = machine.wall_s * (os.cpu_count() or 1)
+    others_s = None if machine.busy_s is None else max(0.0, machine.busy_s - ours_s)
+    return {
+        "loop_lag_p99_ms": machine.loop_lag_p99_us / 1000,
+        "link_error_p99_ms": None if error_us is None else error_us / 1000,
+        "client_lag_p99_ms": load.loop_lag.p99_us / 1000,
+        "start_error_p99_ms": load.start_error.p99_us / 1000,
+        "client_cpu": round(load.cpu_share, 4),
+        "machine_cpu": round(ours_s / available_s, 4),
+        "others_cpu": None if others_s is None else round(others_s / available_s, 4),
+        "sync_p50_ms": max(found.sync_us) / 1000,
+        "dropped_messages": machine.dropped,
+    }
+
+
 def measure(
     cluster: Cluster, demand: Demand, place: Path, poll: Callable[[], None] = lambda: None
 ) -> Measured:
     """Load a running cluster from a process of its own, which keeps its files in `place`; `poll` is
     called now and then meanwhile. Raises EpaxosError; whatever happens, that process is gone."""
-    before = cluster.status()
-    begun, busy = time.monotonic(), _busy_s()
-    targets = [
-        Target(region.name, ports.client)
-        for region, ports in zip(cluster.topology.regions, cluster.ports)
-    ]
-    with LoadProcess(Spec.of(demand, targets), place) as load:
+    meter = Meter(cluster)
+    with LoadProcess(spec_for(cluster, demand), place) as load:
         while not load.done():
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
             poll()
         result = load.result()
     time.sleep(SETTLE_S)
-    after = cluster.status()
-    wall_s = time.monotonic() - begun
-    busy_after = _busy_s()
-    busy_s = None if busy is None or busy_after is None else busy_after - busy
-    errors = [status["link_error"]["p99_us"] for status in after if status["link_error"]]
-    return Measured(
-        result,
-        tuple(status["log"]["sync"]["p50_us"] for status in after),
-        _costs(before, after),
-        Machine(
-            loop_lag_p99_us=max(status["process"]["loop_lag"]["p99_us"] for status in after),
-            link_error_p99_us=max(errors, default=None),
-            dropped=_grown(before, after, _dropped),
-            wall_s=wall_s,
-            busy_s=busy_s,
-        ),
+    return meter.stop(result, cluster.status())
+
+
+def spec_for(cluster: Cluster, demand: Demand) -> Spec:
+    """A demand, at the replicas of a cluster."""
+    regions = cluster.topology.regions
+    return Spec.of(
+        demand, [Target(region.name, each.client) for region, each in zip(regions, cluster.ports)]
     )
 
 
-_Status = dict[str, Any]
-"""What `/v1/status` says of a replica."""
-_Number = TypeVar("_Number", int, float)
-
-
-def _grown(
-    before: list[_Status], after: list[_Status], count: Callable[[_Status], _Number]
-) -> _Number:
-    """By how much a counter grew, over all replicas."""
-    return sum(map(count, after)) - sum(map(count, before))
-
-
-def _costs(before: list[_Status], after: list[_Status]) -> Costs:
-    def cpu_s(status: _Status) -> float:
-        return float(status["process"]["cpu_s"])
-
-    return Costs(
-        commands=_grown(before, after, lambda status: int(status["commands"])),
-        messages=_grown(before, after, _sent_messages),
-        octets=_grown(before, after, _sent_bytes),
-        syncs=_grown(before, after, lambda status: int(status["log"]["syncs"])),
-        cpu_s=_grown(before, after, cpu_s),
-    )
-
-
-def _sent_messages(status: _Status) -> int:
+def _sent_messages(status: Status) -> int:
     return sum(int(kind["count"]) for kind in status["messages"]["sent"].values())
 
 
-def _sent_bytes(status: _Status) -> int:
+def _sent_bytes(status: Status) -> int:
     return sum(int(peer["sent_bytes"]) for peer in status["peers"])
 
 
-def _dropped(status: _Status) -> int:
+def _dropped(status: Status) -> int:
     return sum(int(peer["dropped"]) for peer in status["peers"])
 
 

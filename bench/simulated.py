@@ -1,6 +1,6 @@
 """The comparison in virtual time: the same replicas' code and the same work, no machine in between.
 
-One world (`epaxos.sim.world`) per protocol and leader; in it one phase per conflict rate, as in
+One world (`epaxos.sim.world`) per protocol and leader; in it one phase per workload, as in
 compare.py. What a world and its clients are stands in virtual.py.
 
 Rules of this file: it runs and collects, like compare.py. The same options give the same samples,
@@ -21,10 +21,11 @@ from threading import Lock
 from bench.compare import Options, Phase, Progress, Run, Watch
 from bench.spawn import spawn
 from bench.virtual import VirtualCluster, VirtualLoad, measure_virtual
+from bench.workload import Workload
 from epaxos.core.errors import EpaxosError
 
-Tell = Callable[[float, float], None]
-"""Where a run stands: the conflict rate, and how much of its phase is done."""
+Tell = Callable[[int, float], None]
+"""Where a run stands: the number of the workload, and how much of its phase is done."""
 
 
 def compare(
@@ -51,22 +52,22 @@ class _Clock:
     """Tells how far all is, and estimates from what it took so far."""
 
     def __init__(self, options: Options, runs: list[Run], watch: Watch) -> None:
-        self._conflicts = options.conflicts
+        self._titles = [workload.title for workload in options.workloads()]
         self._done = dict.fromkeys((run.name for run in runs), 0.0)
         """Share of each run."""
         self._watch = watch
         self._begun = time.monotonic()
         self._lock = Lock()
 
-    def tell(self, run: Run, conflict: float, share: float) -> None:
+    def tell(self, run: Run, number: int, share: float) -> None:
         """`share` of a phase is done, and the phases before it."""
         with self._lock:
-            done, count = self._done, len(self._conflicts)
-            done[run.name] = (self._conflicts.index(conflict) + share) / count
+            done, count = self._done, len(self._titles)
+            done[run.name] = (number + share) / count
             total = sum(done.values()) / len(done)
             spent_s = time.monotonic() - self._begun
             left_s = spent_s * (1 - total) / max(total, 0.01)
-            self._watch(Progress(run, f"{conflict:g} % conflicts", share, total, left_s))
+            self._watch(Progress(run, self._titles[number], share, total, left_s))
 
 
 def _run(options: Options, run: Run, tell: Tell) -> list[Phase]:
@@ -80,21 +81,28 @@ def _run(options: Options, run: Run, tell: Tell) -> list[Phase]:
         gate=options.gate,
         seed=options.seed,
     )
-    tell(options.conflicts[0], 0.0)
+    tell(0, 0.0)
     cluster.start()
-    return [_phase(options, run, conflict, cluster, tell) for conflict in options.conflicts]
+    return [
+        _phase(options, run, workload, cluster, partial(tell, number))
+        for number, workload in enumerate(options.workloads())
+    ]
 
 
 def _phase(
-    options: Options, run: Run, conflict: float, cluster: VirtualCluster, tell: Tell
+    options: Options,
+    run: Run,
+    workload: Workload,
+    cluster: VirtualCluster,
+    tell: Callable[[float], None],
 ) -> Phase:
-    load = VirtualLoad(cluster, options.homes, options.demand(conflict))
-    return Phase.of(run, conflict, measure_virtual(cluster, load, partial(tell, conflict)))
+    load = VirtualLoad(cluster, options.homes, options.demand(workload))
+    return Phase(run, workload, measure_virtual(cluster, load, tell))
 
 
 # Several processes -----------------------------------------------------------------------------
 
-_Said = tuple[float, float] | list[Phase] | EpaxosError
+_Said = tuple[int, float] | list[Phase] | EpaxosError
 """What a worker says of a run: where it stands, and in the end what it gave."""
 
 
@@ -165,7 +173,7 @@ def main() -> None:
         except EOFError:
             return
         try:
-            say(_run(options, run, lambda conflict, share: say((conflict, share))))
+            say(_run(options, run, lambda number, share: say((number, share))))
         except EpaxosError as error:
             say(error)
 

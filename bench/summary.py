@@ -2,11 +2,12 @@
 
     setup       what was configured; the matrix, quorums, rates
     runs        the clusters: protocol, leader, the label that people read
-    phases      per conflict rate:
+    phases      per workload: a conflict rate, or another kind
       cells         per run and region: optimum, commit and answer percentiles, CDFs, paths, fates
       comparisons   per region: EPaxos's median minus the other run's, with its interval
       costs         per run: messages, bytes, syncs and CPU per command (null in virtual time)
-      conflicts     per run: configured and realised conflicts, slow paths and unexplained ones
+      conflicts     per run: configured and realised conflicts, per command and per batch; slow
+                    paths and unexplained ones
       health        per run: lags, errors, CPU; empty in virtual time
 
 The optimum is the closed form over the configured round trips, plus the medians of the syncs on the
@@ -19,7 +20,6 @@ protocol has two. The fast path is what physics allows; a command that must take
 Rules of this file: milliseconds, names of regions; the same samples give the same document.
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -28,7 +28,8 @@ from bench import statistics
 from bench.compare import LEADERLESS, Options, Phase, Run
 from bench.conflicts import realised
 from bench.load import Sample
-from bench.measure import COOLDOWN_S, Machine
+from bench.measure import COOLDOWN_S, health
+from bench.workload import Workload
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
 from topology import Prediction, Topology, predict_epaxos, predict_leader
@@ -49,8 +50,8 @@ def summarize(options: Options, phases: Sequence[Phase]) -> dict[str, Any]:
         "setup": setup(options),
         "runs": [_run(options, run) for run in options.runs()],
         "phases": [
-            _conflict_rate(options, conflict, [p for p in phases if p.conflict == conflict])
-            for conflict in options.conflicts
+            _workload(options, workload, [p for p in phases if p.workload == workload])
+            for workload in options.workloads()
         ],
     }
 
@@ -69,6 +70,8 @@ def title(options: Options) -> str:
         "open loop",
         f"seed {options.seed}",
     ]
+    if options.workload:
+        parts.append(options.workloads()[0].title)
     if not options.gate:
         parts.append("no gate")
     if options.simulated:
@@ -128,7 +131,8 @@ def setup(options: Options) -> dict[str, Any]:
         "durability": options.durability,
         "protocols": list(options.protocols),
         "leaders": list(options.leaders),
-        "conflicts": list(options.conflicts),
+        "conflicts": [] if options.workload else list(options.conflicts),
+        "workloads": [str(workload) for workload in options.workloads()],
         "rate": options.rate,
         "loop": "open (Poisson)",
         "warmup_s": options.warmup_s,
@@ -159,9 +163,13 @@ def _run(options: Options, run: Run) -> dict[str, Any]:
     }
 
 
-def _conflict_rate(options: Options, conflict: float, phases: Sequence[Phase]) -> dict[str, Any]:
+def _workload(options: Options, workload: Workload, phases: Sequence[Phase]) -> dict[str, Any]:
+    rate = workload.conflict_rate
     return {
-        "conflict": conflict,
+        "workload": str(workload),
+        "conflict": rate,
+        "title": workload.title,
+        "label": str(workload) if rate is None else f"{rate:g} %",
         "cells": [
             _cell(options, phase, number)
             for number in range(len(options.homes))
@@ -170,7 +178,11 @@ def _conflict_rate(options: Options, conflict: float, phases: Sequence[Phase]) -
         "comparisons": _comparisons(options, phases),
         "costs": [_costs(phase) for phase in phases],
         "conflicts": [_conflicts(options.topology, phase) for phase in phases],
-        "health": [_health(phase, phase.machine) for phase in phases if phase.machine is not None],
+        "health": [
+            {"run": phase.run.name, **health(phase.measured, phase.machine)}
+            for phase in phases
+            if phase.machine is not None
+        ],
     }
 
 
@@ -283,33 +295,15 @@ def _conflicts(topology: Topology, phase: Phase) -> dict[str, Any]:
         topology.mean_one_way_us(i, j) for i in range(topology.n) for j in range(topology.n)
     )
     found = realised(phase.load.samples, spread_us)
-    commands = max(1, found.commands)
+    commands, batches = max(1, found.commands), max(1, found.batches)
     leaderless = phase.run.protocol in LEADERLESS
     return {
         "run": phase.run.name,
-        "configured": phase.conflict,
+        "configured": phase.workload.conflict_rate,
         "shared_share": round(found.shared / commands, 4),
         "realised_share": round(found.met / commands, 4),
+        "batches": found.batches,
+        "realised_batch_share": round(found.batches_met / batches, 4),
         "slow": found.slow if leaderless else None,
         "unexplained": found.unexplained if leaderless else None,
-    }
-
-
-def _health(phase: Phase, machine: Machine) -> dict[str, Any]:
-    load = phase.load
-    error_us = machine.link_error_p99_us
-    ours_s = (phase.costs.cpu_s or 0.0) + load.cpu_share * load.wall_s
-    available_s = machine.wall_s * (os.cpu_count() or 1)
-    others_s = None if machine.busy_s is None else max(0.0, machine.busy_s - ours_s)
-    return {
-        "run": phase.run.name,
-        "loop_lag_p99_ms": machine.loop_lag_p99_us / 1000,
-        "link_error_p99_ms": None if error_us is None else error_us / 1000,
-        "client_lag_p99_ms": load.loop_lag.p99_us / 1000,
-        "start_error_p99_ms": load.start_error.p99_us / 1000,
-        "client_cpu": round(load.cpu_share, 4),
-        "machine_cpu": round(ours_s / available_s, 4),
-        "others_cpu": None if others_s is None else round(others_s / available_s, 4),
-        "sync_p50_ms": max(phase.sync_us) / 1000,
-        "dropped_messages": machine.dropped,
     }

@@ -7,6 +7,9 @@ Rules of this file: a trial is plain values, and everything in it is looked at b
 starts; the same trial gives the same commands (in virtual time, the same outcome).
 """
 
+import math
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,22 +18,34 @@ from typing import Final
 
 import msgspec
 
+from bench.cluster import Cluster, ClusterOptions, Process
+from bench.conflicts import realised
 from bench.faults import Fault, Happened, plan_timeline
-from bench.load import Demand, LoadResult
+from bench.inflict import RealFaults, plan_virtual
+from bench.load import Demand, LoadProcess, LoadResult
 from bench.measure import (
     CLUSTER_S,
     COOLDOWN_S,
     LOAD_EXTRA_S,
+    POLL_S,
+    SETTLE_S,
     SYNC_MS,
     Costs,
     Machine,
+    Measured,
+    Meter,
+    Status,
     check_ranges,
+    health,
+    spec_for,
 )
+from bench.verdict import Findings
 from bench.virtual import VirtualCluster, VirtualLoad, measure_virtual
-from epaxos.core.errors import ConfigError
+from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.exchange import Limits
 from epaxos.registry import find_protocol
+from epaxos.runtime.alarm import clock
 from topology import (
     DEFAULT,
     Home,
@@ -172,8 +187,11 @@ class Trial:
 
     @cached_property
     def timeline(self) -> tuple[Fault, ...]:
-        """The faults, in order of time."""
-        return plan_timeline(self.faults, self.sites, self.duration_s, self.durability)
+        """The faults, in order of time; those of a leader only where there is one."""
+        found = plan_timeline(self.faults, self.sites, self.duration_s, self.durability)
+        return tuple(
+            each for each in found if each.kind != "leader" or self.leader_index is not None
+        )
 
     @property
     def loop(self) -> str:
@@ -214,7 +232,7 @@ def run_trial(
     Raises EpaxosError; whatever happens, no process is left."""
     if trial.simulated:
         return _run_virtual(trial, watch)
-    raise ConfigError("only simulated = true so far")
+    return _run_real(trial, directory, watch)
 
 
 def _run_virtual(trial: Trial, watch: Callable[[float], None]) -> Outcome:
@@ -231,14 +249,113 @@ def _run_virtual(trial: Trial, watch: Callable[[float], None]) -> Outcome:
     )
     cluster.start()
     load = VirtualLoad(cluster, trial.homes, trial.demand)
+    happened = plan_virtual(cluster, trial.timeline, load.zero + trial.demand.first_us)
     found = measure_virtual(cluster, load, watch)
+    return _outcome(trial, found, happened(), {})
+
+
+def _run_real(trial: Trial, directory: Path, watch: Callable[[float], None]) -> Outcome:
+    leader = trial.leader_index
+    options = ClusterOptions(
+        protocol=trial.protocol,
+        durability=trial.durability,
+        leader="" if leader is None else trial.sites.regions[leader].name,
+        seed=trial.seed,
+        gate=trial.gate,
+        admin=bool(trial.timeline),
+        more={"batch_commands": trial.batch_commands},
+    )
+    begun = time.monotonic()
+
+    def tell() -> None:
+        watch(min(1.0, (time.monotonic() - begun) / trial.estimate_s))
+
+    tell()
+    with Cluster(trial.sites, directory, options) as cluster:
+        cluster.start(lambda count: tell())
+        faults = RealFaults(cluster, trial.timeline)
+        meter = Meter(cluster)
+        deaths: dict[int, str] = {}
+        with LoadProcess(spec_for(cluster, trial.demand), directory) as load:
+
+            def now_s() -> float:
+                zero_us = load.zero_us()
+                return -math.inf if zero_us is None else (clock() - zero_us) / 1e6 - trial.warmup_s
+
+            while not load.done():
+                due_s = faults.poll(now_s)
+                for i, process in enumerate(cluster.processes):
+                    if not process.running and i not in faults.killed:
+                        deaths.setdefault(i, process.last_words())
+                tell()
+                time.sleep(POLL_S if due_s is None else min(POLL_S, max(0.0, due_s - now_s())))
+            happened = faults.finish(now_s)
+            result = load.result()
+        time.sleep(SETTLE_S)
+        after = [_counters(process) for process in cluster.processes]
+        found = meter.stop(result, after, faults.ended, faults.excused)
+    watch(1.0)
+    return _outcome(trial, found, happened, deaths)
+
+
+def _counters(process: Process) -> Status | None:
+    try:
+        return process.status()
+    except EpaxosError:
+        return None
+
+
+def _outcome(
+    trial: Trial, found: Measured, happened: list[Happened], deaths: dict[int, str]
+) -> Outcome:
+    findings = _judge(trial, found, happened, deaths)
     return Outcome(
         load=found.load,
         regions=[home.region.name for home in trial.homes],
         sync_us=list(found.sync_us),
         costs=found.costs,
-        machine=None,
-        events=[],
-        validity="VALID",
-        reasons=[],
+        machine=found.machine,
+        events=happened,
+        validity=findings.validity,
+        reasons=findings.reasons,
     )
+
+
+def _judge(
+    trial: Trial, found: Measured, happened: list[Happened], deaths: dict[int, str]
+) -> Findings:
+    """What failed because something was made to fail is a finding, not a reason to doubt it."""
+    findings = Findings()
+    load, regions = found.load, trial.sites.regions
+    if found.machine is not None:
+        findings.look_at_health("", health(found, found.machine))
+    for i, last_words in deaths.items():
+        findings.add("INVALID", f"the replica in {regions[i].title} ended: {last_words}")
+    for event in happened:
+        if event.failed:
+            findings.add("INVALID", f"{event.kind} of {event.region} failed: {event.failed}")
+    harmed = [fault.region for fault in trial.timeline if fault.kind != "leader"]
+    counts = Counter(sample.region for sample in load.samples if sample.measured)
+    for i, home in enumerate(trial.homes):
+        at, replica = f"{home.region.title}: ", regions[home.replica]
+        crashes = sum(
+            fault.kind == "crash" and fault.region == replica.name for fault in trial.timeline
+        )
+        if load.unreachable[i]:
+            why = load.unreachable[i]
+            findings.add("INVALID", f"{at}the replica could not be reached: {why}")
+        elif load.disconnects[i] > crashes:
+            findings.add("INVALID", f"{at}the connection to the replica was lost")
+        if not trial.timeline:
+            findings.look_at_fates(at, msgspec.structs.asdict(load.fates[i]))
+        if replica.name not in harmed:
+            findings.look_at_samples(at, counts[i])
+    if trial.leader_index is None and not trial.timeline:
+        findings.look_at_slow_paths("", realised(load.samples, _spread_us(trial.sites)).unexplained)
+    return findings
+
+
+def _spread_us(sites: Topology) -> int:
+    """How long a Commit travels at most."""
+    members = range(sites.n)
+    return max(sites.mean_one_way_us(i, j) for i in members for j in members)

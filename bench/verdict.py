@@ -50,7 +50,7 @@ def judge(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def sentences(summary: dict[str, Any]) -> list[str]:
-    """Who won where, by how much, and where EPaxos loses: a paragraph per conflict rate, and one on
+    """Who won where, by how much, and where EPaxos loses: a paragraph per workload, and one on
     how near to physics the leader protocols were."""
     runs = {run["run"]: run for run in summary["runs"]}
     titles = {region["name"]: region["title"] for region in summary["setup"]["topology"]["regions"]}
@@ -63,7 +63,8 @@ def sentences(summary: dict[str, Any]) -> list[str]:
             if rows:
                 parts.append(_against(phase, runs[run], rows, titles))
         if parts:
-            found.append(f"At {phase['conflict']:g} % conflicts " + " ".join(parts))
+            word = "With" if phase["conflict"] is None else "At"
+            found.append(f"{word} {phase['title']} " + " ".join(parts))
     for name, run in runs.items():
         if run["leader"] is not None:
             found += _led(name, run, summary["phases"])
@@ -217,49 +218,78 @@ def _lost(fates: list[dict[str, Any]]) -> str:
     return f"{lost} · {failed:,} refused or ambiguous" if failed else lost
 
 
+class Findings:
+    """Why figures may not be believed, one by one."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self._worst = 0
+
+    @property
+    def validity(self) -> str:
+        """VALID, SUSPECT or INVALID: the worst of all."""
+        return _LEVELS[self._worst]
+
+    def add(self, validity: str, reason: str) -> None:
+        """One reason, and what it makes of the figures."""
+        self._worst = max(self._worst, _LEVELS.index(validity))
+        self.reasons.append(reason)
+
+    def hold(self, value: float, limits: tuple[float, float], reason: str) -> None:
+        """A reason, if a value is above its limits: suspect above the first, invalid above the
+        second."""
+        level = (value > limits[0]) + (value > limits[1])
+        if level:
+            said = f"{reason} ({_LEVELS[level].lower()} above {limits[level - 1]:g})"
+            self.add(_LEVELS[level], said)
+
+    def look_at_health(self, at: str, row: dict[str, Any]) -> None:
+        """How replicas, clients and machine kept up."""
+        for key, limits, what in (
+            ("loop_lag_p99_ms", LAG_MS, "loop lag p99 of a replica is {:.1f} ms"),
+            ("client_lag_p99_ms", LAG_MS, "loop lag p99 of the clients is {:.1f} ms"),
+            ("start_error_p99_ms", LAG_MS, "clients began {:.1f} ms late at the p99"),
+            ("link_error_p99_ms", LINK_ERROR_MS, "link error p99 is {:.1f} ms"),
+            ("client_cpu", CPU, "the clients used {:.2f} of a core"),
+        ):
+            if row[key] is not None:
+                self.hold(row[key], limits, f"{at}{what.format(row[key])}")
+        others = row["others_cpu"] or 0.0
+        busy = row["machine_cpu"] + others
+        what = f"the machine was busy to {busy:.2f}, {others:.2f} with other programs"
+        self.hold(busy, BUSY, f"{at}{what}")
+
+    def look_at_samples(self, at: str, count: int) -> None:
+        """Whether there are enough for figures."""
+        level = (count < SAMPLES[0]) + (count < SAMPLES[1])
+        if level:
+            self.add(_LEVELS[level], f"{at}only {count} samples")
+
+    def look_at_fates(self, at: str, fates: dict[str, Any]) -> None:
+        """What became of the commands of a region."""
+        sent = max(1, fates["sent"])
+        failed = fates["refused"] + fates["ambiguous"]
+        self.hold(fates["lost"] / sent, LOST, f"{at}{fates['lost']} commands lost")
+        self.hold(failed / sent, FAILED, f"{at}{failed} commands refused or ambiguous")
+
+    def look_at_slow_paths(self, at: str, unexplained: int | None) -> None:
+        """Whether conflicts explain them."""
+        if unexplained:
+            self.add("SUSPECT", f"{at}{unexplained} slow paths without a conflict")
+
+
 def validity(summary: dict[str, Any]) -> tuple[str, list[str]]:
     """VALID, SUSPECT or INVALID, and why not VALID."""
     runs = {run["run"]: run["label"] for run in summary["runs"]}
-    worst = 0
-    reasons: list[str] = []
-
-    def hold(value: float, limits: tuple[float, float], reason: str) -> None:
-        nonlocal worst
-        level = (value > limits[0]) + (value > limits[1])
-        if level:
-            worst = max(worst, level)
-            reasons.append(f"{reason} ({_LEVELS[level].lower()} above {limits[level - 1]:g})")
-
+    found = Findings()
     for phase in summary["phases"]:
+        rate = f"{phase['label']}: "
         for row in phase["health"]:
-            at = f"{runs[row['run']]}, {phase['conflict']:g} %:"
-            for key, limits, what in (
-                ("loop_lag_p99_ms", LAG_MS, "loop lag p99 of a replica is {:.1f} ms"),
-                ("client_lag_p99_ms", LAG_MS, "loop lag p99 of the clients is {:.1f} ms"),
-                ("start_error_p99_ms", LAG_MS, "clients began {:.1f} ms late at the p99"),
-                ("link_error_p99_ms", LINK_ERROR_MS, "link error p99 is {:.1f} ms"),
-                ("client_cpu", CPU, "the clients used {:.2f} of a core"),
-            ):
-                if row[key] is not None:
-                    hold(row[key], limits, f"{at} {what.format(row[key])}")
-            others = row["others_cpu"] or 0.0
-            busy = row["machine_cpu"] + others
-            what = f"the machine was busy to {busy:.2f}, {others:.2f} with other programs"
-            hold(busy, BUSY, f"{runs[row['run']]}, {phase['conflict']:g} %: {what}")
+            found.look_at_health(f"{runs[row['run']]}, {rate}", row)
         for row in phase["conflicts"]:
-            if row["unexplained"]:
-                at = f"{runs[row['run']]}, {phase['conflict']:g} %:"
-                worst = max(worst, 1)
-                reasons.append(f"{at} {row['unexplained']} slow paths without a conflict")
+            found.look_at_slow_paths(f"{runs[row['run']]}, {rate}", row["unexplained"])
         for cell in phase["cells"]:
-            at = f"{runs[cell['run']]} in {cell['region']}, {phase['conflict']:g} %:"
-            level = (cell["samples"] < SAMPLES[0]) + (cell["samples"] < SAMPLES[1])
-            if level:
-                worst = max(worst, level)
-                reasons.append(f"{at} only {cell['samples']} samples")
-            fates = cell["fates"]
-            sent = max(1, fates["sent"])
-            failed = fates["refused"] + fates["ambiguous"]
-            hold(fates["lost"] / sent, LOST, f"{at} {fates['lost']} commands lost")
-            hold(failed / sent, FAILED, f"{at} {failed} commands refused or ambiguous")
-    return _LEVELS[worst], reasons
+            at = f"{runs[cell['run']]} in {cell['region']}, {rate}"
+            found.look_at_samples(at, cell["samples"])
+            found.look_at_fates(at, cell["fates"])
+    return found.validity, found.reasons

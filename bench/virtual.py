@@ -232,12 +232,15 @@ class VirtualLoad:
                 results.slot,
                 command.shared,
                 measured,
+                command.operation,
             )
         )
         region.settled(0)
 
     def _on_crash(self, member: ReplicaId) -> None:
         """Whoever waits for this replica will not hear from it."""
+        for region in self._regions:
+            region.disconnects += region.home.replica == member
         waiting = [n for n, (region, _, _) in self.open.items() if region.home.replica == member]
         for number in waiting:
             region, start, _ = self.open.pop(number)
@@ -255,6 +258,8 @@ class VirtualLoad:
             samples=self.samples,
             fates=[region.fates for region in self._regions],
             hop_us=[home.there_us + home.back_us for home in (r.home for r in self._regions)],
+            unreachable=[""] * len(self._regions),
+            disconnects=[region.disconnects for region in self._regions],
             start_error=_NONE,
             loop_lag=_NONE,
             cpu_share=0.0,
@@ -269,6 +274,7 @@ class _Region:
         self.index = index
         self.home = home
         self.fates = Fates()
+        self.disconnects = 0
         self._load = load
         self._starts: Iterator[Micros] = iter(())
         self._commands: Iterator[Command] = iter(())
