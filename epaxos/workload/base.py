@@ -1,9 +1,9 @@
 """What a workload is: the commands of each client, and the moments at which they start.
 
 Everything follows from the seed: the commands of a client from seed, region, number of the client
-and the workload's own text; the arrivals of a region from seed and region alone, so that whatever
-is asked for starts at the same moments. Arrivals are a Poisson process, known before the run: a
-slow answer delays nobody's intended start.
+and workload; the arrivals of a region from seed, region and configured conflict rate, so that
+workloads of other kinds start at the same moments. Arrivals are a Poisson process, known before the
+run: a slow answer delays nobody's intended start.
 
 Rules of this file: no clock and no network; the same seed gives the same commands. What a kind of
 workload draws stands in its own class; here is what all have.
@@ -109,7 +109,9 @@ class Client:
         self.region = region
         self.number = number
         """Among the clients of its region."""
-        self.random = random.Random(f"{workload.seed} commands {region} {number} {workload}")
+        self.name = f"{region}.{number}" if number else region
+        """Of a region's first client: the region's."""
+        self.random = random.Random(f"{workload.seed} commands {self.name} {workload.stream}")
         self.starts = starts
         """Intended start of each command, in µs from the start of the load."""
         self._workload = workload
@@ -199,12 +201,7 @@ class Workload:
 
     def refuse(self, sentence: str) -> None:
         """Raise ConfigError: this workload cannot be as `sentence` says."""
-        raise ConfigError(f"workload {self.name()}: {sentence}")
-
-    @classmethod
-    def name(cls) -> str:
-        """How texts call the kind."""
-        return cls.kind or f"{cls.__module__}:{cls.__qualname__}"
+        raise ConfigError(f"workload {name_of(type(self))}: {sentence}")
 
     @property
     def conflict_rate(self) -> float | None:
@@ -215,6 +212,11 @@ class Workload:
     @property
     def title(self) -> str:
         """What a person reads."""
+        return str(self)
+
+    @property
+    def stream(self) -> str:
+        """What the commands of a client depend on beside seed, region and number."""
         return str(self)
 
     def commands(
@@ -235,29 +237,35 @@ class Workload:
 
     def arrivals(self, region: str, rate: float, duration_s: float) -> NDArray[np.int64]:
         """Intended starts of one region in µs from 0, ascending: Poisson with `rate` per second."""
-        rng = np.random.default_rng([self.seed, *region.encode("utf-8")])
+        rate_code = round((self.conflict_rate or 0) * 1000)
+        rng = np.random.default_rng([self.seed, rate_code, *region.encode("utf-8")])
         expected = rate * duration_s
         gaps = rng.exponential(1e6 / rate, round(expected + 10 * expected**0.5 + 20))
         starts = np.cumsum(gaps).astype(np.int64)
         return starts[starts < duration_s * 1e6]
 
-    @classmethod
-    def settings(cls) -> "list[Field[Any]]":
-        """What a text may set: those of the kind first, then those that all have."""
-        found = [each for each in fields(cls) if not each.metadata.get("given")]
-        common = {each.name for each in fields(Workload)}
-        return sorted(found, key=lambda each: each.name in common)
-
     def __str__(self) -> str:
         words = []
-        for each in self.settings():
+        for each in settings_of(type(self)):
             value = getattr(self, each.name)
             if value == each.default:
                 continue
             text = value_text(value)
             words.append(text if each.name == self.leading else f"{each.name}={text}")
-        name = self.name()
+        name = name_of(type(self))
         return (("," if ":" in name else ":").join((name, ",".join(words)))) if words else name
+
+
+def name_of(kind: type[Workload]) -> str:
+    """How texts call a kind."""
+    return kind.kind or f"{kind.__module__}:{kind.__qualname__}"
+
+
+def settings_of(kind: type[Workload]) -> "list[Field[Any]]":
+    """What a text may set: those of the kind first, then those that all have."""
+    found = [each for each in fields(kind) if not each.metadata.get("given")]
+    common = {each.name for each in fields(Workload)}
+    return sorted(found, key=lambda each: each.name in common)
 
 
 def number_text(value: float) -> str:

@@ -37,6 +37,11 @@ class Conflict(Workload):
         return self.percent
 
     @property
+    def stream(self) -> str:
+        """The rate alone: whichever else is set, what a seed gave once it gives again."""
+        return str(float(self.percent))
+
+    @property
     def title(self) -> str:
         """Like `2 % conflicts`; other settings follow."""
         _, comma, rest = str(self).partition(",")
@@ -45,8 +50,7 @@ class Conflict(Workload):
     def draw(self, client: Client) -> Iterator[Command]:
         """One after the other, without end."""
         rng = client.random
-        who = client.region if client.number == 0 else f"{client.region}.{client.number}"
-        own = f"{who}-{number_text(self.percent)}-".encode()
+        own = f"{client.name}-{number_text(self.percent)}-".encode()
         number = 0
         while True:
             number += 1

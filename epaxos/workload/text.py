@@ -14,7 +14,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from epaxos.core.errors import ConfigError
 from epaxos.extensions import entry_names, is_place, load_entry, load_place
-from epaxos.workload.base import Normal, Uniform, Workload
+from epaxos.workload.base import Normal, Uniform, Workload, name_of, settings_of
 from epaxos.workload.kinds import Conflict, Hot, Local, Zipf
 from epaxos.workload.ycsb import YcsbA, YcsbB, YcsbC, YcsbD, YcsbF
 
@@ -64,11 +64,15 @@ def _checked(name: str, found: Any) -> type[Workload]:
         raise ConfigError(f"workload {name}: write @dataclass(frozen=True, kw_only=True) above it")
     if found.draw is Workload.draw:
         raise ConfigError(f"workload {name} has no method draw(self, client)")
+    common = {each.name for each in settings_of(Workload)}
+    for each in settings_of(found):
+        if each.name not in common and hasattr(Workload, each.name):
+            raise ConfigError(f"workload {name}: call its setting {each.name!r} something else")
     return found
 
 
 def _settings(cls: type[Workload], words: list[str]) -> dict[str, Any]:
-    fields = {each.name: each for each in cls.settings()}
+    fields = {each.name: each for each in settings_of(cls)}
     hints = get_type_hints(cls)
     found: dict[str, Any] = {}
     for position, word in enumerate(words):
@@ -76,21 +80,23 @@ def _settings(cls: type[Workload], words: list[str]) -> dict[str, Any]:
         if not equals and position == 0 and cls.leading:
             name, value = cls.leading, name
         elif not equals:
-            raise ConfigError(f"workload {cls.name()}: write {word!r} as NAME=VALUE; {_known(cls)}")
+            raise ConfigError(
+                f"workload {name_of(cls)}: write {word!r} as NAME=VALUE; {_known(cls)}"
+            )
         if name not in fields:
-            raise ConfigError(f"workload {cls.name()} has no setting {name!r}; {_known(cls)}")
+            raise ConfigError(f"workload {name_of(cls)} has no setting {name!r}; {_known(cls)}")
         if name in found:
-            raise ConfigError(f"workload {cls.name()}: {name} is set twice")
-        found[name] = _value(f"workload {cls.name()}: {name}", value, hints[name])
+            raise ConfigError(f"workload {name_of(cls)}: {name} is set twice")
+        found[name] = _value(f"workload {name_of(cls)}: {name}", value, hints[name])
     for name, each in fields.items():
         if name not in found and each.default is MISSING and each.default_factory is MISSING:
-            example = f"{cls.name()}:2" if name == cls.leading else f"{name}=..."
-            raise ConfigError(f"workload {cls.name()} needs {name}: write {example}")
+            example = f"{name_of(cls)}:2" if name == cls.leading else f"{name}=..."
+            raise ConfigError(f"workload {name_of(cls)} needs {name}: write {example}")
     return found
 
 
 def _known(cls: type[Workload]) -> str:
-    return f"its settings are {', '.join(each.name for each in cls.settings())}"
+    return f"its settings are {', '.join(each.name for each in settings_of(cls))}"
 
 
 def _value(what: str, text: str, hint: Any) -> Any:
