@@ -103,7 +103,7 @@ class Network:
         if world.story.on:
             world.story.sent(world.now, source, target, message)
         body = encode(message)
-        world.meter.sent(message)
+        world.meter.sent(source, message)
         world.watch.said(source, message)
         if target != EVERYONE:
             self._carry(source, target, body, message)

@@ -7,12 +7,12 @@ Rules of this file: names are stable. A situation of a feature that does not exi
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Decided, Message, Path
 from epaxos.core.types import ReplicaId
-from epaxos.exchange import Refusal, Request
+from epaxos.exchange import Refusal, Reply, Request
 from epaxos.sim.options import Options
 
 if TYPE_CHECKING:
@@ -191,8 +191,11 @@ class Meter:
 
     def __init__(self, options: Options) -> None:
         self.met: Counter[str] = Counter()
-        self.paths: list[Counter[Path]] = [Counter() for _ in range(options.replicas)]
-        """Per replica how its present life saw its own instances decided."""
+        self.seen: list[Counter[str]] = [Counter() for _ in range(options.replicas)]
+        """Per replica what its present life let out, by the names of the replica's own counters;
+        and how many commands it was asked and answered."""
+        self._slow: list[set[int]] = [set() for _ in range(options.replicas)]
+        """Per replica which of its slots its present life sent into the second phase."""
         self.past: list[dict[str, int]] = []
         """What replicas counted in lives that have ended."""
         limits = dict(options.limits)
@@ -205,7 +208,8 @@ class Meter:
 
     def started(self, member: ReplicaId, boot: int) -> None:
         """A process life begins."""
-        self.paths[member].clear()
+        self.seen[member].clear()
+        self._slow[member].clear()
         self.met["restarts"] += boot > 1
 
     def crashed(self, statistics: dict[str, int], running: int, n: int) -> None:
@@ -213,9 +217,10 @@ class Meter:
         self.past.append(statistics)
         self.met["quorum_lost"] += running < quorums(n).slow
 
-    def requested(self, request: Request) -> None:
+    def requested(self, member: ReplicaId, request: Request) -> None:
         """A client's request reached a replica."""
         commands = len(request.keys)
+        self.seen[member]["requested"] += commands
         self.met["bound_batch"] += commands > self._batch_max
         if commands > 1:
             size = sum(map(len, request.keys)) + sum(map(len, request.arguments))
@@ -226,6 +231,10 @@ class Meter:
         self._batch_max = self._batch_bytes_max = _NO_BOUND
         self._watches_messages = False
 
+    def answered(self, member: ReplicaId, reply: Reply) -> None:
+        """A client was told what came of its commands."""
+        self.seen[member]["answered"] += reply.results.count
+
     def refused(self, refusal: Refusal) -> None:
         """A client was told no."""
         if refusal.code == "overloaded":
@@ -234,22 +243,42 @@ class Meter:
 
     def decided(self, member: ReplicaId, decided: Decided) -> None:
         """A replica let out that an instance is decided."""
-        path = decided.path
-        self.paths[member][path] += 1
-        if path is Path.RECOVERED and decided.replica == member:
-            self.met["own_recovered"] += 1
+        seen, path = self.seen[member], decided.path
+        seen["chosen"] += 1
+        seen["nop"] += decided.payload is None
+        if path is Path.FAST:
+            seen["fast"] += 1
+        elif path is Path.RECOVERED:
+            seen["recovered"] += 1
+            self.met["own_recovered"] += decided.replica == member
 
-    def component(self, component: list[Decided]) -> None:
-        """A replica executed several instances as one."""
+    def restored(self, member: ReplicaId, count: int) -> None:
+        """A replica knows from its log that so many instances are decided."""
+        self.seen[member]["chosen"] += count
+
+    def executed(self, member: ReplicaId, count: int) -> None:
+        """A replica executed so many instances."""
+        self.seen[member]["components"] += count
+
+    def component(self, member: ReplicaId, component: list[Decided]) -> None:
+        """Several of them as one."""
+        seen, size = self.seen[member], len(component)
+        seen["components"] -= size - 1
+        name = "components_2" if size == 2 else "components_3_4" if size < 5 else "components_5"
+        seen[name] += 1
         if len(component) > 2 and len({decided.replica for decided in component}) > 2:
             self.met["components_3_leaders"] += 1
 
-    def sent(self, message: Message) -> None:
+    def sent(self, source: ReplicaId, message: Message) -> None:
         """A message left."""
-        if not self._watches_messages:
-            return
         kind = type(message).__name__
-        if kind in ("Recover", "CommitReq"):
+        if kind == "AcceptShort":
+            slow = self._slow[source]
+            slow.add(cast("Any", message).slot)
+            self.seen[source]["slow"] = len(slow)
+        elif not self._watches_messages:
+            return
+        elif kind in ("Recover", "CommitReq"):
             slots = len(getattr(message, "slots", ()))
             self.met["bound_slots"] += slots == self._slots_max
             if kind == "CommitReq" and self._commits_max is not None:

@@ -202,6 +202,7 @@ class World:
         for body in bodies:
             node.restore(decode(body))
         watched = process.watched
+        self.meter.restored(process.me, len(watched.decided))
         for decided in watched.decided:
             self.decisions.decided(process.me, decided)
             self.executions.decided(process.me, decided)
@@ -269,7 +270,7 @@ class World:
             return False
         self.counts["requests"] += 1
         self.mark("request", member, request.operations, request.keys, request.arguments)
-        self.meter.requested(request)
+        self.meter.requested(member, request)
         self.executions.sent.update(request.arguments)
         patience = request.deadline - self.now
         local = process.clock.local(self.now)
@@ -456,6 +457,7 @@ class World:
                 self.meter.refused(reply)
                 self.on_reply(reply)
             elif isinstance(reply, Reply):
+                self.meter.answered(process.me, reply)
                 self.on_reply(reply)
         if process.inbox:
             self._schedule(process)
@@ -473,8 +475,9 @@ class World:
                 self.executions.decided(process.me, decided)
             watched.decided.clear()
         if watched.done:
+            self.meter.executed(process.me, len(watched.done))
             for component in watched.components:
-                self.meter.component(component)
+                self.meter.component(process.me, component)
                 self.executions.component(process.me, component)
             for decided in watched.done:
                 self.executions.executed(process.me, decided)

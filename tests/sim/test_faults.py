@@ -153,6 +153,21 @@ class CountsTwice(EPaxosReplica):
         super()._commit_fast(attempt, now)
 
 
+class CountsAlone(GraphExecutor):
+    """Says that all it executed was alone."""
+
+    def statistics(self):
+        return {**super().statistics(), "components_2": 0, "components_3_4": 0, "components_5": 0}
+
+
+class CountsBatches(Node):
+    """Counts batches where it says commands."""
+
+    def statistics(self):
+        told = super().statistics()
+        return {**told, "commands": told["batches"]}
+
+
 class QueuesForEver(Node):
     """The bound of the queue of contended keys is not looked at."""
 
@@ -180,12 +195,12 @@ class Invents(Node):
         super().wake(now)
 
 
-def sentences(seeds, executor=None, replica=None, node=Node, **changes):
-    spec = find_protocol("epaxos")
+def sentences(seeds, executor=None, replica=None, node=Node, protocol="epaxos", **changes):
+    spec = find_protocol(protocol)
     spec = replace(spec, executor=executor or spec.executor, replica=replica or spec.replica)
     found = set()
     for seed in seeds:
-        outcome = tell(replace(draw(seed), **changes), spec, node)
+        outcome = tell(replace(draw(seed, protocol), **changes), spec, node)
         if isinstance(outcome, Failure):
             found.add(outcome.sentence)
     return found
@@ -206,6 +221,34 @@ def test_a_log_that_tells_another_order_is_caught():
 
 def test_a_counter_that_lies_is_caught():
     assert checkers.COUNTED in sentences(range(1, 12), replica=CountsTwice)
+
+
+def test_a_component_of_a_lying_size_is_caught():
+    assert checkers.COUNTED in sentences(range(1, 12), executor=CountsAlone)
+
+
+def test_a_count_of_commands_that_lies_is_caught():
+    assert checkers.COUNTED in sentences(range(1, 12), node=CountsBatches)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [
+        *(("epaxos", name) for name in ("fast", "slow", "recovered", "nop")),
+        *(("epaxos", name) for name in ("components", "components_2", "commands")),
+        *(("multipaxos", name) for name in ("chosen", "commands")),
+    ],
+)
+def test_every_counter_that_can_be_seen_is_compared(protocol, name):
+    class Lies(Node):
+        """One counter says more than was."""
+
+        def statistics(self):
+            told = super().statistics()
+            return {**told, name: told[name] + 1_000}
+
+    (sentence,) = sentences([1], node=Lies, protocol=protocol)
+    assert sentence == checkers.COUNTED
 
 
 def test_a_queue_without_a_bound_is_caught():
