@@ -13,7 +13,7 @@ import topology as places
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.core.errors import ConfigError
-from epaxos.registry import find_protocol, protocol_names
+from epaxos.registry import BUILT_IN, find_protocol, protocol_names
 from epaxos.sim.options import KINDS, WORKLOADS
 from epaxos.sim.soak import Profile
 
@@ -27,6 +27,7 @@ EVERYTHING = "all"
 
 @app.command()
 def sim(
+    context: typer.Context,
     seed: Annotated[int | None, typer.Option(help="Run this one seed only.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run.")] = 200,
     first_seed: Annotated[int, typer.Option(help="The first of them.")] = 1,
@@ -34,7 +35,11 @@ def sim(
         float | None, typer.Option(min=0.01, help="Run seeds for so long instead of so many.")
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help=f"{', '.join(protocol_names())}, or {EVERYTHING}.")
+        str,
+        typer.Option(
+            help=f"{', '.join(protocol_names())}, your own as package.module:NAME, or "
+            f"{EVERYTHING} of this package."
+        ),
     ] = EVERYTHING,
     replicas: Annotated[
         str, typer.Option(metavar="LIST", help="Sizes of clusters to draw from.")
@@ -62,6 +67,12 @@ def sim(
         str | None,
         typer.Option(metavar="FILE", help="Put the class in this file in the place of ours."),
     ] = None,
+    state_machine: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:CLASS", help="Your own state machine in place of the key-value store."
+        ),
+    ] = "",
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the tests of failures are written.")
     ] = Path("results"),
@@ -83,6 +94,7 @@ def sim(
     torn disks, wrong clocks, pauses. The same seed is the same run.
 
     Prints its options first. Ends with 1 if a sentence about the protocols was violated."""
+    _refuse_what_would_be_ignored(context)
     if replay is not None:
         from epaxos.cli.replay import replay as replay_directory
 
@@ -103,6 +115,7 @@ def sim(
             workload,
             topology,
             plant=plant,
+            state_machine=state_machine,
         )
         for name in _protocols(protocol)
     ]
@@ -121,9 +134,53 @@ def sim(
         raise typer.Exit(ExitCode.FAILED)
 
 
+_MODES = {
+    "replay": ("instance",),
+    "bench": (),
+    "contended": ("topology", "seconds", "unsafe_no_gate", "first_seed"),
+}
+"""Options that mean something else than to run seeds, and with which others each goes."""
+
+
+def _refuse_what_would_be_ignored(context: typer.Context) -> None:
+    """An option that is given and changes nothing is a misunderstanding. Raises ConfigError."""
+    given = [
+        name
+        for name in context.params
+        if name != "json"
+        and (source := context.get_parameter_source(name)) is not None
+        and source.name not in ("DEFAULT", "DEFAULT_MAP")
+    ]
+    for mode, others in _MODES.items():
+        if mode in given:
+            for name in given:
+                if name not in (mode, *others):
+                    raise ConfigError(f"{_option(name)} says nothing with --{mode}: leave one out")
+            return
+    for name, mode in (("instance", "replay"), ("seconds", "contended")):
+        if name in given:
+            raise ConfigError(f"--{name} needs --{mode}")
+    for name, other in _EITHER:
+        if name in given and other in given:
+            raise ConfigError(
+                f"{_option(name)} and {_option(other)} say different things: leave one out"
+            )
+
+
+_EITHER = (
+    *(("seed", "seeds"), ("seed", "first_seed"), ("seed", "minutes")),
+    *(("seeds", "minutes"), ("topology", "replicas")),
+)
+"""Each says how many seeds, which, or of what size: only one can be followed."""
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _protocols(name: str) -> list[str]:
     if name == EVERYTHING:
-        return protocol_names()
+        return list(BUILT_IN)
     find_protocol(name)
     return [name]
 

@@ -57,23 +57,28 @@ class Soak:
         """What is going to be run, in a line."""
         profile = self.profiles[0]
         names = " and ".join(profile.protocol for profile in self.profiles)
-        how_many = (
-            f"seeds {self.seeds[0]} to {self.seeds[-1]}"
-            if self.minutes is None
-            else f"seeds from {self.seeds[0]} on for {self.minutes:g} min"
-        )
+        how_many = f"seeds {self.seeds[0]} to {self.seeds[-1]}"
+        if self.minutes is not None:
+            how_many = f"seeds from {self.seeds[0]} on for {self.minutes:g} min"
+        elif len(self.seeds) == 1:
+            how_many = f"seed {self.seeds[0]}"
         kinds = "all" if profile.faults is None else ", ".join(sorted(profile.faults)) or "none"
         where = profile.topology or f"n in {','.join(map(str, profile.replicas))}, delays drawn"
         gate = "" if profile.gate else " · unsafe: no gate"
+        jobs = "" if self._is_short() else f" · {self.jobs} process{'es'[: 2 * (self.jobs > 1)]}"
         return (
             f"{names} · {how_many} · {where} · {profile.commands} commands each · "
-            f"workload {profile.workload} · faults: {kinds}{gate} · {self.jobs} processes"
+            f"workload {profile.workload} · faults: {kinds}{gate}{jobs}"
         )
+
+    def _is_short(self) -> bool:
+        """Whether so few seeds are run here, without processes of their own."""
+        return self.minutes is None and len(self.seeds) * len(self.profiles) <= CHUNK
 
     def run(self, remarks: Console) -> list[Tally]:
         """Run them; returns a tally per profile."""
         begun = time.monotonic()
-        if self.minutes is None and len(self.seeds) * len(self.profiles) <= CHUNK:
+        if self._is_short():
             self._run_here(remarks)
         else:
             self._run_in_pool(remarks, begun)
