@@ -25,6 +25,7 @@ import epaxos
 from bench.compare import Options, Phase
 from bench.summary import summarize
 from bench.verdict import judge
+from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Path as CommitPath
 
@@ -118,7 +119,7 @@ def _cpu_model() -> str:
 
 
 def write_samples(path: Path, phases: Sequence[Phase], regions: Sequence[str]) -> None:
-    """One JSON object per measured command, in order of run, conflict rate and answer."""
+    """One JSON object per measured command, in order of run, workload and answer."""
     with path.open("wb") as file:
         for phase in phases:
             for sample in phase.load.samples:
@@ -126,11 +127,13 @@ def write_samples(path: Path, phases: Sequence[Phase], regions: Sequence[str]) -
                     continue
                 line = {
                     "run": phase.run.name,
-                    "conflict": phase.conflict,
+                    "workload": str(phase.workload),
+                    "conflict": phase.workload.conflict_rate,
                     "region": regions[sample.region],
                     "start_s": sample.start_us / 1e6,
                     "commit_ms": sample.commit_us / 1000,
                     "answer_ms": sample.answer_us / 1000,
+                    "operation": Operation(sample.operation).name.lower(),
                     "path": CommitPath(sample.path).name.lower(),
                     "instance": sample.instance,
                     "shared_key": sample.shared if sample.shared >= 0 else None,

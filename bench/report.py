@@ -1,6 +1,6 @@
 """The report of a comparison: one HTML file, no network, from the summary alone.
 
-Top: the verdict and a world map. Then per conflict rate bars with the predicted tick, tails on a
+Top: the verdict and a world map. Then per workload bars with the predicted tick, tails on a
 logarithmic scale, commit against execution, and a table of everything. One colour per run
 everywhere; a pattern beside each colour.
 
@@ -122,12 +122,12 @@ def _map(summary: Document) -> str:
         return f"<p class=note>{keys}</p>"
     runs = {run["run"]: run for run in summary["runs"]}
     layers: list[str] = []
-    for phase in summary["phases"]:
+    for at, phase in enumerate(summary["phases"]):
         for number, run in enumerate(runs.values()):
             cells = [cell for cell in phase["cells"] if cell["run"] == run["run"]]
             layers.append(
                 f"<g class='layer{' dead' if layers else ''}' data-run='{number}' "
-                f"data-conflict='{phase['conflict']:g}'>"
+                f"data-workload='{at}'>"
                 f"{''.join(_site(cell, run['leader'], places, number) for cell in cells)}</g>"
             )
     heights = [project(each["lon"], each["lat"])[1] for each in places.values()]
@@ -146,7 +146,7 @@ def _map(summary: Document) -> str:
 
 
 def _choices(summary: Document) -> str:
-    """What the map shows: a run and a conflict rate."""
+    """What the map shows: a run and a workload."""
 
     def choice(name: str, value: str, text: str, first: bool) -> str:
         checked = " checked" if first else ""
@@ -156,11 +156,11 @@ def _choices(summary: Document) -> str:
         choice("run", str(number), f"{_key(number)}{escape(label)}", number == 0)
         for number, label in _runs(summary).values()
     )
-    rates = "".join(
-        choice("conflict", f"{rate:g}", f"{rate:g} % conflicts", at == 0)
-        for at, rate in enumerate(phase["conflict"] for phase in summary["phases"])
+    workloads = "".join(
+        choice("workload", str(at), escape(phase["title"]), at == 0)
+        for at, phase in enumerate(summary["phases"])
     )
-    return f"<p class=choose>{runs}</p><p class=choose>{rates}</p>"
+    return f"<p class=choose>{runs}</p><p class=choose>{workloads}</p>"
 
 
 def _site(cell: Document, leader: str | None, places: Document, number: int) -> str:
@@ -220,9 +220,9 @@ def _point(place: Document) -> tuple[float, float]:
 
 
 def _phase(summary: Document, phase: Document) -> str:
-    conflict = f"{phase['conflict']:g} % conflicts"
+    title = escape(phase["title"])
     return (
-        f"<section><h2>{conflict}</h2>{_bars(summary, phase)}{_tails(summary, phase)}"
+        f"<section><h2>{title}</h2>{_bars(summary, phase)}{_tails(summary, phase)}"
         f"{_waiting(summary, phase)}{_table(summary, phase)}</section>"
     )
 
@@ -468,15 +468,17 @@ def _table(summary: Document, phase: Document) -> str:
 def _costs(summary: Document) -> str:
     runs = _runs(summary)
     rows = [
-        f"<tr><td>{phase['conflict']:g} %</td><td class=name>{escape(runs[cost['run']][1])}</td>"
+        f"<tr><td>{escape(phase['label'])}</td><td class=name>{escape(runs[cost['run']][1])}</td>"
+        f"<td>{met['realised_share']:.1%}</td><td>{met['realised_batch_share']:.1%}</td>"
         f"<td>{cost['messages']:.1f}</td><td>{cost['bytes']:,.0f}</td><td>{cost['syncs']:.1f}</td>"
         f"<td>{'–' if cost['cpu_ms'] is None else format(cost['cpu_ms'], '.2f')}</td></tr>"
         for phase in summary["phases"]
-        for cost in phase["costs"]
+        for cost, met in zip(phase["costs"], phase["conflicts"])
     ]
     return (
         "<h2>What a command costs, all replicas together</h2><div class=scroll><table><tr>"
-        "<th>Conflicts</th><th class=name>Run</th><th>messages</th><th>bytes</th><th>syncs</th>"
+        "<th>Configured</th><th class=name>Run</th><th>met another</th><th>batches that did</th>"
+        "<th>messages</th><th>bytes</th><th>syncs</th>"
         f"<th>CPU ms</th></tr>{''.join(rows)}</table></div>"
     )
 
@@ -550,6 +552,6 @@ for (const choice of document.querySelectorAll('.choose input'))
   choice.addEventListener('change', () => {
     for (const layer of document.querySelectorAll('.layer'))
       layer.classList.toggle('dead', layer.dataset.run !== chosen('run')
-        || layer.dataset.conflict !== chosen('conflict'));
+        || layer.dataset.workload !== chosen('workload'));
   });
 """

@@ -64,19 +64,37 @@ def compare(
         ),
     ] = "best,worst",
     conflicts: Annotated[
-        str, typer.Option(metavar="LIST", help="Percent of commands on a key all regions share.")
-    ] = "0,2,100",
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Percent of commands on a key all regions share.  [default: 0,2,100]",
+        ),
+    ] = None,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Instead of --conflicts: zipf:theta=0.9, ycsb-a, ... (docs/workloads.md).",
+        ),
+    ] = None,
     rate: Annotated[float, typer.Option(help="Commands per second and region.")] = 50.0,
     duration: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Measured per protocol and conflict rate.")
+        float, typer.Option(metavar="SECONDS", help="Measured per protocol and workload.")
     ] = 7.0,
     warmup: Annotated[
         float, typer.Option(metavar="SECONDS", help="Load before it, not measured.")
     ] = 1.5,
     durability: Annotated[str, typer.Option(help="fsync or memory.")] = "fsync",
-    value_size: Annotated[int, typer.Option(metavar="BYTES", help="Size of a value.")] = 16,
-    puts: Annotated[float, typer.Option(metavar="SHARE", help="Share of puts; else gets.")] = 1.0,
-    shared_keys: Annotated[int, typer.Option(help="How many keys the regions share.")] = 1,
+    value_size: Annotated[
+        int | None, typer.Option(metavar="BYTES", help="Size of a value.  [default: 16]")
+    ] = None,
+    puts: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of puts; else gets.  [default: 1.0]"),
+    ] = None,
+    shared_keys: Annotated[
+        int | None, typer.Option(help="How many keys the regions share.  [default: 1]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of commands, arrivals and emulated jitter.")] = 1,
     unsafe_no_gate: Annotated[
         bool,
@@ -117,16 +135,13 @@ def compare(
         topology=found,
         protocols=_list(protocols, "--protocols"),
         leaders=_list(leader, "--leader"),
-        conflicts=_percents(conflicts),
+        **_workloads(workload, conflicts, value_size, puts, shared_keys),
         rate=rate,
         duration_s=duration,
         warmup_s=warmup,
         durability=durability,
         seed=seed,
         gate=not unsafe_no_gate,
-        value_size=value_size,
-        put_share=puts,
-        shared_keys=shared_keys,
         simulated=simulated,
         jitter=jitter,
         clients=find_homes(topology, found, _list(clients, "--clients"))
@@ -156,6 +171,31 @@ def _list(text: str, option: str) -> tuple[str, ...]:
     if not found:
         raise ConfigError(f"{option} is empty; see epaxos compare --help")
     return found
+
+
+def _workloads(
+    workload: str | None,
+    conflicts: str | None,
+    value_size: int | None,
+    puts: float | None,
+    shared_keys: int | None,
+) -> dict[str, Any]:
+    """What is asked for: a workload says all itself."""
+    given = {
+        "conflicts": None if conflicts is None else _percents(conflicts),
+        "value_size": value_size,
+        "put_share": puts,
+        "shared_keys": shared_keys,
+    }
+    found: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if workload is None:
+        return found
+    if found:
+        raise ConfigError(
+            "--workload says everything itself: instead of --conflicts, --value-size, --puts and "
+            "--shared-keys write for example conflict:2,value_size=100,puts=0.5,pool=10"
+        )
+    return {"workload": workload}
 
 
 def _sync_ms(wanted: float | None, simulated: bool) -> float:
@@ -248,7 +288,7 @@ def print_document(screen: Console, document: dict[str, Any]) -> None:
 
 
 def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> Table:
-    """One conflict rate: a row per region and run, on a screen of so many columns."""
+    """One workload: a row per region and run, on a screen of so many columns."""
     runs = {run["run"]: run for run in document["runs"]}
     colours = {run: _COLOURS[i % len(_COLOURS)] for i, run in enumerate(runs)}
     titles = {r["name"]: r["title"] for r in document["setup"]["topology"]["regions"]}
@@ -266,7 +306,7 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
         *headings,
         *([""] if room else []),
         ">fast\npath",
-        title=f"{phase['conflict']:g} % conflicts, times in ms",
+        title=f"{phase['title']}, times in ms",
     )
     longest = max((cell["answer"]["p50"] or 0.0 for cell in cells), default=0.0)
     before = None
@@ -312,7 +352,8 @@ def _percent(share: float) -> str:
 
 def _costs_table(document: dict[str, Any]) -> Table:
     table = make_table(
-        "per command", "", ">messages", ">bytes", ">syncs", ">CPU ms", ">slow paths", ">conflicts"
+        *("per command", "", ">messages", ">bytes", ">syncs", ">CPU ms", ">slow\npaths"),
+        *(">met\nanother", ">batches\nthat did"),
     )
     labels = {run["run"]: run["label"] for run in document["runs"]}
     for phase in document["phases"]:
@@ -320,14 +361,15 @@ def _costs_table(document: dict[str, Any]) -> Table:
         for i, cost in enumerate(phase["costs"]):
             found = realised[cost["run"]]
             table.add_row(
-                f"{phase['conflict']:g} % conflicts" if i == 0 else "",
+                phase["title"] if i == 0 else "",
                 labels[cost["run"]],
                 f"{cost['messages']:.1f}",
                 size(round(cost["bytes"])),
                 f"{cost['syncs']:.1f}",
                 "–" if cost["cpu_ms"] is None else f"{cost['cpu_ms']:.2f}",
                 "" if found["slow"] is None else f"{found['slow']:,}",
-                f"{found['realised_share'] * 100:.1f} %",
+                _percent(found["realised_share"]),
+                _percent(found["realised_batch_share"]),
             )
     return table
 

@@ -68,8 +68,8 @@ def test_a_text_from_outside_cannot_become_markup(summary):
 def test_every_run_and_rate_has_its_layer_on_the_map(summary):
     page = render(summary)
     for number in range(len(summary["runs"])):
-        for phase in summary["phases"]:
-            layer = f"data-run='{number}' data-conflict='{phase['conflict']:g}'"
+        for at in range(len(summary["phases"])):
+            layer = f"data-run='{number}' data-workload='{at}'"
             assert page.count(layer) == 1
     assert page.count("<g class='layer'") == 1  # one is shown, the others wait
 

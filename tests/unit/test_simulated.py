@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from bench import simulated
+from bench import simulated, virtual
 from bench.compare import Options
 from bench.record import write_samples
 from bench.report import render
@@ -76,19 +76,19 @@ def test_the_papers_sites_agree_with_the_closed_form(name):
 
 @pytest.mark.parametrize("replicas", [1, 3, 5])
 def test_the_syncs_on_the_way_are_those_of_the_optimum(replicas):
-    options = quiet(
-        find(f"equidistant:{replicas},100"), conflicts=(0.0, 100.0), rate=1, sync_ms=5, seed=2
-    )
+    options = quiet(find(f"equidistant:{replicas},100"), conflicts=(0.0, 100.0), rate=1, sync_ms=5)
     options = replace(options, duration_s=20.0)
     phases, document = run(options)
     for phase in phases:
         samples = phase.load.samples
-        rows = next(p["cells"] for p in document["phases"] if p["conflict"] == phase.conflict)
+        rows = next(
+            p["cells"] for p in document["phases"] if p["conflict"] == phase.workload.conflict_rate
+        )
         optima = [cell["optimum"] for cell in rows if cell["run"] == phase.run.name]
         for region, optimum in enumerate(optima):
             quick = [s.commit_us / 1000 for s in samples if s.region == region and s.path != 1]
             assert median(quick) == optimum["fast_ms"]
-        if replicas > 1 and phase.run.leader is None and phase.conflict:
+        if replicas > 1 and phase.run.leader is None and phase.workload.conflict_rate:
             slow = [s.commit_us / 1000 for s in samples if s.path == 1]
             assert median(slow) == optima[0]["slow_ms"] == 220
     assert all(row["unexplained"] in (0, None) for row in document["phases"][1]["conflicts"])
@@ -109,7 +109,7 @@ def test_commands_start_when_those_of_the_real_run_do():
     length_s = options.warmup_s + options.duration_s + 0.3
     for phase in phases:
         for i, region in enumerate(options.topology.regions):
-            starts = options.workload(20.0).arrivals(region.name, options.rate, length_s)
+            starts = options.workloads()[0].arrivals(region.name, options.rate, length_s)
             found = sorted(s.start_us for s in phase.load.samples if s.region == i)
             assert found == starts.tolist()
 
@@ -348,7 +348,7 @@ def test_where_it_stands_is_told():
 
 
 def test_replicas_that_do_not_get_ready_are_an_error(monkeypatch):
-    monkeypatch.setattr(simulated, "_READY_WITHIN_US", 0)
+    monkeypatch.setattr(virtual, "_READY_WITHIN_US", 0)
     with pytest.raises(EpaxosError, match="not ready"):
         simulated.compare(quiet(find("equidistant:3,20")))
 
