@@ -192,7 +192,7 @@ class _Chart:
         """One line for like things; empty if there is nothing worth telling."""
         if kind == "record":
             texts = [_say_record(e.thing) for e in those if not isinstance(e.thing, Executed)]
-            synced = any(each.kind == "synced" for each in group)
+            synced = self._player.head.memory or any(each.kind == "synced" for each in group)
             return f"logs {', '.join(texts)}{'' if synced else ', unsynced'}" if texts else ""
         if kind == "executes":
             return f"executes {', '.join(_name_of(each.thing) for each in those)}"

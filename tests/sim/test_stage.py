@@ -205,6 +205,15 @@ def test_answers_that_no_order_explains_are_found():
         world.check()
 
 
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_chart_says_unsynced_only_where_there_is_a_disk(memory):
+    world = directed(3, memory=memory)
+    world.put("A", "x")
+    world.deliver_all()
+    assert ("unsynced" in world.chart()) is not memory
+    assert "logs " in world.chart()
+
+
 def test_memory_mode_boots_once():
     world = directed(3, memory=True)
     world.put("A", "x")
