@@ -61,7 +61,10 @@ def test_the_story_changes_nothing():
 def test_the_trace_does_not_depend_on_the_hash_seed():
     code = (
         "from epaxos.sim.options import draw; from epaxos.sim.run import simulate\n"
-        "print([simulate(draw(s, p)).trace for s in range(1, 9) for p in ('epaxos', 'multipaxos')])"
+        "from epaxos.sim.directed import run_directed\n"
+        "both = ('epaxos', 'multipaxos')\n"
+        "print([simulate(draw(s, p)).trace for s in range(1, 9) for p in both])\n"
+        "print([run_directed(s).trace for s in range(6)])"
     )
     traces = {
         subprocess.run(
