@@ -124,7 +124,7 @@ def sim(
     wanted = range(first_seed, first_seed + seeds) if seed is None else range(seed, seed + 1)
     run = Soak(profiles, wanted, minutes, jobs)
     remarks = console(stderr=True)
-    remarks.print(run.title(), markup=False)
+    remarks.print(run.title(), markup=False, soft_wrap=True)
     with terminable():
         run.run(remarks)
         failed = _report(run, soak, shrink, out, json)
@@ -225,13 +225,16 @@ def _report(run: "Soak", soak: bool, shrink: bool, out: Path, json: bool) -> boo
         if soak:
             for name, missing in unmet.items():
                 if missing:
-                    screen.print(f"{name}: never met: {', '.join(missing)}", markup=False)
+                    line = f"{name}: never met: {', '.join(missing)}"
+                    screen.print(line, markup=False, soft_wrap=True)
     return bool(failures or run.lost) or (soak and any(unmet.values()))
 
 
 def _bench(json: bool) -> None:
     from bench.simulation import measure
+    from epaxos.sim.soak import collect_rarely
 
+    collect_rarely()
     figures = measure().rows()
     if json:
         print_json(

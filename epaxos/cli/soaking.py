@@ -4,7 +4,6 @@ Rules of this file: workers ignore Ctrl-C and SIGTERM and end with their parent;
 gets what was found so far, and seeds that a bug of the simulator took along are named.
 """
 
-import gc
 import os
 import signal
 import time
@@ -18,7 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from epaxos.sim.soak import Profile, Tally, run_seeds
+from epaxos.sim.soak import Profile, Tally, collect_rarely, run_seeds
 
 CHUNK = 10
 """How many seeds a worker takes at a time."""
@@ -212,9 +211,7 @@ def _prepare() -> None:
     """A worker's start."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000)
+    collect_rarely()
 
 
 def _progress(remarks: Console) -> Progress:

@@ -7,6 +7,7 @@ Rules of this file: a seed's run is a function of the profile and the seed alone
 any number of processes add up.
 """
 
+import gc
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from epaxos.sim.options import WORKLOADS, Options, draw
 from epaxos.sim.plant import planted
 from epaxos.sim.run import Failure, Outcome, tell
 from epaxos.sim.situations import SITUATIONS
+from epaxos.workload import parse_workload
 
 DIRECTED_EVERY = 25
 """Every so many seeds one is directed."""
@@ -36,6 +38,7 @@ class Profile:
     faults: frozenset[str] | None = None
     """Kinds of fault that may happen; None: all."""
     workload: str = "mixed"
+    """One of `WORKLOADS`, or as `parse_workload` reads it."""
     topology: str | None = None
     """Fixes replicas and delays; None: drawn."""
     directed: bool = True
@@ -47,9 +50,11 @@ class Profile:
 
     def __post_init__(self) -> None:
         if self.workload not in WORKLOADS:
-            raise ConfigError(
-                f"unknown workload {self.workload!r}; choose from {', '.join(WORKLOADS)}"
-            )
+            try:
+                parse_workload(self.workload)
+            except ConfigError as error:
+                presets = ", ".join(WORKLOADS)
+                raise ConfigError(f"{error}; the simulator's own are {presets}") from None
         if not all(1 <= each <= 9 for each in self.replicas):
             raise ConfigError("--replicas takes numbers from 1 to 9, like 3,5,7")
         if self.commands < 1:
@@ -69,7 +74,9 @@ class Profile:
             self.faults,
             sites,
         )
-        return replace(drawn, **dict(WORKLOADS[self.workload]))
+        if self.workload in WORKLOADS:
+            return replace(drawn, **dict(WORKLOADS[self.workload]))
+        return replace(drawn, workload=self.workload)
 
     def is_directed(self, seed: int) -> bool:
         """Whether a seed's run is directed."""
@@ -161,6 +168,14 @@ class Tally:
             for each in SITUATIONS
             if each.protocol in (None, self.protocol) and not self.situations[each.name]
         ]
+
+
+def collect_rarely() -> None:
+    """For a process that runs seeds and nothing else: a run makes hardly any cycles, so what was
+    imported is never looked at again and the young seldom. Changes the whole process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000)
 
 
 def run_seeds(profile: Profile, seeds: range, failures_max: int = 1) -> Tally:

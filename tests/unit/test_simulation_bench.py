@@ -20,32 +20,35 @@ from epaxos.sim.checkers import Violation
 from epaxos.sim.linearizability import Verdict, check
 
 
-def test_measure_gives_three_figures_and_what_they_are_of():
-    speed = measure(schedules=2, virtual_s=0.5, operations=200, keys=3)
+def test_measure_gives_all_figures_and_what_they_are_of():
+    speed = measure(schedules=2, virtual_s=1.5, operations=200, keys=3)
     assert speed.schedules.count == 2
     assert speed.schedules.violations == 0
     assert speed.schedules.commands > 0
-    for virtual, per_request in ((speed.alone, 1), (speed.together, 10)):
-        assert virtual.per_request == per_request
-        assert 300 < virtual.sent < 700
+    assert [virtual.per_request for virtual in speed.loads] == [1, 10, 100]
+    for virtual in speed.loads:
+        assert 800 < virtual.sent < 2_500
         assert 0 < virtual.answered <= virtual.sent
     assert speed.judged == Judged(200, 3, Verdict.OK, speed.judged.cpu_s)
     assert speed.schedules.per_minute > 0
-    assert speed.alone.ratio > 0
+    assert speed.loads[0].ratio > 0
 
 
 def test_rows_name_figure_and_target():
     speed = Speed(
         Schedules("epaxos", 100, 0, 6_000, 3.0),
-        Virtual("epaxos", "aws-5-2020", 1_000, 1, 10, 10_012, 9_900, 5.0),
-        Virtual("epaxos", "aws-5-2020", 1_000, 10, 10, 10_012, 9_900, 0.5),
+        (
+            Virtual("epaxos", "aws-5-2020", 1_000, 1, 10, 10_012, 9_900, 5.0),
+            Virtual("epaxos", "aws-5-2020", 1_000, 10, 10, 10_012, 9_900, 0.5),
+            Virtual("epaxos", "aws-5-2020", 1_000, 100, 10, 10_012, 9_900, 0.1),
+        ),
         Judged(100_000, 100, Verdict.OK, 2.34),
     )
     names, figures, targets = zip(*speed.rows())
-    assert figures == ("2,000", "2.0", "20.0", "2.3")
-    assert targets == ("≥ 600", "≥ 10", "≥ 10", "≤ 10")
+    assert figures == ("2,000", "2.0", "20.0", "100.0", "2.3")
+    assert targets == ("≥ 600", "≥ 10", "≥ 10", "≥ 10", "≤ 10")
     assert "9,900 of 10,012 answered" in names[1]
-    assert "100,000 operations over 100 keys (linearizable)" in names[3]
+    assert "100,000 operations over 100 keys (linearizable)" in names[4]
     assert "VIOLATED" not in names[0]
 
 
@@ -57,7 +60,7 @@ def test_a_violation_is_counted_and_said(monkeypatch):
     found = measure_schedules("epaxos", 3)
     assert (found.count, found.violations) == (3, 3)
     virtual = Virtual("epaxos", "aws-5-2020", 1_000, 1, 10, 1, 1, 1.0)
-    rows = Speed(found, virtual, virtual, Judged(1, 1, Verdict.OK, 1.0)).rows()
+    rows = Speed(found, (virtual,), Judged(1, 1, Verdict.OK, 1.0)).rows()
     assert "3 VIOLATED" in rows[0][0]
 
 
