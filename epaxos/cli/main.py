@@ -20,12 +20,16 @@ from epaxos.cli.exits import ExitCode, exit_code
 
 VERBS: Final = {
     "compare": "EPaxos against Multi-Paxos over emulated regions.",
+    "demo": "Leaderlessness, seen live: the leader moves away; a region dies.",
     "up": "Start a local cluster and watch it; Ctrl-C stops all.",
     "kv": "Get, put, delete or compare-and-set a key.",
     "museum": "Known bugs, planted from outside and caught.",
     "topology": "List and show topologies; predict latencies on one.",
+    "experiment": "Declarative sweeps, resumable; what came out, and what differs.",
+    "figures": "The papers' evaluation figures, measured here.",
     "sim": "Clusters in virtual time, by seed; everything fails.",
     "bench": "Throughput and CPU per command of a local cluster.",
+    "explain": "How one request went, stage by stage.",
     "graph": "The live dependency graph of a replica.",
     "explore": "Every order of events in a small world, on the very code.",
     "inspect": "Say what is in a data directory; changes nothing.",

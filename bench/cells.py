@@ -1,0 +1,215 @@
+"""The figures of an experiment: a cell is one configuration in one region, over all its repeats.
+
+A configuration is a trial without its seed. What is stated of a cell is a mean over its repeats:
+its p50 is the mean of the medians of each repeat. Intervals are those of resampling.py.
+
+Rules of this file: milliseconds, names of regions; the same trials give the same figures. A p99 is
+stated only from SAMPLES_FOR_P99 samples per cell.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.resampling import Values, ascending, interval, levels, quantile
+from bench.statistics import SAMPLES_FOR_P99
+from bench.store import Entry
+from bench.trial import Trial
+from epaxos.core.errors import ConfigError
+from epaxos.core.replica import Path
+from epaxos.registry import find_protocol
+
+PERCENTS: Final = (50, 95, 99)
+LATENCIES: Final = ("commit", "answer")
+_KEYS: Final = tuple(field.name for field in fields(Trial) if field.name != "seed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished trial, its samples as columns: only what was measured."""
+
+    entry: Entry
+
+    @cached_property
+    def columns(self) -> dict[str, NDArray[np.int64]]:
+        """`region`, `start_us` (from the start of what is measured), `commit_us`, `answer_us`,
+        `path`."""
+        measured = [s for s in self.entry.outcome.load.samples if s.measured]
+        rows = np.array(
+            [(s.region, s.start_us, s.commit_us, s.answer_us, s.path) for s in measured],
+            dtype=np.int64,
+        ).reshape(-1, 5)
+        rows[:, 1] -= round(self.entry.trial["warmup_s"] * 1e6)
+        return dict(zip(("region", "start_us", "commit_us", "answer_us", "path"), rows.T))
+
+    def latencies_ms(self, latency: str, region: int) -> Values:
+        """Ascending."""
+        columns = self.columns
+        return ascending(columns[f"{latency}_us"][columns["region"] == region] / 1000)
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """All repeats of a trial."""
+
+    settings: dict[str, Any]
+    """The fields of the trial but its seed."""
+    runs: list[Run]
+
+    @property
+    def first(self) -> Entry:
+        """What all repeats share can be read off the first."""
+        return self.runs[0].entry
+
+    @property
+    def label(self) -> str:
+        """The protocol, with its leader, as in `Multi-Paxos @CA`."""
+        name = self.settings["protocol"]
+        try:
+            title = find_protocol(name).title
+        except ConfigError:
+            title = name  # one from outside that is not installed here
+        return title if self.first.leader is None else f"{title} @{self.first.leader}"
+
+    def cells(self) -> "Iterator[Cell]":
+        """One per region with clients."""
+        for index, region in enumerate(self.first.outcome.regions):
+            yield Cell(self, index, region)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One configuration in one region."""
+
+    configuration: Configuration
+    index: int
+    region: str
+
+    @property
+    def title(self) -> str:
+        """Of the region."""
+        return self.configuration.first.titles.get(self.region, self.region)
+
+    @cached_property
+    def _latencies(self) -> dict[str, list[Values]]:
+        runs = self.configuration.runs
+        return {each: [run.latencies_ms(each, self.index) for run in runs] for each in LATENCIES}
+
+    def values(self, latency: str) -> list[Values]:
+        """`commit` or `answer` latencies in ms, per repeat."""
+        return self._latencies[latency]
+
+    @property
+    def samples(self) -> int:
+        """Of all repeats."""
+        return sum(map(len, self.values("answer")))
+
+    def percentile(self, latency: str, percent: int) -> float | None:
+        """None for no samples, and for a p99 of too few."""
+        if percent >= 99 and self.samples < SAMPLES_FOR_P99:
+            return None
+        found = quantile(self.values(latency), percent / 100)
+        return None if found is None else round(found, 3)
+
+    def record(self, seed: int) -> dict[str, Any]:
+        """Everything that is stated of it, flat."""
+        entries = [run.entry for run in self.configuration.runs]
+        found: dict[str, Any] = flat(self.configuration.settings)
+        found |= {
+            "label": self.configuration.label,
+            "leader_region": entries[0].leader,
+            "region": self.region,
+            "region_title": self.title,
+            "repeats": len(entries),
+            "samples": self.samples,
+            "optimum_ms": _mean([entry.optimum[self.index].fast_ms for entry in entries]),
+            "slow_optimum_ms": _mean([entry.optimum[self.index].slow_ms for entry in entries]),
+        }
+        for latency in LATENCIES:
+            for percent in PERCENTS:
+                found[f"{latency}_p{percent}_ms"] = self.percentile(latency, percent)
+            low, high = interval(self.values(latency), 0.5, seed) or (None, None)
+            found[f"{latency}_p50_low_ms"] = None if low is None else round(low, 3)
+            found[f"{latency}_p50_high_ms"] = None if high is None else round(high, 3)
+        return found | self._counts(entries) | _costs(entries)
+
+    def _counts(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        paths: Counter[int] = Counter()
+        for run in self.configuration.runs:
+            columns = run.columns
+            paths.update(columns["path"][columns["region"] == self.index].tolist())
+        fates = [entry.outcome.load.fates[self.index] for entry in entries]
+        answered = sum(fate.answered for fate in fates)
+        length_s = self.configuration.settings["duration_s"] * len(entries)
+        leaderless = entries[0].leader is None
+        return {
+            "fast_share": round(paths[Path.FAST] / paths.total(), 4)
+            if leaderless and paths
+            else None,
+            "throughput": round(answered / length_s, 3),
+            "sent": sum(fate.sent for fate in fates),
+            "answered": answered,
+            "refused": sum(fate.refused for fate in fates),
+            "ambiguous": sum(fate.ambiguous for fate in fates),
+            "lost": sum(fate.lost for fate in fates),
+            "interval_over": levels(len(entries)),
+            "validity": worst([entry.outcome.validity for entry in entries]),
+        }
+
+
+def gather(entries: Sequence[Entry]) -> list[Configuration]:
+    """The configurations of these trials, in the order in which they first appear."""
+    found: dict[tuple[Any, ...], list[Run]] = {}
+    for entry in entries:
+        found.setdefault(values_of(entry.trial), []).append(Run(entry))
+    return [Configuration(dict(zip(_KEYS, key)), runs) for key, runs in found.items()]
+
+
+def values_of(trial: dict[str, Any]) -> tuple[Any, ...]:
+    """What a configuration is told by; read from a file or not."""
+    return tuple(tuple(v) if isinstance(v, list) else v for v in (trial[key] for key in _KEYS))
+
+
+def swept_keys(configurations: Sequence[Configuration]) -> list[str]:
+    """The keys in which they differ, in the order of Trial."""
+    return [key for key in _KEYS if len({each.settings[key] for each in configurations}) > 1]
+
+
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Lists as one text, which data frames can hold."""
+    return {
+        key: " ".join(value) if isinstance(value, tuple) else value
+        for key, value in settings.items()
+    }
+
+
+def worst(validities: Sequence[str]) -> str:
+    """INVALID before SUSPECT before VALID."""
+    return next((each for each in ("INVALID", "SUSPECT") if each in validities), "VALID")
+
+
+def _costs(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Per command, of the whole cluster."""
+    costs = [entry.outcome.costs for entry in entries]
+    commands = sum(cost.commands for cost in costs)
+    cpu_s = [cost.cpu_s for cost in costs if cost.cpu_s is not None]
+
+    def per(total: float, digits: int) -> float | None:
+        return round(total / commands, digits) if commands else None
+
+    return {
+        "messages": per(sum(cost.messages for cost in costs), 2),
+        "bytes": per(sum(cost.octets for cost in costs), 1),
+        "syncs": per(sum(cost.syncs for cost in costs), 2),
+        "cpu_ms": per(sum(cpu_s) * 1000, 3) if cpu_s else None,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 3) if known else None

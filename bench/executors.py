@@ -1,0 +1,314 @@
+"""Who runs trials: this process, a few processes of this machine, or a Dask cluster.
+
+An executor gets jobs and gives back, as they end, the bytes that the store keeps: packing a trial's
+samples is then shared out like running it. Real processes run here, one trial after another, since
+two at a time would measure each other; only simulated trials are shared out.
+
+A worker of ours runs `main`: it reads pickled jobs and answers each. It is a new process, not a
+fork, imports nothing of the program that started it, and dies with it.
+
+Rules of this file: a trial that fails is an answer; nothing is left running, however a run ends.
+"""
+
+import os
+import pickle
+import platform
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Final, Protocol, TypeVar
+
+from bench.optimum import optimum
+from bench.spawn import spawn
+from bench.store import Entry, code_version, encode
+from bench.trial import Trial, run_trial
+from epaxos.core.errors import AddressError, ConfigError, EpaxosError
+
+_POLL_S: Final = 0.2
+"""How often somebody is told that nothing has ended yet."""
+_DASK_CONNECTS_WITHIN_S: Final = 10
+
+Beat = Callable[[float], None]
+"""Called now and then while trials run, with how much of the present one is done (0 to 1; 0 where
+several run). What it raises ends the run."""
+
+
+class Stopped(BaseException):
+    """Raised by a beat when somebody wants a run to end; like Ctrl-C, it is no failure of a
+    trial."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial to be run."""
+
+    number: int
+    """Among those of a sweep."""
+    settings: dict[str, Any]
+    """The fields of Trial."""
+    key: str
+    code: str
+    """`code_version` that its key was made with."""
+    directory: str
+    """Where real replicas keep their files."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why a trial has no outcome."""
+
+    sentence: str
+
+
+Answer = tuple[Job, bytes | Failed]
+
+
+class Executor(Protocol):
+    """Runs simulated trials, in any order."""
+
+    def title(self) -> str:
+        """Who works, for people."""
+
+    def run(self, jobs: Sequence[Job], beat: Beat) -> Iterator[Answer]:
+        """An answer per job, as they end. Raises AddressError."""
+
+
+def choose(processes: int, dask: str) -> Executor:
+    """Who runs simulated trials. Raises ConfigError."""
+    if dask:
+        return DaskCluster(dask)
+    if processes < 1:
+        raise ConfigError(f"jobs = {processes} must be 1 or more")
+    return Here() if processes == 1 else Processes(processes)
+
+
+def perform(job: Job, beat: Beat = lambda share: None) -> bytes | Failed:
+    """Run a trial; what the store keeps of it, or why there is nothing."""
+    here = code_version()
+    if here != job.code:
+        return Failed(
+            f"{platform.node()} runs other code ({here}) than what began the sweep ({job.code}): "
+            "bring both to one version, or run it again if you changed a file meanwhile"
+        )
+    begun = time.monotonic()
+    try:
+        trial = Trial(**job.settings)
+        outcome = run_trial(trial, Path(job.directory), beat)
+    except EpaxosError as error:
+        return Failed(str(error))
+    except Exception as error:
+        # A bug, perhaps in a protocol that is being tried out: the other trials still count.
+        traceback.print_exc()
+        return Failed(f"a bug, with its traceback on stderr: {type(error).__name__}: {error}")
+    leader, sites = trial.leader_index, trial.sites
+    regions = {region.name: region.title for region in sites.regions}
+    return encode(
+        Entry(
+            key=job.key,
+            trial=asdict(trial),
+            leader=None if leader is None else sites.regions[leader].name,
+            titles=regions | {home.region.name: home.region.title for home in trial.homes},
+            optimum=[
+                optimum(sites, leader, outcome.sync_us, home.replica, hop_us)
+                for home, hop_us in zip(trial.homes, outcome.load.hop_us)
+            ],
+            code=job.code,
+            finished=datetime.now().astimezone().isoformat(timespec="seconds"),
+            took_s=time.monotonic() - begun,
+            host=platform.node(),
+            outcome=outcome,
+        )
+    )
+
+
+class Here:
+    """Our own process, one trial after another."""
+
+    def title(self) -> str:
+        return "one process"
+
+    def run(self, jobs: Sequence[Job], beat: Beat) -> Iterator[Answer]:
+        for job in jobs:
+            beat(0.0)
+            yield job, perform(job, beat)
+
+
+class Processes:
+    """So many processes of this machine, each with one trial at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def title(self) -> str:
+        return f"{self._count} processes"
+
+    def run(self, jobs: Sequence[Job], beat: Beat) -> Iterator[Answer]:
+        todo: SimpleQueue[Job] = SimpleQueue()
+        done: SimpleQueue[Answer] = SimpleQueue()
+        for job in jobs:
+            todo.put(job)
+        crew = [_Worker() for _ in range(min(self._count, len(jobs)))]
+        threads = [Thread(target=worker.serve, args=(todo, done), daemon=True) for worker in crew]
+        try:
+            for worker in crew:
+                worker.start()
+            for thread in threads:
+                thread.start()
+            yield from _collect(done, len(jobs), beat)
+        finally:
+            for worker in crew:
+                worker.stop()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+
+
+class _Worker:
+    """One process, started again if it dies."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """A new process that imports what ours could."""
+        command = [sys.executable, "-c", "from bench.executors import main; main()"]
+        self._process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with suppress(OSError):  # it died: whoever asks it will see
+            self._tell(sys.path)
+
+    def stop(self) -> None:
+        """End it at once, for good."""
+        self._stopped = True
+        self._end()
+
+    def serve(self, todo: "SimpleQueue[Job]", done: "SimpleQueue[Answer]") -> None:
+        """In a thread: have it do one job after another, until there are no more."""
+        while not self._stopped:
+            try:
+                job = todo.get_nowait()
+            except Empty:
+                return
+            done.put((job, self._ask(job)))
+
+    def _ask(self, job: Job) -> bytes | Failed:
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        try:
+            self._tell(job)
+            answer: bytes | Failed = pickle.load(process.stdout)
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            if not self._stopped:
+                self._end()
+                self.start()
+            return Failed(f"its process ended before its answer (exit code {process.returncode})")
+        return answer
+
+    def _tell(self, what: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        pickle.dump(what, self._process.stdin)
+        self._process.stdin.flush()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            with suppress(OSError, ValueError):  # what it did not read any more
+                self._process.communicate()
+
+
+_Any = TypeVar("_Any")
+
+
+def _collect(done: "SimpleQueue[_Any]", wanted: int, beat: Beat) -> Iterator[_Any]:
+    """So many answers, looking up now and then."""
+    for _ in range(wanted):
+        while True:
+            try:
+                answer = done.get(timeout=_POLL_S)
+            except Empty:
+                beat(0.0)
+                continue
+            break
+        beat(0.0)
+        yield answer
+
+
+class DaskCluster:
+    """The workers of a scheduler; each needs the same version of this package."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def title(self) -> str:
+        return f"the Dask cluster at {self._address}"
+
+    def run(self, jobs: Sequence[Job], beat: Beat) -> Iterator[Answer]:
+        try:
+            distributed: Any = import_module("distributed")  # it is hardly typed
+        except ImportError:
+            raise ConfigError(
+                "Dask is not installed here; install epaxos with its extra: epaxos[dask]"
+            ) from None
+        done: SimpleQueue[Any] = SimpleQueue()
+        try:
+            client = distributed.Client(
+                self._address, timeout=_DASK_CONNECTS_WITHIN_S, set_as_default=False
+            )
+        except (OSError, ValueError) as error:
+            raise AddressError(
+                f"no Dask scheduler answers at {self._address}: {error or 'nothing came'}; "
+                "start one with dask scheduler, and workers with dask worker"
+            ) from None
+        with client:
+            # Not pure: a trial that failed must not be answered from the scheduler's memory.
+            futures = client.map(perform, jobs, pure=False)
+            of = {future.key: job for future, job in zip(futures, jobs)}
+            for future in futures:
+                future.add_done_callback(done.put)
+            try:
+                for future in _collect(done, len(jobs), beat):
+                    yield of[future.key], _answer_of(future)
+            finally:
+                client.cancel(futures)
+
+
+def _answer_of(future: Any) -> bytes | Failed:
+    """What became of a job on a cluster."""
+    try:
+        answer: bytes | Failed = future.result()
+    except Exception as error:
+        # Whatever happened to a worker far away, it is this trial that has no outcome.
+        return Failed(f"{type(error).__name__}: {error}")
+    return answer
+
+
+# In a worker -----------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """What a worker does: the places to import from, then jobs in, answers out."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a trial prints is no answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            told = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        if isinstance(told, list):
+            sys.path[:] = told
+            continue
+        pickle.dump(perform(told), answers)
+        answers.flush()

@@ -1,0 +1,243 @@
+"""Runs an experiment: what the store has is taken from there, the rest is run and kept there.
+
+results/2026-11-23-1507-conflicts/
+  experiment.json   what was asked for, what ran where, what failed, and whether to believe it
+  trials/           the finished trials (store.py): links into results/store
+  cells.jsonl       a line per configuration and region (cells.py)
+
+An interrupted run leaves no directory, but everything that was finished is in the store: the same
+experiment goes on from there. A directory is made anew for every run and never written over.
+
+Rules of this file: it decides what is run and when, keeps it, and judges nothing but failures.
+"""
+
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from bench.cells import values_of
+from bench.executors import Executor, Failed, Here, Job, Stopped
+from bench.experiment import Experiment
+from bench.record import machine, make_directory, versions, write_json
+from bench.results import FORMAT, MANIFEST, Results
+from bench.store import SUFFIX, Store, code_version, share, trial_key
+from bench.trial import Trial
+from epaxos.core.errors import StorageError
+
+STORE: Final = "store"
+"""The folder of finished trials, below the place for results."""
+CELLS: Final = "cells.jsonl"
+_STEP_S: Final = 3e-3
+"""What a command in virtual time takes, for the estimate before the first trial has ended."""
+_JUDGED_FROM: Final = 0.02
+"""From this share on, the estimate follows what it took so far."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a sweep stands."""
+
+    done: int
+    """Trials that ended in this run, failed ones included."""
+    total: int
+    """Trials that this run has to do."""
+    reused: int
+    """Trials that were finished before."""
+    failed: int
+    activity: str
+    """Of what is running now."""
+    share: float
+    """Done of this run, 0 to 1."""
+    left_s: float
+    """Estimate."""
+
+
+Watch = Callable[[Standing], None]
+
+
+def run_sweep(
+    experiment: Experiment,
+    out: Path,
+    executor: Executor,
+    watch: Watch,
+    stop: threading.Event | None = None,
+) -> Results:
+    """Run what the store below `out` lacks, then write a directory of results. Raises StorageError,
+    AddressError; `Stopped` when `stop` is set. Whatever happens, no process is left."""
+    begun = datetime.now()
+    store = Store(out / STORE)
+    trials = experiment.trials()
+    ran = finish(trials, store, executor, watch, stop)
+    directory = make_directory(out, experiment.name, begun)
+    kept = directory / "trials"
+    kept.mkdir()
+    for key in ran.keys:
+        if key is not None:
+            share(store.path(key), kept)
+    write_json(directory / MANIFEST, _manifest(experiment, ran, executor, begun))
+    results = Results(directory)
+    lines = [orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in results.records()]
+    (directory / CELLS).write_bytes(b"".join(lines))
+    return results
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of some trials."""
+
+    keys: list[str | None]
+    """Per trial, its name in the store; None: it failed."""
+    failures: dict[int, str]
+    """By number of the trial, why."""
+    reused: int
+    notes: list[str]
+    """What else must be said."""
+
+
+def finish(
+    trials: Sequence[Trial],
+    store: Store,
+    executor: Executor,
+    watch: Watch,
+    stop: threading.Event | None = None,
+) -> Ran:
+    """See that each of these trials is in the store. Raises StorageError, AddressError, Stopped."""
+    code = code_version()
+    keys = [trial_key(trial, code) for trial in trials]
+    notes: list[str] = []
+    jobs: dict[str, Job] = {}
+    for number, (trial, key) in enumerate(zip(trials, keys)):
+        if key not in jobs and not _is_there(store, key, notes):
+            jobs[key] = Job(number, asdict(trial), key, code, str(store.work / key))
+    reused = sum(key not in jobs for key in keys)
+    clock = _Clock([trials[job.number] for job in jobs.values()], reused, watch, stop)
+    failures: dict[str, str] = {}
+    # What is simulated first: it is shared out, and disturbs no real processes.
+    for simulated in (True, False):
+        part = [job for job in jobs.values() if trials[job.number].simulated is simulated]
+        crew = executor if simulated and len(part) > 1 else Here()
+        if not part:
+            continue
+        clock.begin(crew.title() if simulated else "real processes, one trial after another")
+        for job, answer in crew.run(part, clock.beat):
+            if isinstance(answer, Failed):
+                failures[job.key] = answer.sentence
+            else:
+                store.put(job.key, answer)
+                store.sweep(job.key)
+            clock.ended(trials[job.number], isinstance(answer, Failed))
+    return Ran(
+        [None if key in failures else key for key in keys],
+        {number: failures[key] for number, key in enumerate(keys) if key in failures},
+        reused,
+        notes,
+    )
+
+
+def _is_there(store: Store, key: str, notes: list[str]) -> bool:
+    """Whether a trial is finished, and whole. A damaged one is put aside, and run again."""
+    try:
+        return store.get(key) is not None
+    except StorageError as error:
+        notes.append(f"{error}; it was put aside as {store.put_aside(key).name} and run again")
+        return False
+
+
+class _Clock:
+    """Tells how far all is; ends the run when somebody wants it."""
+
+    def __init__(
+        self, trials: list[Trial], reused: int, watch: Watch, stop: threading.Event | None
+    ) -> None:
+        self._total = len(trials)
+        self._reused = reused
+        self._watch = watch
+        self._stop = stop
+        self._weights = {trial: _expected_s(trial) for trial in trials}
+        self._left_s = sum(self._weights.values())
+        self._whole_s = self._left_s or 1.0
+        self._done = self._failed = 0
+        self._weight_done = 0.0
+        self._activity = ""
+        self._begun = time.monotonic()
+
+    def begin(self, activity: str) -> None:
+        """Another executor takes over; what the one before took says nothing of this one."""
+        self._activity = activity
+        self._begun, self._weight_done = time.monotonic(), 0.0
+        self.beat(0.0)
+
+    def ended(self, trial: Trial, failed: bool) -> None:
+        """One more."""
+        self._done += 1
+        self._failed += failed
+        self._weight_done += self._weights[trial]
+        self._left_s -= self._weights[trial]
+        self.beat(0.0)
+
+    def beat(self, share: float) -> None:
+        """Now and then; `share` of the present trial is done. Raises Stopped."""
+        if self._stop is not None and self._stop.is_set():
+            raise Stopped
+        present_s = share * self._whole_s / max(self._total, 1)
+        left_s = max(0.0, self._left_s - present_s)
+        past_s = self._weight_done + present_s
+        spent_s = time.monotonic() - self._begun
+        # The first guess holds until there is something to judge it by.
+        pace = spent_s / past_s if past_s > _JUDGED_FROM * self._whole_s else 1.0
+        self._watch(
+            Standing(
+                self._done,
+                self._total,
+                self._reused,
+                self._failed,
+                self._activity,
+                1 - left_s / self._whole_s,
+                left_s * pace,
+            )
+        )
+
+
+def _expected_s(trial: Trial) -> float:
+    if not trial.simulated:
+        return trial.estimate_s
+    regions = len(trial.homes)
+    # A client's next command follows its last answer, some tenths of a second later.
+    rate = trial.rate or 8.0 * trial.clients
+    return regions * trial.sites.n * rate * trial.demand.length_s * _STEP_S / 5
+
+
+def _manifest(
+    experiment: Experiment, ran: Ran, executor: Executor, begun: datetime
+) -> dict[str, Any]:
+    trials = experiment.trials()
+    # As they stand in the sweep, not as they were run.
+    places = {values_of(asdict(each)): at for at, each in enumerate(experiment.configurations)}
+    order = sorted(range(len(trials)), key=lambda number: places[values_of(asdict(trials[number]))])
+    return {
+        "format": FORMAT,
+        **experiment.document(),
+        "code": code_version(),
+        "begun": begun.astimezone().isoformat(timespec="seconds"),
+        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command_line": shlex.join(["epaxos", *sys.argv[1:]]),
+        **versions(),
+        "machine": machine(),
+        "executor": executor.title(),
+        "reused": ran.reused,
+        "notes": ran.notes,
+        "trials": [
+            f"trials/{ran.keys[number]}{SUFFIX}" for number in order if ran.keys[number] is not None
+        ],
+        "failed": [
+            {"trial": asdict(trials[number]), "why": why} for number, why in ran.failures.items()
+        ],
+    }

@@ -1,0 +1,315 @@
+"""`epaxos experiment`: declarative sweeps, resumable; what came out, and what differs.
+
+An experiment is a TOML file, or one that comes with the package; docs/experiments.md says what
+stands in it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from epaxos.cli.exits import ExitCode
+from epaxos.cli.output import console, make_table, print_json
+from epaxos.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bench.results import Results, Table
+    from bench.sweep import Standing, Watch
+
+app = typer.Typer(
+    help="Declarative sweeps, resumable; what came out, and what differs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_QUIET_EVERY: Final = 10
+"""Where nobody watches a bar, so many lines are said in all."""
+_STYLES: Final = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
+
+What = Annotated[str, typer.Argument(help="A TOML file, or a name that `list` shows.")]
+Which = Annotated[
+    str, typer.Argument(help="A directory of results, or a name: its newest results.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where results and their store are.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+
+
+@app.command()
+def run(
+    what: What,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes for simulated trials.  [default: one per core]"),
+    ] = None,
+    dask: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler for them, like tcp://host:8786."),
+    ] = "",
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Instead of those in the file.")
+    ] = None,
+    out: Out = Path("results"),
+    json: Json = False,
+) -> None:
+    """Run an experiment, or what is still missing of it; print its table and write a report.
+
+    Finished trials are kept in DIR/store, by what they follow from: the same trial of the same code
+    is never run twice, and Ctrl-C loses only what is running. Real processes run one trial after
+    another; simulated trials are shared out. Ends with 1 if the result is INVALID."""
+    from bench.experiment import Experiment
+    from bench.pages import write_page
+
+    experiment = Experiment.load(what)
+    if repeats is not None:
+        experiment = experiment.repeated(repeats)
+    remarks = console(stderr=True)
+    screen = console()
+    count = len(experiment.configurations)
+    (remarks if json else screen).print(
+        f"{experiment.title} · {count} configuration{'s' if count != 1 else ''} · "
+        f"{experiment.repeats} repeat{'s' if experiment.repeats != 1 else ''} · "
+        f"seed {experiment.seed}",
+        markup=False,
+    )
+    with _progress(remarks) as watch:
+        results = experiment.run(out=out, jobs=jobs, dask=dask, watch=watch)
+    page = write_page(results)
+    if json:
+        print_json(_document(results))
+    else:
+        _print_results(screen, results)
+        screen.print(f"report  {page}  (raw: experiment.json, trials/)", markup=False)
+    if results.validity == "INVALID":
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command("list")
+def list_all(out: Out = Path("results"), json: Json = False) -> None:
+    """The experiments that come with the package, and the results there are."""
+    from bench.experiment import Experiment, built_in
+
+    known = [Experiment.load(name) for name in built_in()]
+    found = list(_all_results(out))
+    if json:
+        print_json(
+            {
+                "experiments": [
+                    {
+                        "name": each.name,
+                        "title": each.title,
+                        "configurations": len(each.configurations),
+                        "repeats": each.repeats,
+                        "simulated": all(trial.simulated for trial in each.configurations),
+                    }
+                    for each in known
+                ],
+                "results": [
+                    {
+                        "directory": str(each.directory),
+                        "name": each.name,
+                        "title": each.title,
+                        "begun": each.manifest["begun"],
+                        "trials": len(each.manifest["trials"]),
+                        "failed": len(each.manifest["failed"]),
+                    }
+                    for each in found
+                ],
+            }
+        )
+        return
+    screen = console()
+    table = make_table("experiment", "", ">configurations", ">repeats", "")
+    for each in known:
+        virtual = all(trial.simulated for trial in each.configurations)
+        table.add_row(
+            each.name,
+            each.title,
+            f"{len(each.configurations):,}",
+            f"{each.repeats:,}",
+            "virtual time" if virtual else "real processes",
+        )
+    screen.print(table)
+    if found:
+        table = make_table("results", "", ">trials", ">failed")
+        for result in found:
+            table.add_row(
+                str(result.directory),
+                result.title,
+                f"{len(result.manifest['trials']):,}",
+                f"{len(result.manifest['failed']):,}",
+            )
+        screen.print(table)
+    else:
+        screen.print(f"no results in {out} yet: epaxos experiment run {known[0].name}")
+
+
+@app.command()
+def show(which: Which, out: Out = Path("results"), json: Json = False) -> None:
+    """The table of results, with its validity."""
+    results = _find(which, out)
+    if json:
+        print_json(_document(results))
+    else:
+        _print_results(console(), results)
+
+
+@app.command()
+def report(
+    which: Which,
+    out: Out = Path("results"),
+    to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Instead of report.html beside them.")
+    ] = None,
+) -> None:
+    """Write one HTML file with figures, tables and conditions; print where it is."""
+    from bench.pages import write_page
+
+    console().print(str(write_page(_find(which, out), to)), markup=False, soft_wrap=True)
+
+
+@app.command()
+def diff(a: Which, b: Which, out: Out = Path("results"), json: Json = False) -> None:
+    """What B has more of than A, cell by cell, and which differences are significant.
+
+    Cells are matched by region and by what is swept in either. A difference is significant when
+    its 95 % bootstrap interval, over repeats and the samples within each, excludes 0."""
+    found = _find(a, out).diff(_find(b, out))
+    if json:
+        print_json(found.document())
+        return
+    screen = console()
+    _print_table(screen, found.table())
+    for sentence in found.sentences():
+        screen.print(sentence, markup=False, soft_wrap=True)
+    if found.validity != "VALID":
+        screen.print(
+            f"{found.validity}: epaxos experiment show says why", style=_STYLES[found.validity]
+        )
+
+
+def _document(results: "Results") -> dict[str, Any]:
+    return {
+        "directory": str(results.directory),
+        "title": results.title,
+        "conditions": results.conditions,
+        "validity": results.validity,
+        "reasons": results.reasons,
+        "manifest": results.manifest,
+        "cells": results.records(),
+    }
+
+
+def _all_results(out: Path) -> "Iterator[Results]":
+    """The results below a directory, oldest first."""
+    from bench.results import MANIFEST, Results
+
+    for path in sorted(out.glob(f"*/{MANIFEST}")):
+        yield Results(path.parent)
+
+
+def _find(which: str, out: Path) -> "Results":
+    """A directory of results, or the newest of an experiment. Raises ConfigError."""
+    from bench.results import Results
+
+    if Path(which).is_dir():
+        return Results(Path(which))
+    found = [each for each in _all_results(out) if each.name == which]
+    if not found:
+        raise ConfigError(
+            f"{which} is no directory, and {out} has no results of an experiment called that; "
+            "epaxos experiment list shows what there is"
+        )
+    return max(found, key=lambda each: str(each.manifest["ended"]))
+
+
+def _print_results(screen: Console, results: "Results") -> None:
+    _print_table(screen, results.table())
+    screen.print(results.validity, style=_STYLES[results.validity])
+    for each in (*results.reasons, *results.manifest["notes"]):
+        screen.print(f"  {each}", markup=False, soft_wrap=True)
+
+
+def _print_table(screen: Console, table: "Table") -> None:
+    found = make_table(*table.headings, title=table.title)
+    for row in table.rows:
+        found.add_row(*row)
+    screen.print(found)
+    for note in table.notes:
+        screen.print(note, markup=False, soft_wrap=True)
+
+
+class _Watch:
+    """Shows where a sweep stands, and remembers it."""
+
+    def __init__(self, show: Any) -> None:
+        self._show = show
+        self.last: Standing | None = None
+
+    def __call__(self, standing: "Standing") -> None:
+        self.last = standing
+        self._show(standing)
+
+
+@contextmanager
+def _progress(remarks: Console) -> "Iterator[Watch]":
+    """A bar with an estimate; some lines where nobody watches. After Ctrl-C it says what is kept,
+    and how to go on."""
+    said: set[int] = set()
+
+    def tell(standing: "Standing") -> None:
+        part = standing.done * _QUIET_EVERY // max(standing.total, 1)
+        if part not in said:
+            said.add(part)
+            remarks.print(f"{_words(standing)} · {_left(standing)}", markup=False)
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(
+        *columns, console=remarks, transient=True, disable=not remarks.is_terminal
+    ) as bars:
+        task = bars.add_task("", total=1.0, left="")
+
+        def draw(standing: "Standing") -> None:
+            bars.update(
+                task,
+                completed=standing.share,
+                description=_words(standing),
+                left=_left(standing),
+            )
+
+        watch = _Watch(draw if remarks.is_terminal else tell)
+        try:
+            yield watch
+        except KeyboardInterrupt:
+            bars.stop()
+            if watch.last is not None:
+                kept = watch.last.done - watch.last.failed + watch.last.reused
+                whole = watch.last.total + watch.last.reused
+                remarks.print(
+                    f"stopped; {kept:,} of {whole:,} trials are finished and kept: the same "
+                    "command goes on from there",
+                    markup=False,
+                )
+            raise
+
+
+def _words(standing: "Standing") -> str:
+    parts = [f"{standing.done:,} of {standing.total:,} trials"]
+    if standing.reused:
+        parts.append(f"{standing.reused:,} were there")
+    if standing.failed:
+        parts.append(f"{standing.failed:,} failed")
+    return " · ".join([*parts, standing.activity])
+
+
+def _left(standing: "Standing") -> str:
+    return f"about {standing.left_s:,.0f} s to go"
