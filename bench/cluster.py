@@ -53,7 +53,7 @@ class ClusterOptions:
     admin: bool = False
     record: str = ""
     """Directory for traces; empty: nothing is recorded."""
-    more: dict[str, int] = field(default_factory=dict)
+    more: dict[str, int | str] = field(default_factory=dict)
     """Further settings of the file, like `batch_commands`."""
 
 

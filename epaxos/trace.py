@@ -82,6 +82,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     machine: str
     """Names the machine and its start. The monotonic clock is one for all processes of a machine:
     times of traces with the same name can be compared, others not."""
+    state_machine: str = ""
+    """What executed commands; empty: the key-value store."""
 
     @property
     def limits(self) -> Limits:

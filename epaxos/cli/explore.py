@@ -13,7 +13,7 @@ from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import replica_name
-from epaxos.registry import find_protocol
+from epaxos.registry import BUILT_IN, find_protocol
 from epaxos.sim.explore import Report, Tally, explore
 from epaxos.sim.explore_member import Batch, SmallWorld
 
@@ -94,6 +94,10 @@ def _in_turn(batches: int, replicas: int) -> str:
 
 def _world(protocol: str, replicas: int, at: str, fallen: str) -> SmallWorld:
     spec = find_protocol(protocol)
+    if spec.name not in BUILT_IN:
+        raise ConfigError(
+            f"small worlds are made of {' or '.join(BUILT_IN)}; {protocol} runs in `epaxos sim`"
+        )
     places = [_member("--at", letter, replicas) for letter in at]
     if len(places) > 9:
         raise ConfigError(f"--at {at}: that is no small world; name at most 9 batches")

@@ -49,6 +49,8 @@ def _command_line(profile: Profile, seeds: str) -> str:
         words.append("--unsafe-no-gate")
     if profile.plant is not None:
         words.append(f"--plant {profile.plant}")
+    if profile.state_machine:
+        words.append(f"--state-machine {profile.state_machine}")
     return " ".join(words)
 
 
@@ -104,7 +106,8 @@ def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path)
     screen.print(f"{size_of(shortest)} events remain:", markup=False)
     chart = show_schedule(shortest, *cast, failure.sentence)
     screen.print(chart, markup=False, soft_wrap=True)
-    name = f"{failure.options.protocol}-{failure.options.seed}"
+    protocol = failure.options.protocol.replace(":", "_").replace(".", "_")
+    name = f"{protocol}-{failure.options.seed}"
     out.mkdir(parents=True, exist_ok=True)
     test = out / f"test_{name.replace('-', '_')}.py"
     test.write_text(

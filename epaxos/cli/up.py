@@ -23,7 +23,7 @@ from rich.table import Table
 from bench.cluster import Cluster, ClusterOptions, Process, check_ports, fixed_ports, free_ports
 from epaxos.cli.output import console, count, make_table, milliseconds, size
 from epaxos.core.errors import AddressError, ConfigError
-from epaxos.registry import protocol_names
+from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
 from topology import DEFAULT, Topology, best_leader, find, worst_leader
 
 app = typer.Typer()
@@ -32,7 +32,6 @@ STATUS_WITHIN_S: Final = 1.0
 """A replica that says nothing for so long is shown as silent."""
 _WATCHED_S: Final = 0.5
 _UNWATCHED_S: Final = 10.0
-_NAMES: Final = {"epaxos": "EPaxos", "multipaxos": "Multi-Paxos"}
 
 
 @app.command()
@@ -43,10 +42,18 @@ def up(
     replicas: Annotated[
         int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="epaxos or multipaxos.")] = "epaxos",
+    protocol: Annotated[
+        str, typer.Option(help="epaxos, multipaxos, or your own as package.module:NAME.")
+    ] = "epaxos",
     leader: Annotated[
         str, typer.Option(help="First leader of multipaxos: best, worst or a region.")
     ] = "best",
+    state_machine: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:CLASS", help="Your own state machine in place of the key-value store."
+        ),
+    ] = "",
     durability: Annotated[str, typer.Option(help="fsync or memory.")] = "fsync",
     data: Annotated[
         Path | None,
@@ -86,10 +93,8 @@ def up(
     HTTP listens on 8001 and up, the binary client port on 7101 and up, replicas on 7001 and up.
     Without --data everything is deleted at the end, except traces: those stay, in DIR/traces or in
     results."""
-    if protocol not in protocol_names():
-        raise ConfigError(
-            f"--protocol {protocol!r} is unknown; write one of {', '.join(protocol_names())}"
-        )
+    spec = find_protocol(protocol)
+    find_state_machine(state_machine)
     if durability not in ("fsync", "memory"):
         raise ConfigError(f"--durability {durability!r}: write fsync or memory")
     places = find(topology, replicas)
@@ -100,12 +105,13 @@ def up(
     options = ClusterOptions(
         protocol=protocol,
         durability=durability,
-        leader=_leader(places, protocol, leader),
+        leader=_leader(places, spec, leader),
         emulate=emulate,
         seed=seed,
         gate=not unsafe_no_gate,
         admin=True,
         record=_traces(data) if record else "",
+        more={"state_machine": state_machine} if state_machine else {},
     )
     ports = free_ports(places.n) if free else fixed_ports(places.n)
     if not free:
@@ -118,8 +124,8 @@ def up(
             console(stderr=True).print("stopped all replicas", markup=False)
 
 
-def _leader(topology: Topology, protocol: str, text: str) -> str:
-    if protocol == "epaxos":
+def _leader(topology: Topology, spec: ProtocolSpec, text: str) -> str:
+    if not spec.has_leader:
         return ""
     index = {"best": best_leader, "worst": worst_leader}.get(text, lambda t: t.index(text))
     return topology.regions[index(topology)].name
@@ -331,7 +337,7 @@ class _Screen:
 
     def _title(self) -> str:
         options = self._cluster.options
-        parts = [self._cluster.topology.name, _NAMES.get(options.protocol, options.protocol)]
+        parts = [self._cluster.topology.name, find_protocol(options.protocol).title]
         if options.leader:
             parts.append(f"leader {options.leader}")
         parts.append(options.durability)

@@ -19,7 +19,7 @@ import msgspec
 from epaxos.codec import FRAME_BYTES_MAX
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import REPLICAS_MAX, ReplicaId, replica_name
-from epaxos.registry import protocol_names
+from epaxos.registry import find_protocol, find_state_machine
 from epaxos.runtime.segments import CLUSTER_BYTES_MAX
 
 _MIB: Final = 1024 * 1024
@@ -52,6 +52,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """One to nine."""
     protocol: str = "epaxos"
     """What they agree by."""
+    state_machine: str = ""
+    """What executes commands, as `package.module:CLASS`. Empty: the key-value store."""
     durability: Literal["fsync", "memory"] = "fsync"
     """`memory` writes nothing; there a replica starts once in a cluster's life."""
     topology: str = ""
@@ -172,6 +174,7 @@ def config_hash(cluster: Cluster) -> str:
         cluster.leader,
         cluster.gate,
         [(m.region, m.host, m.peer_port) for m in cluster.replicas],
+        *((cluster.state_machine,) if cluster.state_machine else ()),
     )
     return hashlib.blake2b(msgspec.json.encode(same), digest_size=6).hexdigest()
 
@@ -239,10 +242,11 @@ def _check(cluster: Cluster, source: str) -> None:
         0 < len(name.encode()) <= CLUSTER_BYTES_MAX and name.isprintable(),
         f"cluster = {name!r} must be 1 to {CLUSTER_BYTES_MAX} printable bytes",
     )
-    require(
-        cluster.protocol in protocol_names(),
-        f"protocol = {cluster.protocol!r} is unknown; write one of {', '.join(protocol_names())}",
-    )
+    try:
+        find_protocol(cluster.protocol)
+        find_state_machine(cluster.state_machine)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
     n = len(cluster.replicas)
     require(1 <= n <= REPLICAS_MAX, f"replicas: a cluster has 1 to {REPLICAS_MAX} of them, not {n}")
     require(

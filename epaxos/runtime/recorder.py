@@ -284,6 +284,7 @@ def start_recording(
         live_bytes=limits.live_bytes,
         gate=limits.gate,
         machine=_machine(),
+        state_machine=cluster.state_machine,
     )
     region = re.sub(r"[^\w.-]", "_", config.member.region)
     path = Path(cluster.record) / f"{region}.{boot}{SUFFIX}"

@@ -30,8 +30,8 @@ from epaxos.core.errors import AddressError, ConfigError
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Message, Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
-from epaxos.node import AskStatus, Limits, Node
-from epaxos.registry import find_protocol
+from epaxos.node import AskStatus, Limits, Node, node_with
+from epaxos.registry import find_protocol, find_state_machine
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import ClientPort
 from epaxos.runtime.config import (
@@ -266,7 +266,8 @@ class Server:
             gate=cluster.gate,
             sampled_per_s=cluster.explain_per_s,
         )
-        node = Node(spec, setup, identity.boot, limits)
+        kind = node_with(find_state_machine(cluster.state_machine))
+        node = kind(spec, setup, identity.boot, limits)
         driven: Node | Recorder = node
 
         def relay(messages: Iterable[tuple[ReplicaId, Message]]) -> None:

@@ -28,8 +28,8 @@ from epaxos.core.replica import EVERYONE, Decided, Path, Setup
 from epaxos.core.types import InstanceId, Micros, replica_name
 from epaxos.exchange import NodeReady, Reply
 from epaxos.execution.ordering import Executor
-from epaxos.node import Node
-from epaxos.registry import ProtocolSpec, find_protocol
+from epaxos.node import Node, node_with
+from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
 from epaxos.sim.chart import show
 from epaxos.sim.instance_chart import Observer
 from epaxos.trace import (
@@ -143,7 +143,8 @@ class Replay:
             header.leader,
         )
         spec = replace(self._spec, executor=lambda n: self._heard)
-        node = Node(spec, setup, header.boot, header.limits)
+        kind = node_with(find_state_machine(header.state_machine))
+        node = kind(spec, setup, header.boot, header.limits)
         for body in self.trace.records():
             self.counts["restored"] += 1
             node.restore(self._codec.decode_record(body))

@@ -203,7 +203,7 @@ def test_a_port_in_use_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "options", "sentence"),
     [
-        ({"protocol": "raft"}, {}, "protocol = 'raft' is unknown"),
+        ({"protocol": "raft"}, {}, "unknown protocol 'raft'"),
         ({"sead": 1}, {}, "sead is not a setting; did you mean seed?"),
         ({}, {"data": None}, "add --data DIR"),
         ({}, {"environment": {"EPAXOS_SEED": "x"}}, "environment variable EPAXOS_SEED"),

@@ -44,7 +44,7 @@ def test_flags_win_over_environment_over_file_over_default(tmp_path):
         ("sede = 4\n" + GOOD, "sede is not a setting; did you mean seed"),
         ("seed = 'a'\n" + GOOD, "seed: expected int, got str"),
         ("durability = 'disk'\n" + GOOD, "durability: write fsync or memory"),
-        ("protocol = 'raft'\n" + GOOD, "protocol = 'raft' is unknown; write one of epaxos, multip"),
+        ("protocol = 'raft'\n" + GOOD, "unknown protocol 'raft'; choose one of epaxos, multip"),
         ("live_bytes = 4\n" + GOOD, "live_bytes = 4 must be between"),
         (
             "leader = 'XX'\n" + GOOD,

@@ -131,7 +131,7 @@ def test_plain_lines_where_nobody_watches():
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
-        (["--protocol", "raft"], "--protocol"),
+        (["--protocol", "raft"], "unknown protocol 'raft'"),
         (["--durability", "hope"], "fsync or memory"),
         (["--topology", "nowhere"], "nowhere"),
         (["--protocol", "multipaxos", "--leader", "Mars"], "Mars"),
