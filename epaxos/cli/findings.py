@@ -3,6 +3,7 @@
 Rules of this file: a failure is told once in full; the others by seed and sentence.
 """
 
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -42,7 +43,7 @@ def _command_line(profile: Profile, seeds: str) -> str:
     if profile.topology is not None:
         words.append(f"--topology {profile.topology}")
     if profile.workload != default.workload:
-        words.append(f"--workload {profile.workload}")
+        words.append(f"--workload {shlex.quote(profile.workload)}")
     if profile.faults is not None:
         words.append(f"--faults {','.join(sorted(profile.faults)) or 'none'}")
     if not profile.gate:

@@ -49,7 +49,10 @@ def sim(
         str | None, typer.Option(help="Delays and replicas of this topology; else drawn.")
     ] = None,
     workload: Annotated[
-        str, typer.Option(help=f"What clients do: {', '.join(WORKLOADS)}.")
+        str,
+        typer.Option(
+            help=f"What clients do: {', '.join(WORKLOADS)}; or as for compare, like zipf:theta=0.9."
+        ),
     ] = "mixed",
     faults: Annotated[
         str,

@@ -1,26 +1,29 @@
 """Clients of the simulated cluster, and the history of what they saw.
 
 Each client sits beside one replica and sends short requests at random times, without waiting for
-the answer of the one before. Arguments of writes are unique (that of a DELETE means nothing). A
-client whose replica crashes does not know the fate of what it sent. Some try again what failed, at
-another replica: without a session that is a new command, with an argument of its own. Some are
-gone before the answer.
+the answer of the one before. What it asks for is drawn here, or by a workload (`epaxos.workload`):
+keys and operations are then the workload's. Arguments of writes are unique, whatever a workload's
+values are (that of a DELETE means nothing). A client whose replica crashes does not know the fate
+of what it sent. Some try again what failed, at another replica: without a session that is a new
+command, with an argument of its own. Some are gone before the answer.
 
 Rules of this file: a definite failure is left out of the history, an unknown outcome stays in it
 without an end.
 """
 
 import random
+from collections.abc import Iterator
 from itertools import groupby
 
 from epaxos.core.command import Operation, decode_cas, encode_cas
 from epaxos.core.errors import Definite
-from epaxos.core.types import Micros, ReplicaId
+from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.exchange import Refusal, Reply, Request
 from epaxos.sim.calls import Call, check_refusals, histories
 from epaxos.sim.checkers import Place
 from epaxos.sim.linearizability import Op
 from epaxos.sim.world import World
+from epaxos.workload import Command, parse_workload
 
 Commands = list[tuple[Operation, bytes, bytes]]
 """Operation, key and argument of each."""
@@ -31,6 +34,16 @@ class Clients:
 
     def __init__(self, world: World, keys: int, patience_us: Micros) -> None:
         self._world = world
+        text, members = world.options.workload, range(world.options.replicas)
+        self._drawn: list[Iterator[Command]] = []
+        """With a workload: the commands of the client beside each replica."""
+        if text:
+            regions = [replica_name(member) for member in members]
+            workload = parse_workload(text, world.options.seed, regions)
+            now = iter(lambda: world.now, None)
+            self._drawn = [workload.commands(region, starts=now) for region in regions]
+        self._asked: dict[bytes, None] = {}
+        """With a workload: the keys that were asked for so far, in that order."""
         self._keys = [b"k%d" % number for number in range(keys)]
         self._patience_us = patience_us
         self._number = 0
@@ -63,7 +76,7 @@ class Clients:
     def send(self, member: ReplicaId, size: int, rng: random.Random) -> None:
         """One request of a few random commands."""
         faults = self._world.options.faults
-        calls = self.submit(member, [self._command(rng) for _ in range(size)])
+        calls = self.submit(member, [self._command(member, rng) for _ in range(size)])
         if not calls:
             return
         if rng.random() < faults.vanishing:
@@ -75,7 +88,7 @@ class Clients:
     def probe(self, member: ReplicaId) -> list[Call]:
         """Write and read every key through a replica."""
         commands: Commands = []
-        for key in self._keys:
+        for key in self._asked or self._keys:
             commands += [(Operation.PUT, key, self._token()), (Operation.GET, key, b"")]
         return self.submit(member, commands, self._world.options.settle_us // 4)
 
@@ -122,12 +135,16 @@ class Clients:
 
     def _again(self, call: Call) -> tuple[Operation, bytes, bytes]:
         """The same command under an argument of its own."""
-        argument = call.argument
-        if call.operation in (Operation.PUT, Operation.DELETE):
-            argument = self._token()
-        elif call.operation == Operation.CAS:
-            argument = encode_cas(decode_cas(argument).expect, self._token())
-        return Operation(call.operation), call.key, argument
+        operation = Operation(call.operation)
+        return operation, call.key, self._own(operation, call.argument)
+
+    def _own(self, operation: Operation, argument: bytes) -> bytes:
+        """An argument that no other command has, in the place of this one."""
+        if operation == Operation.GET:
+            return argument
+        if operation == Operation.CAS:
+            return encode_cas(decode_cas(argument).expect, self._token())
+        return self._token()
 
     def unsettled(self) -> int:
         """How many commands wait for an answer."""
@@ -166,7 +183,11 @@ class Clients:
         self._number += 1
         return b"v%d" % self._number
 
-    def _command(self, rng: random.Random) -> tuple[Operation, bytes, bytes]:
+    def _command(self, member: ReplicaId, rng: random.Random) -> tuple[Operation, bytes, bytes]:
+        if self._drawn:
+            command = next(self._drawn[member])
+            self._asked[command.key] = None
+            return command.operation, command.key, self._own(command.operation, command.argument)
         hot = self._world.options.hot
         key = self._keys[0] if hot and rng.random() < hot else rng.choice(self._keys)
         roll = rng.random()

@@ -86,6 +86,9 @@ class Options:
     """Share of commands that name the first key whatever else is drawn."""
     reads: float = 0.35
     """Share of commands that are GETs."""
+    workload: str = ""
+    """What clients ask for instead of the three above, as `epaxos.workload.parse_workload` reads
+    it."""
     delays_us: tuple[tuple[Micros, ...], ...] = ()
     """One-way delay from row to column."""
     rtt_error: float = 1.0

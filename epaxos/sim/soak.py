@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 import topology
 from epaxos.core.errors import ConfigError
 from epaxos.node import Node, node_with
-from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
+from epaxos.registry import find_protocol, find_state_machine
 from epaxos.sim.directed import run_directed
 from epaxos.sim.options import WORKLOADS, Options, draw
-from epaxos.sim.plant import planted
+from epaxos.sim.plant import Planted, planted
 from epaxos.sim.run import Failure, Outcome, tell
 from epaxos.sim.situations import SITUATIONS
 from epaxos.workload import parse_workload
@@ -95,7 +95,7 @@ class Profile:
             and not self.state_machine
         )
 
-    def cast(self) -> tuple[ProtocolSpec, type[Node]]:
+    def cast(self) -> Planted:
         """Who plays. Raises ConfigError."""
         if self.plant is None:
             spec, node = find_protocol(self.protocol), Node
@@ -103,7 +103,7 @@ class Profile:
             spec, node = planted(self.protocol, self.plant)
         if self.state_machine:
             node = node_with(find_state_machine(self.state_machine), node)
-        return spec, node
+        return Planted(spec, node)
 
 
 def run_seed(profile: Profile, seed: int) -> Outcome | Failure:
