@@ -7,6 +7,8 @@ Rules of this file: a violation is raised as `Violation` with the sentence and t
 observer changes anything.
 """
 
+from traceback import extract_tb
+
 from epaxos.core.command import Operation, Payload, interferes
 from epaxos.core.replica import Decided
 from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot, replica_name
@@ -50,6 +52,15 @@ class Violation(Exception):
         super().__init__(f"{sentence}: {detail}")
         self.sentence = sentence
         self.detail = detail
+
+
+def broken_by(error: Exception) -> Violation:
+    """What a node raised, as the sentence that it breaks, with file and line."""
+    frame = extract_tb(error.__traceback__)[-1]
+    place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+    if isinstance(error, AssertionError):
+        return Violation(ASSERTION, f"{error} ({place})")
+    return Violation(RAISES, f"{type(error).__name__}: {error} ({place})")
 
 
 class DecisionChecker:

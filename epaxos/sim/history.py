@@ -7,14 +7,13 @@ Rules of this file: a definite refusal is left out of the history and held to it
 outcome stays in it without an end.
 """
 
-from epaxos.core.command import Operation
 from epaxos.core.errors import Definite
 from epaxos.core.types import ReplicaId
 from epaxos.exchange import Refusal, Reply
 from epaxos.sim.calls import Call, check_refusals, histories
 from epaxos.sim.chart import say_commands
 from epaxos.sim.checkers import LINEARIZABLE, ExecutionChecker, Violation
-from epaxos.sim.linearizability import Op, Verdict, check, shortest_illegal
+from epaxos.sim.linearizability import Op, Verdict, check, say_answer, say_illegal
 from epaxos.sim.schedule import Commands
 
 OPERATIONS_SHOWN = 4
@@ -53,7 +52,8 @@ class History:
             columns = [call.key for call in calls], [call.argument for call in calls]
             return f"refuses {say_commands(codes, *columns)}: {answer.code}"
         told = [
-            f"{say_commands(bytes([call.operation]), [call.key], [call.argument])}: {_told(call)}"
+            f"{say_commands(bytes([call.operation]), [call.key], [call.argument])}: "
+            f"{say_answer(call.op().kind, call.result)}"
             for call in calls
         ]
         return f"answers {', '.join(told)}"
@@ -67,7 +67,9 @@ class History:
         for key, ops in sorted(histories(self._all()).items()):
             verdict = check(ops)
             if verdict is Verdict.ILLEGAL:
-                raise Violation(LINEARIZABLE, f"key {key!r}: {_tell(ops)}")
+                raise Violation(
+                    LINEARIZABLE, f"key {key!r}: {say_illegal(ops, OPERATIONS_SHOWN, _say)}"
+                )
             if verdict is Verdict.UNKNOWN:
                 detail = f"key {key!r}: {verdict.value}; {len(ops)} operations"
                 raise Violation(LINEARIZABLE, detail)
@@ -76,25 +78,6 @@ class History:
         return [call for calls in self._calls.values() for call in calls]
 
 
-def _tell(ops: list[Op]) -> str:
-    finished = [op for op in shortest_illegal(ops) if op.returned is not None]
-    finished.sort(key=lambda op: op.returned or 0)
-    shown = [
-        f"{str(op).partition(' [')[0]} [{op.called} to {op.returned}]"
-        for op in finished[-OPERATIONS_SHOWN - 1 :]
-    ]
-    return f"no order explains {shown[-1]}; before it {'; '.join(shown[:-1]) or 'nothing'}"
-
-
-def _told(call: Call) -> str:
-    """What a client was told, in a word or two."""
-    result = call.result
-    if isinstance(result, tuple):
-        return f"no, met {_show(result[1])}"
-    if call.operation == Operation.GET:
-        return _show(result)
-    return "yes" if result else "no"
-
-
-def _show(value: object) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else "nothing"
+def _say(op: Op) -> str:
+    """An operation with numbers of events where others have times."""
+    return f"{str(op).partition(' [')[0]} [{op.called} to {op.returned}]"

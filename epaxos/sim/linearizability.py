@@ -18,7 +18,7 @@ order is found.
 
 import heapq
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -66,21 +66,37 @@ class Op(NamedTuple):
     def __str__(self) -> str:
         words = [self.kind]
         if self.kind == "cas":
-            words.append(f"{_show(self.expect)} to {_show(self.value)}")
+            words.append(f"{say_value(self.expect)} to {say_value(self.value)}")
         elif self.kind == "put":
-            words.append(_show(self.value))
-        answer = self.result
-        if isinstance(answer, tuple):
-            answer = f"no, met {_show(answer[1])}"
-        elif self.kind == "get":
-            answer = _show(self.result)
-        else:
-            answer = "yes" if answer else "no"
+            words.append(say_value(self.value))
+        answer = say_answer(self.kind, self.result)
         if self.returned is None:
             return f"{' '.join(words)} = ? [{self.called / 1000:.3f} ms –]"
         return (
             f"{' '.join(words)} = {answer} [{self.called / 1000:.3f}–{self.returned / 1000:.3f} ms]"
         )
+
+
+def say_value(value: object) -> str:
+    """A value for people."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else "nothing"
+
+
+def say_answer(kind: str, result: object) -> str:
+    """What a client was told of an operation of this kind, in a word or two."""
+    if isinstance(result, tuple):
+        return f"no, met {say_value(result[1])}"
+    if kind == "get":
+        return say_value(result)
+    return "yes" if result else "no"
+
+
+def say_illegal(ops: Sequence[Op], most: int, say: Callable[[Op], str] = str) -> str:
+    """The answer of an illegal history that no order explains, and at most so many before it."""
+    finished = [op for op in shortest_illegal(ops) if op.returned is not None]
+    finished.sort(key=lambda op: op.returned or 0)
+    *before, last = map(say, finished[-most - 1 :])
+    return f"no order explains {last}; before it {'; '.join(before) or 'nothing'}"
 
 
 def step(state: State, op: Op) -> tuple[object, State]:
@@ -466,7 +482,3 @@ def _writes(op: Op) -> State | _Any:
     if op.kind == "get" or isinstance(op.result, tuple) or op.result is False:
         return _Any.VALUE
     return None if op.kind == "delete" else op.value
-
-
-def _show(value: object) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else "nothing"

@@ -12,13 +12,18 @@ from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any
+from typing import Any, NamedTuple
 
 from epaxos.core.errors import ConfigError
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 
-Planted = tuple[ProtocolSpec, type[Node]]
+
+class Planted(NamedTuple):
+    """What runs instead of the code as it is."""
+
+    spec: ProtocolSpec
+    node: type[Node] = Node
 
 
 @cache
@@ -29,10 +34,10 @@ def planted(protocol: str, place: str) -> Planted:
     spec = find_protocol(protocol)
     found: Any = _find(place, _roles(spec))
     if issubclass(found, Node):
-        return spec, found
+        return Planted(spec, found)
     if issubclass(found, _class_of(spec.replica)):
-        return replace(spec, replica=found), Node
-    return replace(spec, executor=found), Node
+        return Planted(replace(spec, replica=found))
+    return Planted(replace(spec, executor=found))
 
 
 def _roles(spec: ProtocolSpec) -> tuple[type, ...]:

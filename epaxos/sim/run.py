@@ -7,7 +7,6 @@ Rules of this file: a run either returns an `Outcome` or raises `Violation`.
 import random
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from traceback import extract_tb
 from typing import cast
 
 from epaxos.core.replica import LeaderReplica
@@ -15,18 +14,17 @@ from epaxos.core.types import ReplicaId
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.checkers import (
-    ASSERTION,
     CONVERGES,
     COUNTED,
     EXECUTES,
     LINEARIZABLE,
-    RAISES,
     RESTORES,
     Violation,
+    broken_by,
 )
 from epaxos.sim.clients import Clients
 from epaxos.sim.faults import FaultPlan
-from epaxos.sim.linearizability import Op, Verdict, check, explains, shortest_illegal
+from epaxos.sim.linearizability import Verdict, check, explains, say_illegal
 from epaxos.sim.options import Options
 from epaxos.sim.schedule import Schedule
 from epaxos.sim.situations import situations_of
@@ -96,14 +94,12 @@ def tell(
     try:
         _run(world)
     except Violation as violation:
-        sentence, detail = violation.sentence, violation.detail
-    except AssertionError as error:
-        sentence, detail = ASSERTION, f"{error} ({_place(error)})"
+        found = violation
     except Exception as error:
-        sentence, detail = RAISES, f"{type(error).__name__}: {error} ({_place(error)})"
+        found = broken_by(error)
     else:
         raise AssertionError(f"seed {options.seed} failed once and passed again")
-    return Failure(options, sentence, detail, world.story.text(), _schedule_of(world))
+    return Failure(options, found.sentence, found.detail, world.story.text(), _schedule_of(world))
 
 
 def _schedule_of(world: World) -> Schedule:
@@ -122,12 +118,6 @@ def _schedule_of(world: World) -> Schedule:
         options.tunables,
         world.calm_at,
     )
-
-
-def _place(error: BaseException) -> str:
-    """File and line where it was raised."""
-    frame = extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
 
 
 def _run(world: World) -> Outcome:
@@ -269,18 +259,9 @@ def _check_history(world: World, clients: Clients) -> None:
             continue
         verdict = check(ops)
         if verdict is not Verdict.OK:
-            detail = f"key {key!r}: {verdict.value}; {_tell_ops(verdict, ops)}"
-            raise Violation(LINEARIZABLE, detail)
-
-
-def _tell_ops(verdict: Verdict, ops: list[Op]) -> str:
-    """What cannot be explained, and the last that was seen before it."""
-    if verdict is Verdict.UNKNOWN:
-        return f"{len(ops)} operations"
-    finished = [op for op in shortest_illegal(ops) if op.returned is not None]
-    finished.sort(key=lambda op: op.returned or 0)
-    before = "; ".join(map(str, finished[-OPERATIONS_SHOWN - 1 : -1]))
-    return f"no order explains {finished[-1]}; before it {before or 'nothing'}"
+            unknown = verdict is Verdict.UNKNOWN
+            why = f"{len(ops)} operations" if unknown else say_illegal(ops, OPERATIONS_SHOWN)
+            raise Violation(LINEARIZABLE, f"key {key!r}: {verdict.value}; {why}")
 
 
 def _check_counters(world: World) -> None:

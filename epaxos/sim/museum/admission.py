@@ -20,11 +20,11 @@ from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
     Load,
-    Planted,
     in_node,
     must_be_answered,
 )
 from epaxos.sim.options import Faults, Options, delays_of
+from epaxos.sim.plant import Planted
 from epaxos.sim.stage import Stage
 from epaxos.sim.world import World
 

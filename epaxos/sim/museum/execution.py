@@ -27,7 +27,6 @@ from epaxos.sim.directed import ask
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
-    Planted,
     Swarm,
     in_executor,
     in_node,
@@ -35,6 +34,7 @@ from epaxos.sim.museum.exhibit import (
     must_be_executed,
     preaccept,
 )
+from epaxos.sim.plant import Planted
 from epaxos.sim.stage import Stage
 
 Id = tuple[ReplicaId, Slot]

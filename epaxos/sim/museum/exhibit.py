@@ -20,19 +20,13 @@ from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.checkers import CONVERGES, EXECUTES, Violation
 from epaxos.sim.options import Options, draw
+from epaxos.sim.plant import Planted
 from epaxos.sim.run import Failure, tell
 from epaxos.sim.schedule import Schedule
 from epaxos.sim.stage import Stage, as_id, directed
 
 ACTIVE_US: Micros = 800_000
 """Random runs last so long before they heal: a few bugs need company, none needs time."""
-
-
-class Planted(NamedTuple):
-    """What runs instead of the code as it is."""
-
-    spec: ProtocolSpec
-    node: type[Node] = Node
 
 
 Plant = Callable[[ProtocolSpec], AbstractContextManager[Planted]]
