@@ -12,7 +12,6 @@ the event that shows it, and that event is the last in `events`.
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from traceback import extract_tb
 from typing import Any, NamedTuple, cast
 
 from epaxos.codec import Codec, encode
@@ -25,13 +24,12 @@ from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.chart import draw
 from epaxos.sim.checkers import (
-    ASSERTION,
     INVARIANT,
-    RAISES,
     REMEMBERED,
     DecisionChecker,
     ExecutionChecker,
     Violation,
+    broken_by,
 )
 from epaxos.sim.history import History
 from epaxos.sim.options import Options
@@ -199,11 +197,8 @@ class Player:
                 act()
         except Violation:
             raise
-        except AssertionError as error:
-            raise Violation(ASSERTION, f"{error} ({_place(error)})") from error
         except Exception as error:
-            what = f"{type(error).__name__}: {error} ({_place(error)})"
-            raise Violation(RAISES, what) from error
+            raise broken_by(error) from error
 
     def _look(self, look: Callable[..., None], *things: object) -> None:
         """Let an observer look; what it finds counts if it is what matters."""
@@ -483,9 +478,3 @@ def _about(label: str) -> str:
     """A label without its ballot."""
     head, _, last = label.rpartition(" ")
     return head if "@" in last else label
-
-
-def _place(error: BaseException) -> str:
-    """File and line where it was raised."""
-    frame = extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
