@@ -210,3 +210,51 @@ def test_a_leader_with_nothing_open_repeats_nothing():
         if key == "resend":
             made._resend_due(10_000_000)
     assert "resend" not in made._timers
+
+
+def test_a_fetch_that_was_answered_otherwise_is_not_repeated():
+    made = started(B)
+    made.receive(A, Accept(B1A, 1, X, 0), 10)
+    made.receive(A, CommitIndex(B1A, 1), 20)
+    made.out.take()
+    assert made.log.chosen == made._wanted == 1
+    made._fetch_due(30)
+    assert not sent(made, Fetch)
+
+
+def test_who_is_not_answered_asks_only_those_who_know_more():
+    made = started(A, 5)
+    made.members.chosen = [0, 7, 0, 0, 7]
+    made._catch_up(B, 7, 10)
+    assert [target for target, _ in sent(made, Fetch)] == [B]
+    made._fetch_due(1_000_000)
+    assert [target for target, _ in sent(made, Fetch)] == [4]
+
+
+def test_without_a_leader_one_learns_from_anybody_and_with_one_from_it_alone():
+    behind = Progress(B1A, False, 3, (0,), (0,), (0, 0, 0), 1)
+    made = started(B)
+    made.receive(C, behind, 10)
+    assert sent(made, Fetch) == [(C, Fetch(1, 3))]
+    made = started(B)
+    made.receive(A, Accept(B1A, 1, X, 0), 10)
+    made.receive(C, behind, 20)
+    assert not sent(made, Fetch)
+
+
+def test_a_leader_that_was_alone_for_just_so_long_steps_down():
+    made = leading()
+    for late in (-1, 0):
+        made.members.heard = [None, 29, None]
+        made._check_due(30 + made.patience_us + late)
+        assert (made.leader is None) == (late == 0)
+
+
+def test_a_transfer_is_given_up_after_just_so_long():
+    for late in (-1, 0):
+        made = leading()
+        made.members.heard[C] = 40
+        made.transfer(C, 40)
+        sent(made)
+        made._transfer_due(40 + made.patience_us + late)
+        assert len(sent(made, TakeOver)) == (late < 0)
