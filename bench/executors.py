@@ -119,7 +119,9 @@ def perform(job: Job, beat: Beat = lambda share: None) -> bytes | Failed:
             leader=None if leader is None else sites.regions[leader].name,
             titles=regions | {home.region.name: home.region.title for home in trial.homes},
             optimum=[
-                optimum(sites, leader, outcome.sync_us, home.replica, hop_us)
+                optimum(
+                    trial.protocol, sites, leader, outcome.sync_us, home.replica, hop_us
+                )
                 for home, hop_us in zip(trial.homes, outcome.load.hop_us)
             ],
             code=job.code,
@@ -153,6 +155,9 @@ class Processes:
         return f"{self._count} processes"
 
     def run(self, jobs: Sequence[Job], beat: Beat) -> Iterator[Answer]:
+        if len(jobs) == 1:  # not worth a process
+            yield from Here().run(jobs, beat)
+            return
         todo: SimpleQueue[Job] = SimpleQueue()
         done: SimpleQueue[Answer] = SimpleQueue()
         for job in jobs:

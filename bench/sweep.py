@@ -123,7 +123,7 @@ def finish(
     # What is simulated first: it is shared out, and disturbs no real processes.
     for simulated in (True, False):
         part = [job for job in jobs.values() if trials[job.number].simulated is simulated]
-        crew = executor if simulated and len(part) > 1 else Here()
+        crew = executor if simulated else Here()
         if not part:
             continue
         clock.begin(crew.title() if simulated else "real processes, one trial after another")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.sweep import Standing, Watch
 
 app = typer.Typer(
-    help="Declarative sweeps, resumable; what came out, and what differs.",
+    help="Sweeps, resumable: run, show, report, diff.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
