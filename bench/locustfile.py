@@ -1,38 +1,38 @@
-"""Load an `epaxos up` cluster with Locust: one user class per region, statistics per region.
+"""Load a cluster with Locust: one user class per region, statistics per region.
 
-    epaxos up                                                       # in one terminal
-    locust -f bench/locustfile.py --headless -u 50 -r 50 -t 30s     # in another
+    epaxos up                                                                  # in one terminal
+    locust -f bench/locustfile.py --headless -t 30s --rate 50 --conflict-rate 2    # in another
 
-Every region of the topology gets a FastHttpUser class whose host is that region's replica; users
-are spread evenly over the regions. Region and operation stand in the name of each request, so
-Locust's
-tables, CSV files and web page show them apart. Percentiles keep three digits, where Locust itself
-would round 141 ms to 140.
+Every region of the topology gets a user class whose host is that region's replica, or the nearest
+one. Region and operation stand in the name of each request, so Locust's tables, CSV files and web
+page show them apart; protocol, path and region stand in its `context`. Percentiles keep three
+digits, where Locust itself would round 141 ms to 140.
 
-With --rate the load is open: each user sends at Poisson moments, whether the request before has
+With --rate the load is open: commands are sent at Poisson moments, whether those before have
 returned or not, and latency counts from the intended moment. Without it users wait for their answer
-and send again (closed loop), and the load falls where a region is slow.
+and send again (closed loop), and the load falls where a region is slow. `-T open` and `-T closed`
+say it in words. Locust's own tables hold every command; what this file prints after them, and
+writes with --results, leaves the warm-up out and splits answers into commit and execution. How to
+run it with the web page, over several processes or machines, or against etcd: docs/load.md.
 
 Rules of this file: Locust patches sockets when it is imported, so nothing else imports this module.
+Commands are sent and counted in generator.py; here is what Locust must be told and asked.
 """
 
-import random
+import logging
 import sys
-import time
-from itertools import count
 from typing import Any
-from urllib.parse import quote_from_bytes
 
-import gevent
-from locust import FastHttpUser, constant, events, stats, task
+from locust import FastHttpUser, LoadTestShape, constant, events, runners, stats, tag, task
+from locust.argument_parser import get_parser
 from locust.env import Environment
-from locust.exception import StopUser
 
-from bench.workload import Conflict
-from topology import DEFAULT, Topology, TopologyError, find
+from bench.offered import HTTP_PORT, TARGETS
+from bench.station import Station, check, make_places
+from epaxos.core.errors import EpaxosError
+from topology import DEFAULT, TopologyError
 
-HTTP_PORT = 8001
-"""Replica A of `epaxos up`; the others follow."""
+log = logging.getLogger("epaxos")
 
 
 def three_digits(milliseconds: float) -> float:
@@ -43,118 +43,101 @@ def three_digits(milliseconds: float) -> float:
 
 
 stats.bucket_response_time = three_digits  # type: ignore[assignment] # made to be replaced
-
-
-def _argument(name: str, default: str) -> str:
-    """The value of one of our options, needed before Locust has parsed them: user classes must
-    exist when this file is read."""
-    for position, word in enumerate(sys.argv):
-        if word == name and position + 1 < len(sys.argv):
-            return sys.argv[position + 1]
-        if word.startswith(f"{name}="):
-            return word.partition("=")[2]
-    return default
+runners.WORKER_REPORT_INTERVAL = 1.0
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator] # Locust's
 def add_options(parser: Any) -> None:
-    """Our own options; they show in the web page too."""
-    group = parser.add_argument_group("epaxos")
-    group.add_argument("--topology", default=DEFAULT, help="Topology that `epaxos up` runs.")
-    group.add_argument(
-        "--conflict-rate", type=float, default=0.0, help="Per cent of commands on the shared key."
-    )
-    group.add_argument(
-        "--rate",
-        type=float,
-        default=0.0,
-        help="Commands per second and region, open loop; 0: closed loop.",
-    )
-    group.add_argument("--value-size", type=int, default=16, help="Bytes per value.")
-    group.add_argument(
-        "--http-port", type=int, default=HTTP_PORT, help="HTTP port of the first replica."
-    )
+    """Our own options. They show in the web page too: those of an argument group would not."""
+    add = parser.add_argument
+    add("--topology", default=DEFAULT, help="Whose regions have users; a name or a file.")
+    add("--replicas", type=int, default=0, help="Replicas in only so many of its regions.")
+    add("--clients", default="", help="Regions with users; one without a replica asks the nearest.")
+    add("--at", default="", help="URLs of the replicas, in order; or one for all.")
+    add("--http-port", type=int, default=HTTP_PORT, help="Without --at: port of the first replica.")
+    add("--target", default=TARGETS[0], choices=TARGETS, help="What answers at these URLs.")
+    add("--workload", default="", help="Like ycsb-a or zipf:theta=0.9,keys=1000000.")
+    add("--conflict-rate", default="", help="Instead: per cent of commands on a shared key.")
+    add("--keys", type=int, default=0, help="Keys of the workload; its shared ones with conflicts.")
+    add("--value-size", type=int, default=0, help="Bytes per value; 0: as the workload says.")
+    add("--rate", type=float, default=0.0, help="Commands/s and region, open loop; 0: closed.")
+    add("--users-per-region", type=int, default=0, help="Sets fixed_count; 0: spread -u evenly.")
+    add("--warmup", default="1s", help="From the start, and each step, until answers count.")
+    add("--steps", default="", help="Like 50,100,200: users per region, or rates with -T open.")
+    add("--step-time", default="20s", help="How long each step takes.")
+    add("--patience", default="10s", help="How long a user waits for an answer.")
+    add("--seed", type=int, default=1, help="Of commands and arrivals.")
+    add("--results", default="", help="Directory for load.json, steps.csv and HDR histograms.")
+    add("--max-p99", default="", help="Else exit with 1: MS, or Region=MS, by commas.")
+    add("--max-fail-ratio", default="0", help="Else exit with 1: share of failed commands.")
+    add("--min-rate", default="", help="Else exit with 1: good answers/s of a region.")
 
 
 class Region(FastHttpUser):
-    """What users of all regions do; each region's class says where."""
+    """What users of all regions do; each region's class says where. `client` is Locust's own, for
+    tasks of your own; commands go over the connections of generator.py."""
 
     abstract = True
-    region = ""
     wait_time = constant(0)
-    numbers = count(1)
 
     def on_start(self) -> None:
         """Each user has commands and arrivals of its own, from its number."""
-        options = self.environment.parsed_options
-        number = next(self.numbers)
-        workload = Conflict(options.conflict_rate, value_size=options.value_size, seed=number)
-        self.commands = workload.commands(f"{self.region}-{number}")
-        users = max(1, self.environment.runner.user_classes_count.get(type(self).__name__, 1))
-        self.rate = options.rate / users
-        self.random = random.Random(number)
+        self.station: Station = self.environment.epaxos
+        self.seat = self.station.seat(type(self).__name__)
 
+    @tag("open")
     @task
-    def put(self) -> None:
-        """Closed loop: one command and its answer. Open loop: commands until the run ends."""
-        if not self.rate:
-            self.send(time.perf_counter())
-            return
-        intended = time.perf_counter()
-        while True:
-            intended += self.random.expovariate(self.rate)
-            gevent.sleep(max(0.0, intended - time.perf_counter()))
-            if self.environment.runner.state in ("stopping", "stopped", "cleanup"):
-                raise StopUser
-            gevent.spawn(self.send, intended)
+    def open_loop(self) -> None:
+        """Commands at Poisson moments, until the run ends."""
+        self.station.drive(self.seat, type(self).__name__)
 
-    def send(self, intended: float) -> None:
-        """One PUT; its response time counts from `intended`."""
-        command = next(self.commands)
-        key = quote_from_bytes(command.key, safe="")
-        with self.client.put(
-            f"/v1/kv/{key}",
-            data=command.argument,  # type: ignore[arg-type] # bytes are sent as they are
-            name=f"PUT [{self.region}]",
-            catch_response=True,
-        ) as response:
-            if response.status_code == 200:
-                path = response.headers.get("X-EPaxos-Path", "")
-                response.request_meta["context"] = {"region": self.region, "path": path}
-                response.success()
-            else:
-                why = response.text or str(response.error)
-                response.failure(f"{response.status_code} {why[:120]}")
-            response.request_meta["response_time"] = (time.perf_counter() - intended) * 1000
+    @tag("closed")
+    @task
+    def closed_loop(self) -> None:
+        """One command and its answer."""
+        self.station.drive(self.seat, type(self).__name__)
 
 
-def user_classes(sites: Topology, first_port: int) -> dict[str, type[Region]]:
-    """One class per region, named after it."""
-    found: dict[str, type[Region]] = {}
-    for position, place in enumerate(sites.regions):
-        name = "".join(filter(str.isalnum, place.title)) or place.name
-        found[name] = type(
-            name,
-            (Region,),
-            {"region": place.title, "host": f"http://127.0.0.1:{first_port + position}"},
-        )
-    return found
+class _Steps(LoadTestShape):
+    """Steps of load, one after the other; only there with --steps."""
+
+    abstract = True
+    use_common_options = True
+
+    def tick(self) -> tuple[int, float] | None:
+        """Users and spawn rate of this moment; None: the run is over."""
+        runner: Any = self.runner
+        station: Station = runner.environment.epaxos
+        return station.tick()
+
+
+def _options() -> Any:
+    """All options. User classes must exist when this file has been read, before Locust reads its
+    command line."""
+    return get_parser().parse_known_args()[0]
 
 
 try:
-    globals().update(
-        user_classes(
-            find(_argument("--topology", DEFAULT)),
-            int(_argument("--http-port", str(HTTP_PORT))),
+    _given = _options()
+    _places = make_places(_given)
+    check(_given, _places)
+    for _place in _places:
+        globals()[_place.class_name] = type(
+            _place.class_name,
+            (Region,),
+            {"host": _place.url, "fixed_count": _given.users_per_region},
         )
-    )
-except (TopologyError, ValueError) as error:
+    if _given.steps:
+        # Locust takes the steps for a load shape as soon as such a class is here.
+        globals()["Steps"] = type("Steps", (_Steps,), {})
+except (TopologyError, EpaxosError) as error:
     sys.exit(f"error: {error}")
 
 
-@events.quitting.add_listener  # type: ignore[untyped-decorator] # Locust's
-def judge(environment: Environment, **_: Any) -> None:
-    """A run in which a region's requests failed, or a region got none, exits with 1."""
-    total = environment.stats.total
-    if total.num_requests == 0 or total.num_failures > 0:
-        environment.process_exit_code = 1
+@events.init.add_listener  # type: ignore[untyped-decorator] # Locust's
+def start_station(environment: Environment, **_: Any) -> None:
+    """What this process needs for all its runs; there is one per process."""
+    try:
+        environment.epaxos = Station(environment, _places)  # type: ignore[attr-defined] # ours
+    except (TopologyError, EpaxosError) as error:
+        sys.exit(f"error: {error}")

@@ -32,7 +32,7 @@ class Alarm:
         self._ring = ring
         self._at: Micros | None = None
         self._handle: asyncio.TimerHandle | None = None
-        self._fd = _timerfd_create()
+        self._fd = timerfd_create()
         if self._fd >= 0:
             loop.add_reader(self._fd, self._expired)
 
@@ -42,7 +42,7 @@ class Alarm:
             return
         self._at = at
         if self._fd >= 0:
-            _timerfd_settime(self._fd, 0 if at is None else max(at, 1))
+            timerfd_settime(self._fd, 0 if at is None else max(at, 1))
             return
         if self._handle is not None:
             self._handle.cancel()
@@ -82,14 +82,15 @@ class _Spec(ctypes.Structure):
 _libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def _timerfd_create() -> int:
+def timerfd_create() -> int:
+    """The file of a new timer, which can be read once it has rung; -1 where there are none."""
     if _libc is None:
         return -1
     return int(_libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC))
 
 
-def _timerfd_settime(fd: int, at: Micros) -> None:
-    """At an absolute time; 0 disarms."""
+def timerfd_settime(fd: int, at: Micros) -> None:
+    """Let a timer ring at an absolute time of `clock`; 0: not at all."""
     assert _libc is not None
     spec = _Spec(0, 0, at // 1_000_000, at % 1_000_000 * 1000)
     if _libc.timerfd_settime(fd, 1, ctypes.byref(spec), None) != 0:

@@ -1,0 +1,389 @@
+"""The load of one Locust process: connections, open and closed loops, and how late it itself was.
+
+Commands go over connections of its own: a request of Locust's fast client takes 250 µs of
+processor time, one of these 50, and a generator that is busy is late. Open loops wait on a timer of
+the kernel, because an event loop rounds its timers to milliseconds. Nothing is sent in an open loop
+before all users are there: the rate is divided over the users of all processes.
+
+Rules of this file: gevent, but no Locust. All times are µs of `clock`. An answer counts where its
+intended start lies in the measured window of a step; what begins outside is sent and not counted.
+"""
+
+import gc
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+import gevent
+import gevent.socket
+import msgspec
+from gevent.event import Event
+from geventhttpclient.response import HTTPParseError, HTTPResponse
+
+from bench.ledger import Health, Ledger, Window, bucket
+from bench.offered import Offer, Place
+from bench.wire import Call, Meaning, make_target
+from bench.workload import OWN_KEY, Command, Workload
+from epaxos.runtime.alarm import LATENESS_US, clock, timerfd_create, timerfd_settime
+
+BEFORE: Final = -1
+"""Instead of the number of a step, before the first."""
+_IDLE_S: Final = 15.0
+"""A connection that was idle for longer is not used again: the server may be closing it."""
+_BACK_OFF_S: Final = 0.1
+"""A closed loop's pause after a failure: a refused connection takes no time."""
+_LATENESS_PERIOD_S: Final = 0.01
+_BLOCK: Final = 65_536
+FAILURES: Final = (OSError, HTTPParseError, gevent.Timeout)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What all processes are told when all users are there, and at each step."""
+
+    step: int
+    rate: float
+    """Per region; 0 in a closed loop."""
+    users: dict[str, int]
+    """User class -> users in all processes."""
+    wanted: float
+    """What the step is about: the rate, or users per region."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One command, for Locust's own statistics."""
+
+    call: Call
+    meaning: Meaning
+    place: Place
+    answer_ms: float
+    length: int
+    step: int
+
+
+class _Answer(HTTPResponse):
+    """An answer with its body."""
+
+    @property
+    def body(self) -> bytes:
+        return bytes(self._body_buffer)
+
+    def header(self, name: str) -> str | None:
+        """The value of a header; the first one of several."""
+        value = self.get(name)
+        return value[0] if isinstance(value, list) else value
+
+
+class Connections:
+    """Connections to one server, opened as they are needed and used again, the last one first."""
+
+    def __init__(self, address: tuple[str, int], patience_s: float) -> None:
+        self._address = address
+        self._patience_s = patience_s
+        self._idle: list[tuple[Any, float]] = []
+
+    def exchange(self, call: Call) -> _Answer:
+        """Send a request and wait for its answer. Raises one of FAILURES."""
+        wire = self._take()
+        answer = _Answer(call.method)
+        try:
+            wire.sendall(call.octets)
+            while not answer.message_complete:
+                octets = wire.recv(_BLOCK)
+                if not octets:
+                    raise ConnectionResetError("the server closed the connection")
+                answer.feed(octets)
+        except BaseException:
+            wire.close()
+            raise
+        if answer.should_keep_alive():
+            self._idle.append((wire, time.monotonic()))
+        else:
+            wire.close()
+        return answer
+
+    def _take(self) -> Any:
+        if self._idle:
+            wire, since = self._idle.pop()
+            if time.monotonic() - since < _IDLE_S:
+                return wire
+            wire.close()
+            self.close()  # the others were idle for longer
+        wire = gevent.socket.create_connection(self._address, timeout=self._patience_s)
+        wire.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+        return wire
+
+    def close(self) -> None:
+        """Close those that are idle."""
+        for wire, _ in self._idle:
+            wire.close()
+        self._idle.clear()
+
+
+class Pacer:
+    """Waits until a moment, exact to some ten microseconds where the kernel has timers for that."""
+
+    def __init__(self) -> None:
+        self._fd = timerfd_create()
+        self._hub = gevent.get_hub()
+        self._watcher = self._hub.loop.io(self._fd, 1) if self._fd >= 0 else None
+
+    def wait(self, at: int) -> None:
+        """Until `at`, or until `wake` is called. Always lets others run."""
+        now = clock()
+        if at <= now + LATENESS_US:
+            gevent.sleep(0)
+        elif self._watcher is None:
+            gevent.sleep((at - now) / 1e6)
+        else:
+            timerfd_settime(self._fd, at)
+            self._hub.wait(self._watcher)
+
+    def wake(self) -> None:
+        """End the present wait."""
+        if self._fd >= 0:
+            timerfd_settime(self._fd, 1)
+
+    def close(self) -> None:
+        """Give the timer back."""
+        if self._watcher is not None:
+            self._watcher.close()
+            os.close(self._fd)
+            self._watcher, self._fd = None, -1
+
+
+class Site:
+    """The server of one region, in this process."""
+
+    def __init__(self, place: Place, offer: Offer) -> None:
+        self.place = place
+        host, port = place.address
+        self.target = make_target(offer.target, f"{host}:{port}")
+        self.connections = Connections((host, port), offer.patience_s)
+
+
+class Seat:
+    """What one user asks for: its commands, and what its last GET found."""
+
+    def __init__(self, site: Site, workload: Workload, number: int, seed: int) -> None:
+        self.site = site
+        self.random = Random(f"{seed} arrivals {site.place.name} {number}")
+        self.found: str | None = None
+        """Closed loop: for the second half of a read-modify-write."""
+        self._start_us = 0
+        self._commands = workload.commands(site.place.name, number, iter(self._start, None))
+
+    def _start(self) -> int:
+        return self._start_us
+
+    def next(self, start_us: int) -> Command:
+        """The next command; it begins `start_us` after the load."""
+        self._start_us = start_us
+        return next(self._commands)
+
+
+class Generator:
+    """Everything that one process sends, and what it counts."""
+
+    def __init__(self, offer: Offer, process: str, report: Callable[[Report], None]) -> None:
+        self.offer = offer
+        self.sites: list[Site] = []
+        self.pending = Ledger()
+        """What was counted since the last `take`."""
+        self.plan = Plan(BEFORE, 0.0, {}, 0.0)
+        self.stopping = False
+        self.outstanding = 0
+        self._process = process
+        self._report = report
+        self._go = Event()
+        self._first = 0
+        """From when on starts count."""
+        self._zero = clock()
+        """The start of the load."""
+        self._pacers: list[Pacer] = []
+        self._cpu_us = _cpu_us()
+        self._wall_us = clock()
+        self._watch = gevent.spawn(self._measure_lateness)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 50)
+
+    def apply(self, plan: Plan) -> None:
+        """All users are there, or the next step begins."""
+        self._close_window()
+        self.plan = plan
+        self._first = clock() + round(self.offer.warmup_s * 1e6)
+        self._go.set()
+        for pacer in self._pacers:
+            pacer.wake()
+
+    def _close_window(self) -> None:
+        step = self.plan.step
+        if step == BEFORE or self.stopping:
+            return
+        measured_us = max(0, clock() - self._first)
+        users = sum(self.plan.users.values())
+        self.pending.windows[step] = Window(self.plan.wanted, users, measured_us)
+
+    def take(self) -> Ledger:
+        """What was counted since the last time."""
+        self._close_window()
+        health = self._health()
+        now, cpu_us = clock(), _cpu_us()
+        health.wall_us, self._wall_us = now - self._wall_us, now
+        health.cpu_us, self._cpu_us = cpu_us - self._cpu_us, cpu_us
+        taken, self.pending = self.pending, Ledger()
+        return taken
+
+    def drain(self) -> None:
+        """Send nothing more, and wait for what is under way as long as users are patient."""
+        if self.stopping:
+            return
+        self._close_window()
+        self.stopping = True
+        self._go.set()
+        for pacer in self._pacers:
+            pacer.wake()
+        limit = clock() + round(self.offer.patience_s * 1e6)
+        while self.outstanding and clock() < limit:
+            gevent.sleep(0.01)
+        self.pending.unfinished += self.outstanding
+        self._watch.kill(block=False)
+        for site in self.sites:
+            site.connections.close()
+
+    def closed_loop(self, seat: Seat) -> None:
+        """One command of a user that waits for its answer."""
+        if self.stopping:
+            gevent.sleep(0.1)  # until Locust ends this user
+            return
+        now = clock()
+        step = self._counted(seat.site, self.plan.step, now)
+        meaning = self.send(seat.site, seat.next(now - self._zero), now, step, seat.found)
+        seat.found = None if meaning.failure else meaning.found
+        if meaning.failure:
+            gevent.sleep(_BACK_OFF_S)
+
+    def open_loop(self, seat: Seat, name: str) -> None:
+        """The commands of a user that sends at Poisson moments, until the run is over. `name` is
+        that of its user class."""
+        pacer = Pacer()
+        self._pacers.append(pacer)
+        try:
+            self._go.wait()
+            while not self.stopping:
+                self._run_plan(seat, name, pacer)
+            while True:
+                gevent.sleep(0.1)  # until Locust ends this user
+        finally:
+            self._pacers.remove(pacer)
+            pacer.close()
+
+    def _run_plan(self, seat: Seat, name: str, pacer: Pacer) -> None:
+        """Until there is another plan. A Poisson process has no memory: the new rate counts from
+        then."""
+        plan, site, rng = self.plan, seat.site, seat.random
+        gap_us = 1e6 * max(1, plan.users.get(name, 1)) / plan.rate
+        at = float(clock())
+        while True:
+            at += rng.expovariate(1.0) * gap_us
+            intended = round(at)
+            pacer.wait(intended)
+            if self.plan is not plan or self.stopping:
+                return
+            step = self._counted(site, plan.step, intended)
+            if step != BEFORE:
+                late_us = max(0, clock() - intended)
+                self._health().start_error[bucket(late_us)] += 1
+            command = seat.next(intended - self._zero)
+            gevent.spawn_raw(self.send, site, command, intended, step)
+
+    def _counted(self, site: Site, step: int, start: int) -> int:
+        """The step, if a command that begins then counts; and count it as sent."""
+        if step == BEFORE or start < self._first or self.stopping:
+            return BEFORE
+        key = (step, site.place.title)
+        sent = self.pending.sent
+        sent[key] = sent.get(key, 0) + 1
+        return step
+
+    def send(
+        self, site: Site, command: Command, intended: int, step: int, found: str | None = None
+    ) -> Meaning:
+        """One command, and what its answer says."""
+        call = site.target.call(command, found)
+        self.outstanding += 1
+        began = clock()
+        length = 0
+        try:
+            answer = site.connections.exchange(call)
+            body = answer.body
+            length = len(body)
+            meaning = site.target.meaning(call, answer.get_code(), answer.header, body)
+        except FAILURES as error:
+            meaning = Meaning(call.operation, _why(error))
+        finally:
+            self.outstanding -= 1
+        now = clock()
+        if step != BEFORE:
+            self._count(site, step, meaning, command, now - intended, now - began)
+        answer_ms = (now - intended) / 1000
+        self._report(Report(call, meaning, site.place, answer_ms, length, step))
+        return meaning
+
+    def _count(
+        self, site: Site, step: int, meaning: Meaning, command: Command, answer_us: int, own_us: int
+    ) -> None:
+        cell = self.pending.cell(step, site.place.title, meaning.operation)
+        if meaning.failure:
+            cell.failures[meaning.failure] += 1
+            return
+        cell.answered += 1
+        cell.shared += command.shared != OWN_KEY
+        cell.answer[bucket(answer_us)] += 1
+        cell.service[bucket(own_us)] += 1
+        if meaning.path:
+            cell.paths[meaning.path] += 1
+        if meaning.waited_us >= 0:
+            cell.commit[bucket(max(0, answer_us - meaning.waited_us))] += 1
+            cell.wait[bucket(meaning.waited_us)] += 1
+
+    def _health(self) -> Health:
+        health = self.pending.health.get(self._process)
+        if health is None:
+            health = self.pending.health[self._process] = Health()
+        return health
+
+    def _measure_lateness(self) -> None:
+        """What a greenlet suffers that wants to run every 10 ms, while answers count."""
+        period_us = round(_LATENESS_PERIOD_S * 1e6)
+        while True:
+            due = clock() + period_us
+            gevent.sleep(_LATENESS_PERIOD_S)
+            now = clock()
+            late_us = max(0, now - due)
+            if self.plan.step == BEFORE or now < self._first:
+                continue
+            health = self._health()
+            health.lateness[bucket(late_us)] += 1
+            health.lateness_max_us = max(health.lateness_max_us, late_us)
+
+
+def _cpu_us() -> int:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return round((used.ru_utime + used.ru_stime) * 1e6)
+
+
+def _why(error: BaseException) -> str:
+    """In words that many failures share."""
+    if isinstance(error, TimeoutError | gevent.Timeout):
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "cannot connect: connection refused"
+    if isinstance(error, OSError) and error.strerror:
+        return f"connection lost: {error.strerror.lower()}"
+    return f"connection lost: {error}" if isinstance(error, OSError) else f"no HTTP: {error}"

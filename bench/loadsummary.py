@@ -1,0 +1,394 @@
+"""What a Locust run says: figures per step and region, criteria, whether it may be believed, files.
+
+A percentile is stated of good answers alone; what failed is counted beside it. The commit latency
+of an answer is its latency less what the server says it waited between commit and execution.
+
+Rules of this file: pure, but for the files that it writes; every threshold stands here.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from math import sqrt
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import orjson
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogWriter
+
+from bench.ledger import KINDS, Cell, Counts, Ledger, merged, percentile
+from bench.offered import Place
+from bench.statistics import SAMPLES_FOR_P99
+
+Document = dict[str, Any]
+
+LATENESS_MS: Final = 50.0
+"""The 10 ms greenlet of a generator was never later than this, or the run is suspect."""
+START_ERROR_MS: Final = (2.0, 25.0)
+"""Open loop: error p99 of the intended starts; suspect above, invalid above."""
+FAILED: Final = (0.0, 0.01)
+"""Share of commands without a good answer: suspect above, invalid above."""
+SAMPLES: Final = (100, 10)
+"""Answers per region and step: suspect below, invalid below."""
+GENERATOR_CPU: Final = 0.9
+"""Of one core: what a generator's process may take."""
+OFFERED_SHARE: Final = 0.05
+"""So far from the wanted rate, and four deviations of a Poisson process, is another rate."""
+_LEVELS: Final = ("VALID", "SUSPECT", "INVALID")
+_US_MAX: Final = 3_600_000_000
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run must keep, for its exit code to be 0; per region."""
+
+    p99_ms: dict[str, float] = {}
+    """Of answers, from their intended start."""
+    fail_ratio: dict[str, float] = {}
+    """Share of commands without a good answer."""
+    rate: dict[str, float] = {}
+    """Good answers per second, at least."""
+
+
+def summarize(ledger: Ledger, places: Sequence[Place], setup: Document, limits: Limits) -> Document:
+    """Everything that was counted, judged."""
+    steps = sorted(ledger.windows) or [0]
+    document: Document = {
+        "setup": setup,
+        "steps": [_step(ledger, step, places) for step in steps],
+        "operations": _operations(ledger),
+        "generators": [_generator(process, ledger) for process in sorted(ledger.health)],
+        "unfinished": ledger.unfinished,
+    }
+    document["criteria"] = criteria(document, limits)
+    document["sustained"] = _sustained(document)
+    document["validity"], document["reasons"] = validity(document)
+    return document
+
+
+def _step(ledger: Ledger, step: int, places: Sequence[Place]) -> Document:
+    window = ledger.windows.get(step)
+    measured_s = window.measured_us / 1e6 if window else 0.0
+    rows = []
+    for place in places:
+        row = _row(ledger.of(place.title, step), ledger.sent_by(place.title, step), measured_s)
+        rows.append({"region": place.title, "replica": place.replica, "url": place.url} | row)
+    return {
+        "step": step,
+        "wanted": window.wanted if window else 0.0,
+        "users": window.users if window else 0,
+        "measured_s": round(measured_s, 3),
+        "regions": rows,
+        "total": _row(ledger.of(step=step), ledger.sent_by(step=step), measured_s),
+    }
+
+
+def _row(cell: Cell, sent: int, measured_s: float) -> Document:
+    decided = {path: count for path, count in cell.paths.items() if path != "leader"}
+    return {
+        "sent": sent,
+        "answered": cell.answered,
+        "failed": cell.failed,
+        "failures": dict(cell.failures),
+        "rate": round(cell.answered / measured_s, 2) if measured_s else 0.0,
+        "sent_rate": round(sent / measured_s, 2) if measured_s else 0.0,
+        "shared_share": round(cell.shared / cell.answered, 4) if cell.answered else None,
+        "paths": dict(cell.paths),
+        "fast_share": round(decided.get("fast", 0) / sum(decided.values()), 4) if decided else None,
+        **{kind: percentiles(getattr(cell, kind)) for kind in KINDS},
+    }
+
+
+def percentiles(counts: Counts) -> Document:
+    """In ms. A p99 is stated from SAMPLES_FOR_P99 samples on; `p99_found` is for criteria, which
+    take what there is."""
+    samples = sum(counts.values())
+    p99 = _ms(percentile(counts, 99))
+    mean = sum(us * count for us, count in counts.items()) / samples if samples else None
+    return {
+        "samples": samples,
+        "p50": _ms(percentile(counts, 50)),
+        "p95": _ms(percentile(counts, 95)),
+        "p99": p99 if samples >= SAMPLES_FOR_P99 else None,
+        "p99_found": p99,
+        "mean": _ms(mean),
+        "max": _ms(max(counts, default=None)),
+    }
+
+
+def _ms(us: float | None) -> float | None:
+    return None if us is None else round(us / 1000, 3)
+
+
+def _operations(ledger: Ledger) -> list[Document]:
+    found = []
+    for key in sorted(ledger.cells, key=lambda key: (key.step, key.region, key.operation)):
+        cell = ledger.cells[key]
+        where = {"step": key.step, "region": key.region, "operation": key.operation}
+        counted = {"answered": cell.answered, "failed": cell.failed}
+        found.append(where | counted | {"answer": percentiles(cell.answer)})
+    return found
+
+
+def _generator(process: str, ledger: Ledger) -> Document:
+    health = ledger.health[process]
+    return {
+        "process": process,
+        "lateness_p99_ms": _ms(percentile(health.lateness, 99)),
+        "lateness_max_ms": _ms(health.lateness_max_us),
+        "start_error_p99_ms": _ms(percentile(health.start_error, 99)),
+        "start_error_max_ms": _ms(max(health.start_error, default=None)),
+        "cpu_share": round(health.cpu_us / health.wall_us, 3) if health.wall_us else 0.0,
+    }
+
+
+def criteria(document: Document, limits: Limits) -> list[Document]:
+    """Each limit against each region and step."""
+    found = []
+    for step in document["steps"]:
+        for row in step["regions"]:
+            tried = row["answered"] + row["failed"]
+            for name, wanted, value, most in (
+                ("max-p99", limits.p99_ms, row["answer"]["p99_found"], True),
+                ("max-fail-ratio", limits.fail_ratio, row["failed"] / max(1, tried), True),
+                ("min-rate", limits.rate, row["rate"], False),
+            ):
+                limit = wanted.get(row["region"])
+                if limit is None:
+                    continue
+                met = value is not None and (value <= limit if most else value >= limit)
+                where = {"step": step["step"], "wanted": step["wanted"], "region": row["region"]}
+                found.append(
+                    {"criterion": name} | where | {"limit": limit, "found": value, "met": met}
+                )
+            if not row["answered"]:
+                where = {"step": step["step"], "wanted": step["wanted"], "region": row["region"]}
+                found.append(
+                    {"criterion": "answers", **where, "limit": 1, "found": 0, "met": False}
+                )
+    return found
+
+
+def broken(document: Document) -> list[str]:
+    """A sentence for each criterion that was not met."""
+    several = len(document["steps"]) > 1
+    found = []
+    for each in document["criteria"]:
+        if each["met"]:
+            continue
+        at = f" at step {each['wanted']:g}" if several else ""
+        value, limit = each["found"], each["limit"]
+        said = {
+            "max-p99": f"p99 {_shown(value, ' ms')}, allowed are {limit:g} ms",
+            "max-fail-ratio": f"{_percent(value)} of the commands failed, allowed are "
+            f"{_percent(limit)}",
+            "min-rate": f"{_shown(value, '')} answers per second, wanted are {limit:g}",
+            "answers": "no good answer at all",
+        }[each["criterion"]]
+        found.append(f"{each['region']}{at}: {said} ({each['criterion']})")
+    return found
+
+
+def _shown(value: float | None, unit: str) -> str:
+    return "unknown" if value is None else f"{value:.4g}{unit}"
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share * 100:.3g} %"
+
+
+def _sustained(document: Document) -> float | None:
+    """The last step up to which all criteria were met; None: not even the first, or no steps."""
+    found = None
+    for step in document["steps"]:
+        if any(not each["met"] for each in document["criteria"] if each["step"] == step["step"]):
+            break
+        found = step["wanted"]
+    return found
+
+
+def validity(document: Document) -> tuple[str, list[str]]:
+    """VALID, SUSPECT or INVALID, and why not VALID."""
+    worst = 0
+    reasons: list[str] = []
+
+    def hold(level: int, reason: str) -> None:
+        nonlocal worst
+        if level:
+            worst = max(worst, level)
+            reasons.append(f"{reason} ({_LEVELS[level].lower()})")
+
+    several = len(document["steps"]) > 1
+    for step in document["steps"]:
+        at = f" at step {step['wanted']:g}" if several else ""
+        for row in step["regions"]:
+            for level, reason in _row_reasons(document, step, row):
+                hold(level, f"{row['region']}{at}: {reason}")
+    for each in document["generators"]:
+        who = f"generator {each['process']}"
+        late_ms, error_ms = each["lateness_max_ms"] or 0.0, each["start_error_p99_ms"] or 0.0
+        hold(int(late_ms > LATENESS_MS), f"{who} was {late_ms:.1f} ms late, above {LATENESS_MS:g}")
+        level = (error_ms > START_ERROR_MS[0]) + (error_ms > START_ERROR_MS[1])
+        limit = START_ERROR_MS[max(0, level - 1)]
+        hold(level, f"{who} sent {error_ms:.1f} ms late at the p99, above {limit:g}")
+        share = each["cpu_share"]
+        hold(int(share > GENERATOR_CPU), f"{who} used {share:.2f} of a core")
+    hold(
+        int(document["unfinished"] > 0),
+        f"{document['unfinished']:,} commands had no answer when the run was over",
+    )
+    return _LEVELS[worst], reasons
+
+
+def _row_reasons(document: Document, step: Document, row: Document) -> Iterable[tuple[int, str]]:
+    """(level, reason) of one region in one step."""
+    tried = row["answered"] + row["failed"]
+    if not row["answered"]:
+        why = max(row["failures"], key=lambda each: row["failures"][each], default="nothing sent")
+        yield 2, f"no good answer from {row['url']}: {why}"
+        return
+    yield (
+        (row["answered"] < SAMPLES[0]) + (row["answered"] < SAMPLES[1]),
+        f"only {row['answered']:,} answers",
+    )
+    share = row["failed"] / tried
+    yield (share > FAILED[0]) + (share > FAILED[1]), f"{row['failed']:,} of {tried:,} failed"
+    if document["setup"]["loop"] == "open" and step["measured_s"]:
+        expected = step["wanted"] * step["measured_s"]
+        off = abs(row["sent"] - expected)
+        yield (
+            int(off > OFFERED_SHARE * expected and off > 4 * sqrt(expected)),
+            f"{row['sent_rate']:.1f} commands/s were sent, not {step['wanted']:g}",
+        )
+
+
+def text(document: Document) -> str:
+    """For a terminal: a table of regions and steps, the generators, validity and criteria."""
+    setup = document["setup"]
+    what = "rate" if setup["loop"] == "open" else "users"
+    lines = [
+        f"{setup['title']}",
+        "",
+        f"{'region':<16}{what:>7}{'sent':>8}{'ok/s':>8}{'failed':>8}"
+        f"{'answer p50':>12}{'p95':>8}{'p99':>8}{'commit p50':>12}{'p95':>8}{'p99':>8}"
+        f"{'wait p95':>10}{'fast':>7}",
+    ]
+    for step in document["steps"]:
+        lines += [_line(row["region"], step["wanted"], row) for row in step["regions"]]
+        if len(step["regions"]) > 1:
+            lines.append(_line("all", step["wanted"], step["total"]))
+    lines += [
+        "times in ms from the intended start; commit and wait as the replicas say it; a p99 needs "
+        f"{SAMPLES_FOR_P99:,} answers",
+        "",
+    ]
+    for each in document["generators"]:
+        error, late_ms = each["start_error_p99_ms"], each["lateness_max_ms"] or 0.0
+        sent = "" if error is None else f" · starts {error:.2f} ms late at the p99"
+        lines.append(
+            f"generator {each['process']}: its 10 ms greenlet late by "
+            f"{each['lateness_p99_ms'] or 0:.1f} ms at the p99, {late_ms:.1f} at most{sent} · "
+            f"{each['cpu_share'] * 100:.0f} % CPU"
+        )
+    lines.append(f"{document['validity']}" + "".join(f"\n  {r}" for r in document["reasons"]))
+    if document["criteria"] and not broken(document):
+        lines.append("all criteria are met")
+    lines += [f"not met: {each}" for each in broken(document)]
+    return "\n".join(lines)
+
+
+def _line(name: str, wanted: float, row: Document) -> str:
+    def ms(kind: str, which: str) -> str:
+        value = row[kind][which]
+        return "–" if value is None else f"{value:,.1f}"
+
+    fast = "–" if row["fast_share"] is None else f"{row['fast_share'] * 100:.0f} %"
+    return (
+        f"{name[:15]:<16}{wanted:>7g}{row['sent']:>8,}{row['rate']:>8,.1f}{row['failed']:>8,}"
+        f"{ms('answer', 'p50'):>12}{ms('answer', 'p95'):>8}{ms('answer', 'p99'):>8}"
+        f"{ms('commit', 'p50'):>12}{ms('commit', 'p95'):>8}{ms('commit', 'p99'):>8}"
+        f"{ms('wait', 'p95'):>10}{fast:>7}"
+    )
+
+
+def live(ledger: Ledger, places: Sequence[Place], state: str) -> Document:
+    """The little that is looked at while it runs."""
+    step = max(ledger.windows, default=0)
+    window = ledger.windows.get(step)
+    rows = []
+    for place in places:
+        cells = [c for k, c in ledger.cells.items() if (k.step, k.region) == (step, place.title)]
+        counts = merged(cell.answer for cell in cells)
+        failures: dict[str, int] = {}
+        for cell in cells:
+            for why, count in cell.failures.items():
+                failures[why] = failures.get(why, 0) + count
+        rows.append(
+            {
+                "region": place.title,
+                "sent": ledger.sent.get((step, place.title), 0),
+                "answered": sum(cell.answered for cell in cells),
+                "failures": failures,
+                **{f"p{p}": _ms(percentile(counts, p)) for p in (50, 95, 99)},
+            }
+        )
+    return {
+        "state": state,
+        "step": step,
+        "wanted": window.wanted if window else 0.0,
+        "measured_s": window.measured_us / 1e6 if window else 0.0,
+        "regions": rows,
+    }
+
+
+def write(directory: Path, document: Document, ledger: Ledger, places: Sequence[Place]) -> None:
+    """load.json, steps.csv, and per region histograms of all processes: `.hlog` with an interval
+    per step, `.hgrm` of all together. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    (directory / "load.json").write_bytes(orjson.dumps(document, option=option))
+    _write_steps(directory / "steps.csv", document)
+    for place in places:
+        for kind in ("answer", "commit"):
+            _write_histograms(directory / f"{place.class_name}-{kind}", ledger, place, kind)
+
+
+def _write_steps(path: Path, document: Document) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        kinds = [(kind, p) for kind in KINDS for p in ("p50", "p95", "p99")]
+        plain = ("sent", "answered", "failed", "rate")
+        heads = [f"{kind}_{p}_ms" for kind, p in kinds]
+        writer.writerow(["step", "wanted", "users", "measured_s", "region", *plain, *heads])
+        for step in document["steps"]:
+            for row in [*step["regions"], {"region": "all"} | step["total"]]:
+                writer.writerow(
+                    [step["step"], step["wanted"], step["users"], step["measured_s"]]
+                    + [row["region"], *(row[name] for name in plain)]
+                    + [row[kind][p] for kind, p in kinds]
+                )
+
+
+def _write_histograms(stem: Path, ledger: Ledger, place: Place, kind: str) -> None:
+    """Nothing where there was nothing to count, like commits at etcd."""
+    total = HdrHistogram(1, _US_MAX, 3)
+    with stem.with_suffix(".hlog").open("w", encoding="utf-8") as file:
+        log = HistogramLogWriter(file)
+        log.output_comment(f"[{place.title}: {kind} latency in microseconds, an interval per step]")
+        log.output_log_format_version()
+        log.output_legend()
+        begin_s = 0.0
+        for step in sorted(ledger.windows):
+            histogram = HdrHistogram(1, _US_MAX, 3)
+            for us, count in getattr(ledger.of(place.title, step), kind).items():
+                histogram.record_value(min(max(us, 1), _US_MAX), count)
+            end_s = begin_s + ledger.windows[step].measured_us / 1e6
+            if histogram.total_count:
+                log.output_interval_histogram(histogram, begin_s or 1e-6, end_s, 1000.0)
+            total.add(histogram)
+            begin_s = end_s
+    if not total.total_count:
+        stem.with_suffix(".hlog").unlink()
+        return
+    with stem.with_suffix(".hgrm").open("wb") as file:
+        total.output_percentile_distribution(file, 1000.0)

@@ -1,0 +1,214 @@
+"""Commands as HTTP requests, and what the answers mean: for EPaxos, and for etcd's JSON gateway.
+
+Requests are whole octet strings, made with as little work as possible: a load generator that needs
+its processor for itself measures itself.
+
+Rules of this file: it sends nothing; it knows nothing of Locust.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+from urllib.parse import quote_from_bytes
+
+from bench.workload import Command
+from epaxos.core.command import Operation, decode_cas, format_version
+from epaxos.core.errors import ConfigError
+
+_NAMES: Final = {
+    Operation.GET: "GET",
+    Operation.PUT: "PUT",
+    Operation.DELETE: "DELETE",
+    Operation.CAS: "CAS",
+}
+_TIMING: Final = re.compile(r"commit;dur=([\d.]+), *exec;dur=([\d.]+)")
+_NEW: Final = "If-None-Match: *"
+_REVISION: Final = re.compile(rb'"mod_?[rR]evision": ?"(\d+)"')
+_PROBLEM_TITLE: Final = re.compile(rb'"title": ?"([^"]{1,80})"')
+
+
+class Call(NamedTuple):
+    """One request."""
+
+    operation: str
+    """PUT, GET, DELETE or CAS: its name in statistics."""
+    method: str
+    octets: bytes
+    """Head and body."""
+
+
+class Meaning(NamedTuple):
+    """What an answer says."""
+
+    operation: str
+    """Its name in statistics: the call's, or `CAS 412`."""
+    failure: str = ""
+    """What went wrong, in words that many answers share; empty: it succeeded."""
+    path: str = ""
+    """How the instance was decided: fast, slow, recovered or leader."""
+    waited_us: int = -1
+    """From commit to execution; -1: the answer does not say."""
+    found: str = ""
+    """The version of what a GET read, as the server writes it; empty: the key had no value."""
+
+
+Header = Callable[[str], str | None]
+"""The value of a header of an answer."""
+
+
+class Target(Protocol):
+    """A kind of server."""
+
+    status_path: str
+    """Answers 200 where the server takes commands."""
+
+    def call(self, command: Command, found: str | None = None) -> Call:
+        """The request for a command. With `found`, what the GET before it read, the second half of
+        a read-modify-write becomes a CAS that expects just that. Raises ConfigError."""
+        ...
+
+    def meaning(self, call: Call, status: int, header: Header, body: bytes) -> Meaning:
+        """What an answer to it says."""
+        ...
+
+
+def make_target(name: str, host: str) -> Target:
+    """By the name of `--target`; `host` goes into the requests' Host header."""
+    return Epaxos(host) if name == "epaxos" else Etcd(host)
+
+
+class Epaxos:
+    """`/v1/kv/{key}` with raw bodies and conditions; a missing key is an answer."""
+
+    status_path = "/readyz"
+
+    def __init__(self, host: str) -> None:
+        head = f" HTTP/1.1\r\nHost: {host}\r\n".encode("ascii")
+        self._bare = head + b"\r\n"
+        self._conditional = head
+        self._with_body = head + b"Content-Length: "
+
+    def call(self, command: Command, found: str | None = None) -> Call:
+        operation = command.operation
+        path = b"/v1/kv/" + quote_from_bytes(command.key, safe="").encode("ascii")
+        if operation == Operation.PUT:
+            value = command.argument
+            if command.modifies and found is not None:
+                return self._conditional_write(path, f"If-Match: {found}" if found else _NEW, value)
+            octets = b"PUT %s%s%d\r\n\r\n%s" % (path, self._with_body, len(value), value)
+            return Call("PUT", "PUT", octets)
+        if operation == Operation.GET:
+            return Call("GET", "GET", b"GET " + path + self._bare)
+        if operation == Operation.DELETE:
+            return Call("DELETE", "DELETE", b"DELETE " + path + self._bare)
+        return self._cas(path, command.argument)
+
+    def _cas(self, path: bytes, argument: bytes) -> Call:
+        operands = decode_cas(argument)
+        expect = operands.expect
+        if isinstance(expect, bytes):
+            raise ConfigError("HTTP compares versions, not values: choose another workload")
+        if isinstance(expect, bool):
+            condition = "If-Match: *" if expect else _NEW
+        else:
+            condition = f'If-Match: "{format_version(expect)}"'
+        return self._conditional_write(path, condition, operands.value)
+
+    def _conditional_write(self, path: bytes, condition: str, value: bytes | None) -> Call:
+        method = "PUT" if value is not None else "DELETE"
+        value = value or b""
+        octets = b"%s %s%s%s\r\nContent-Length: %d\r\n\r\n%s" % (
+            method.encode("ascii"),
+            path,
+            self._conditional,
+            condition.encode("ascii"),
+            len(value),
+            value,
+        )
+        return Call("CAS", method, octets)
+
+    def meaning(self, call: Call, status: int, header: Header, body: bytes) -> Meaning:
+        operation = call.operation
+        if status == 412:
+            operation = f"{operation} 412"
+        elif status != 200 and not (status == 404 and operation in ("GET", "DELETE")):
+            return Meaning(operation, f"{status} {_title(body)}".strip())
+        waited_us = -1
+        timing = _TIMING.match(header("Server-Timing") or "")
+        if timing is not None:
+            committed, executed = timing.groups()
+            waited_us = max(0, round((float(executed) - float(committed)) * 1000))
+        found = (header("ETag") or "") if operation == "GET" else ""
+        return Meaning(operation, "", header("X-EPaxos-Path") or "", waited_us, found)
+
+
+def _title(body: bytes) -> str:
+    """Of a problem document."""
+    found = _PROBLEM_TITLE.search(body)
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
+class Etcd:
+    """etcd's `/v3/kv/*`: JSON in which keys and values are base64. A conditional write is a
+    transaction."""
+
+    status_path = "/health"
+
+    def __init__(self, host: str) -> None:
+        self._middle = (
+            f" HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: "
+        ).encode("ascii")
+
+    def call(self, command: Command, found: str | None = None) -> Call:
+        operation = command.operation
+        key = b64encode(command.key)
+        if operation == Operation.PUT:
+            value = b64encode(command.argument)
+            if command.modifies and found is not None:
+                return self._transaction(key, _equal(found), value)
+            return self._post("PUT", b"/v3/kv/put", b'{"key":"%s","value":"%s"}' % (key, value))
+        if operation == Operation.GET:
+            return self._post("GET", b"/v3/kv/range", b'{"key":"%s"}' % key)
+        if operation == Operation.DELETE:
+            return self._post("DELETE", b"/v3/kv/deleterange", b'{"key":"%s"}' % key)
+        operands = decode_cas(command.argument)
+        if not isinstance(operands.expect, bool):
+            raise ConfigError(
+                "--target etcd can only compare whether a key exists: choose another workload"
+            )
+        condition = b'"result":"GREATER","createRevision":"0"' if operands.expect else _equal("")
+        new = None if operands.value is None else b64encode(operands.value)
+        return self._transaction(key, condition, new)
+
+    def _transaction(self, key: bytes, condition: bytes, value: bytes | None) -> Call:
+        target = b"CREATE" if b"createRevision" in condition else b"MOD"
+        write = b'{"requestDeleteRange":{"key":"%s"}}' % key
+        if value is not None:
+            write = b'{"requestPut":{"key":"%s","value":"%s"}}' % (key, value)
+        compare = b'{"key":"%s","target":"%s",%s}' % (key, target, condition)
+        transaction = b'{"compare":[%s],"success":[%s]}' % (compare, write)
+        return self._post("CAS", b"/v3/kv/txn", transaction)
+
+    def _post(self, operation: str, path: bytes, body: bytes) -> Call:
+        octets = b"POST %s%s%d\r\n\r\n%s" % (path, self._middle, len(body), body)
+        return Call(operation, "POST", octets)
+
+    def meaning(self, call: Call, status: int, header: Header, body: bytes) -> Meaning:
+        operation = call.operation
+        if status != 200:
+            return Meaning(operation, f"{status}")
+        found = ""
+        if operation == "GET":
+            revision = _REVISION.search(body)
+            found = revision[1].decode("ascii") if revision else ""
+        elif operation == "CAS" and b'"succeeded":true' not in body.replace(b" ", b""):
+            operation = "CAS 412"  # what etcd's gateway does not mention is false
+        return Meaning(operation, found=found)
+
+
+def _equal(found: str) -> bytes:
+    """The condition that a key still has this revision; empty: that it has no value."""
+    if not found:
+        return b'"result":"EQUAL","createRevision":"0"'
+    return b'"result":"EQUAL","modRevision":"%s"' % found.encode("ascii")

@@ -1,0 +1,163 @@
+"""What load generators count merges exactly, and is judged in sentences."""
+
+import csv
+import random
+
+import orjson
+import pytest
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
+
+from bench.ledger import Health, Ledger, Window, bucket, decode, percentile
+from bench.loadsummary import Limits, broken, live, summarize, text, write
+from bench.offered import places
+
+PLACES = places("lan:3")
+SETUP = {"title": "lan:3", "loop": "open"}
+
+
+def ledger(seed=1, count=2000, steps=1, wanted=200.0):
+    """Some answers per region and step, and what goes with them."""
+    rng = random.Random(seed)
+    found = Ledger()
+    for step in range(steps):
+        found.windows[step] = Window(wanted, 3, round(count / wanted * 1e6))
+        for place in PLACES:
+            cell = found.cell(step, place.title, "PUT")
+            for _ in range(count):
+                us = round(rng.lognormvariate(11, 0.3))
+                cell.answered += 1
+                cell.answer[bucket(us)] += 1
+                cell.commit[bucket(us)] += 1
+                cell.paths["fast"] += 1
+            found.sent[step, place.title] = count
+    found.health[str(seed)] = Health(lateness={100: 50}, lateness_max_us=100, wall_us=100)
+    return found
+
+
+def test_buckets_keep_three_digits():
+    for us in (0, 1, 2047, 2048, 123_456, 9_999_999):
+        assert 0 <= us - bucket(us) <= us / 1000
+
+
+def test_percentiles_are_those_of_an_hdr_histogram():
+    counts, histogram = {}, HdrHistogram(1, 3_600_000_000, 3)
+    rng = random.Random(1)
+    for _ in range(5000):
+        us = round(rng.lognormvariate(11, 1))
+        counts[bucket(us)] = counts.get(bucket(us), 0) + 1
+        histogram.record_value(us)
+    for percent in (1, 50, 95, 99, 99.9, 100):
+        expected = histogram.get_value_at_percentile(percent)
+        assert percentile(counts, percent) == pytest.approx(expected, rel=0.001)
+    assert percentile({}, 50) is None
+
+
+def test_reports_of_two_processes_are_those_of_one():
+    one, other, both = ledger(1), ledger(2), Ledger()
+    for each in (one, other):
+        both.add(decode(each.encode()))
+    cell = both.of("Region 1")
+    assert cell.answered == 4000
+    assert sum(cell.answer.values()) == 4000
+    assert both.sent_by("Region 1") == 4000
+    assert both.windows[0].measured_us == one.windows[0].measured_us
+    assert set(both.health) == {"1", "2"}
+    assert len(one.of("Region 1").answer) < len(cell.answer)
+
+
+def test_a_good_run_is_valid_and_keeps_its_criteria():
+    document = summarize(ledger(), PLACES, SETUP, Limits(p99_ms={"Region 1": 1000}))
+    assert document["validity"] == "VALID", document["reasons"]
+    assert broken(document) == []
+    row = document["steps"][0]["regions"][0]
+    assert row["rate"] == 200
+    assert row["fast_share"] == 1
+    assert row["answer"]["p50"] == pytest.approx(59.9, rel=0.1)
+    assert "all criteria are met" in text(document)
+
+
+def test_each_broken_criterion_is_named_with_its_region():
+    bad = ledger()
+    bad.cell(0, "Region 2", "PUT").failures["504 It may have happened"] += 3
+    limits = Limits(
+        p99_ms={"Region 1": 1.0},
+        fail_ratio={"Region 2": 0.0},
+        rate={"Region 3": 1000.0, "Region 1": 10.0},
+    )
+    document = summarize(bad, PLACES, SETUP, limits)
+    first, second, third = broken(document)
+    assert first.startswith("Region 1: p99 ")
+    assert "allowed are 1 ms (max-p99)" in first
+    assert second.startswith("Region 2: 0.15 % of the commands failed, allowed are 0 %")
+    assert third == "Region 3: 200 answers per second, wanted are 1000 (min-rate)"
+    assert document["validity"] == "SUSPECT"
+
+
+def test_an_unreachable_region_makes_the_run_invalid():
+    bad = ledger()
+    cell = bad.cell(0, "Region 3", "PUT")
+    cell.failures["cannot connect: connection refused"] = cell.answered
+    cell.answered = 0
+    cell.answer.clear()
+    document = summarize(bad, PLACES, SETUP, Limits())
+    assert document["validity"] == "INVALID"
+    (reason,) = document["reasons"]
+    assert reason.startswith("Region 3: no good answer from http://127.0.0.1:8003: cannot connect")
+    assert broken(document) == ["Region 3: no good answer at all (answers)"]
+
+
+@pytest.mark.parametrize(
+    ("health", "level", "said"),
+    [
+        (Health(lateness_max_us=60_000), "SUSPECT", "generator 1 was 60.0 ms late, above 50"),
+        (Health(start_error={3000: 9}), "SUSPECT", "sent 3.0 ms late at the p99, above 2"),
+        (Health(start_error={30_000: 9}), "INVALID", "sent 30.0 ms late at the p99, above 25"),
+        (Health(cpu_us=95, wall_us=100), "SUSPECT", "used 0.95 of a core"),
+    ],
+)
+def test_a_late_generator_is_not_believed(health, level, said):
+    late = ledger()
+    late.health["1"] = health
+    document = summarize(late, PLACES, SETUP, Limits())
+    assert document["validity"] == level
+    assert said in document["reasons"][0]
+
+
+def test_another_rate_than_the_wanted_one_is_told():
+    slow = ledger(wanted=400.0)
+    for place in PLACES:
+        slow.sent[0, place.title] = 1500
+    document = summarize(slow, PLACES, SETUP, Limits())
+    assert "Region 1: 300.0 commands/s were sent, not 400 (suspect)" in document["reasons"]
+
+
+def test_steps_say_which_one_was_sustained():
+    steps = ledger(steps=3)
+    for step in range(3):
+        steps.windows[step].wanted = 100.0 * (step + 1)
+    steps.cell(2, "Region 1", "PUT").failures["504"] = 5
+    limits = Limits(fail_ratio={"Region 1": 0.0})
+    document = summarize(steps, PLACES, {**SETUP, "loop": "closed"}, limits)
+    assert document["sustained"] == 200
+    assert broken(document)[0].startswith("Region 1 at step 300: ")
+    assert live(steps, PLACES, "running")["step"] == 2
+
+
+def test_files_hold_the_same_figures(tmp_path):
+    steps = ledger(steps=2)
+    document = summarize(steps, PLACES, SETUP, Limits())
+    write(tmp_path, document, steps, PLACES)
+    assert orjson.loads((tmp_path / "load.json").read_bytes()) == document
+    with (tmp_path / "steps.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["region"] for row in rows[:4]] == ["Region 1", "Region 2", "Region 3", "all"]
+    reader = HistogramLogReader(
+        str(tmp_path / "Region1-answer.hlog"), HdrHistogram(1, 3_600_000_000, 3)
+    )
+    intervals = list(iter(reader.get_next_interval_histogram, None))
+    reader.close()
+    assert [each.get_total_count() for each in intervals] == [2000, 2000]
+    p50 = intervals[0].get_value_at_percentile(50) / 1000
+    assert p50 == pytest.approx(document["steps"][0]["regions"][0]["answer"]["p50"], rel=0.001)
+    assert b"50" in (tmp_path / "Region1-answer.hgrm").read_bytes()
