@@ -21,7 +21,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from hdrh.histogram import HdrHistogram
 
 from bench.connection import Connection, connect, measure_hop
 from bench.spawn import spawn
-from bench.workload import Command, Workload, parse_workload
+from bench.workload import Asker, Command, Workload, parse_workload
 from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
 from epaxos.core.command import Operation
 from epaxos.core.errors import CodecError, EpaxosError
@@ -219,19 +219,20 @@ class _Region:
         self.hop_us: Micros = 0
         self.unreachable = ""
         self.disconnects = 0
-        self.open: dict[int, tuple[Micros, Command]] = {}
-        """What waits for an answer on this connection, by number: start, command."""
+        self.open: dict[int, tuple[Micros, Command, Asker]] = {}
+        """What waits for an answer on this connection, by number: start, command, whose."""
         self._next = 0
         """Number of the next command on this connection."""
         self._connection: Connection | None = None
         self._reconnecting: asyncio.Task[None] | None = None
-        if spec.clients:
-            now = iter(load.now, None)
-            self._commands: Iterator[Command] = load.workload.commands(target.region, starts=now)
-        else:
-            found = load.workload.arrivals(target.region, spec.rate, spec.length_s)
-            self.starts = found.tolist()
-            self._commands = load.workload.commands(target.region, starts=self.starts)
+        name, workload, starts = target.region, load.workload, iter(load.now, None)
+        if not spec.clients:
+            self.starts = workload.arrivals(name, spec.rate, spec.length_s).tolist()
+            starts = iter(self.starts)
+        self.askers = [
+            Asker(workload.commands(name, number, starts)) for number in range(spec.clients or 1)
+        ]
+        """Closed loop: the clients; open loop: one for all."""
 
     async def connect(self) -> None:
         """Measure the hop and connect; where nobody is, keep trying."""
@@ -262,8 +263,8 @@ class _Region:
         self._reconnecting = asyncio.create_task(self._reconnect())
         waiting = list(self.open.values())
         self.open.clear()
-        for start, _ in waiting:
-            self._failed(start, CONNECTION_LOST, definite=False)
+        for start, _, asker in waiting:
+            self._failed(start, asker, CONNECTION_LOST, definite=False)
 
     async def _reconnect(self) -> None:
         while self._connection is None:
@@ -271,18 +272,18 @@ class _Region:
             with suppress(OSError, CodecError):
                 await self._connect()
 
-    def send(self, start: Micros) -> None:
+    def send(self, start: Micros, asker: Asker) -> None:
         """One command whose start has come."""
         spec = self.load.spec
-        command = next(self._commands)
+        command = asker.next()
         self.fates.sent += spec.measured(start)
         wire = self._connection.wire if self._connection else None
         if wire is None:
-            self._failed(start, UNREACHABLE, definite=True)
+            self._failed(start, asker, UNREACHABLE, definite=True)
             return
         number = self._next
         self._next += 1
-        self.open[number] = (start, command)
+        self.open[number] = (start, command, asker)
         operation = bytes((command.operation,))
         wire.write(
             encode_frame(
@@ -292,25 +293,25 @@ class _Region:
             )
         )
 
-    def leave(self) -> None:
+    def leave(self, asker: Asker) -> None:
         """Closed loop: a client that waits for nothing sends its next command."""
         now = self.load.now()
         if now < self.load.spec.length_s * 1e6:
-            self.send(now)
+            self.send(now, asker)
 
-    def _settled(self, pause_us: Micros = 0) -> None:
+    def _settled(self, asker: Asker, pause_us: Micros = 0) -> None:
         """A client waits for nothing any more, and in a closed loop goes on after a pause."""
         if not self.load.spec.clients:
             return
         if pause_us:
-            asyncio.get_running_loop().call_later(pause_us / 1e6, self.leave)
+            asyncio.get_running_loop().call_later(pause_us / 1e6, self.leave, asker)
         else:
-            self.leave()
+            self.leave(asker)
 
-    def _failed(self, start: Micros, code: str, definite: bool) -> None:
+    def _failed(self, start: Micros, asker: Asker, code: str, definite: bool) -> None:
         if self.load.spec.measured(start):
             self.fates.fail(code, definite)
-        self._settled(PAUSE_US)
+        self._settled(asker, PAUSE_US)
 
     def _on_frame(self, frame: ClientAnswer | ClientRefusal) -> None:
         """An answer or a refusal."""
@@ -318,14 +319,14 @@ class _Region:
             self._answered(frame, self.load.now())
             return
         for number in range(frame.first, frame.first + frame.count):
-            start, _ = self.open.pop(number)
-            self._failed(start, frame.code, frame.definite)
+            start, _, asker = self.open.pop(number)
+            self._failed(start, asker, frame.code, frame.definite)
 
     def _answered(self, frame: ClientAnswer, now: Micros) -> None:
         results = frame.results
         waited = frame.execute_us - frame.commit_us
-        for number in range(frame.first, frame.first + results.count):
-            start, command = self.open.pop(number)
+        for index, number in enumerate(range(frame.first, frame.first + results.count)):
+            start, command, asker = self.open.pop(number)
             measured = self.load.spec.measured(start)
             self.fates.answered += measured
             self.load.samples.append(
@@ -342,7 +343,9 @@ class _Region:
                     command.operation,
                 )
             )
-            self._settled()
+            if self.load.spec.clients:
+                asker.heard(command, results, index)
+            self._settled(asker)
 
 
 class _Load:
@@ -393,7 +396,7 @@ class _Load:
         self._alarm.close()
         self._lag_alarm.close()
         for region in self.regions:
-            region.fates.lost = sum(self.spec.measured(start) for start, _ in region.open.values())
+            region.fates.lost = sum(self.spec.measured(start) for start, *_ in region.open.values())
             region.close()
         return LoadResult(
             loop=CLOSED if self.spec.clients else OPEN,
@@ -412,9 +415,9 @@ class _Load:
         """Let all clients begin, and wait until none sends any more."""
         loop, count = asyncio.get_running_loop(), self.spec.clients
         for region in self.regions:
-            for client in range(count):
+            for client, asker in enumerate(region.askers):
                 begin_us = _LEAD_US + STAGGER_US * client // count
-                loop.call_later(begin_us / 1e6, region.leave)
+                loop.call_later(begin_us / 1e6, region.leave, asker)
         await asyncio.sleep(_LEAD_US / 1e6 + self.spec.length_s)
 
     async def _drain(self) -> None:
@@ -428,7 +431,8 @@ class _Load:
         now = self.now()
         while at < len(plan) and plan[at][0] <= now + LATENESS_US:
             start, index = plan[at]
-            self.regions[index].send(start)
+            region = self.regions[index]
+            region.send(start, region.askers[0])
             at += 1
             self._errors.record_value(max(1, self.now() - start))
         self._at = at

@@ -10,7 +10,6 @@ out: whether a protocol is safe is asked elsewhere.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import count
 from typing import Any, Final, cast
 
@@ -28,7 +27,7 @@ from bench.load import (
     Spread,
 )
 from bench.measure import SETTLE_S, Costs, Measured
-from bench.workload import Command
+from bench.workload import Asker, Command
 from epaxos.codec import FRAME_HEADER
 from epaxos.core.errors import Definite, EpaxosError
 from epaxos.core.replica import Message
@@ -150,12 +149,11 @@ class _Links(Network):
         super()._carry(source, target, body, message)
 
     def _delay(self, source: ReplicaId, target: ReplicaId) -> Micros:
-        topology = self._topology
         if self._varies:
-            delay = topology.one_way_us(source, target)
-            extra = topology.jitter(source, target).sample(self._clock.random)
+            delay = self._topology.one_way_us(source, target)
+            extra = self._topology.jitter(source, target).sample(self._clock.random)
         else:
-            delay, extra = topology.mean_one_way_us(source, target), 0
+            delay, extra = self._delays[source][target], 0
         if self.slowness:
             factor = self.slowness.get(source, 1.0) * self.slowness.get(target, 1.0)
             delay = round(delay * factor)
@@ -182,7 +180,7 @@ class VirtualLoad:
         self.samples: list[Sample] = []
         self.answered = 0
         """Commands, those of the warm-up included."""
-        self.open: dict[int, tuple[_Region, Micros, Command]] = {}
+        self.open: dict[int, tuple[_Region, Asker, Micros, Command]] = {}
         """What waits for an answer, by number: who asked, start, command."""
         self._numbers = cluster.numbers
         self.workload = demand.drawn([home.region.name for home in homes])
@@ -192,10 +190,10 @@ class VirtualLoad:
         for region in self._regions:
             region.begin()
 
-    def ask(self, region: "_Region", start: Micros, command: Command) -> None:
+    def ask(self, region: "_Region", asker: Asker, start: Micros, command: Command) -> None:
         """A command reaches the replica."""
         number = next(self._numbers)
-        self.open[number] = (region, start, command)
+        self.open[number] = (region, asker, start, command)
         request = Request(
             number,
             bytes((command.operation,)),
@@ -205,15 +203,15 @@ class VirtualLoad:
         )
         if not self.world.request(region.home.replica, request):
             del self.open[number]
-            region.failed(start, UNREACHABLE, definite=True)
+            region.failed(asker, start, UNREACHABLE, definite=True)
 
     def _on_reply(self, reply: Reply | Refusal) -> None:
         found = self.open.pop(int(str(reply.waiter)), None)
         if found is None:
             return
-        region, start, command = found
+        region, asker, start, command = found
         if isinstance(reply, Refusal):
-            region.failed(start, reply.code, isinstance(reply.error, Definite))
+            region.failed(asker, start, reply.code, isinstance(reply.error, Definite))
             return
         self.answered += 1
         measured = self.demand.measured(start)
@@ -235,23 +233,25 @@ class VirtualLoad:
                 command.operation,
             )
         )
-        region.settled(0)
+        if self.demand.clients:
+            asker.heard(command, results, 0)
+        region.settled(asker, 0)
 
     def _on_crash(self, member: ReplicaId) -> None:
         """Whoever waits for this replica will not hear from it."""
         for region in self._regions:
             region.disconnects += region.home.replica == member
-        waiting = [n for n, (region, _, _) in self.open.items() if region.home.replica == member]
+        waiting = [n for n, (region, *_) in self.open.items() if region.home.replica == member]
         for number in waiting:
-            region, start, _ = self.open.pop(number)
-            region.failed(start, CONNECTION_LOST, definite=False)
+            region, asker, start, _ = self.open.pop(number)
+            region.failed(asker, start, CONNECTION_LOST, definite=False)
 
     def result(self) -> LoadResult:
         """Wait for the last answers."""
         begun = self.world.now
         limit = begun + self.demand.patience_us + _GRACE_US
         self.world.run(limit, lambda: not self.open)
-        for region, start, _ in self.open.values():
+        for region, _, start, _ in self.open.values():
             region.fates.lost += self.demand.measured(start)
         return LoadResult(
             loop=CLOSED if self.demand.clients else OPEN,
@@ -277,36 +277,35 @@ class _Region:
         self.disconnects = 0
         self._load = load
         self._starts: Iterator[Micros] = iter(())
-        self._commands: Iterator[Command] = iter(())
 
     def begin(self) -> None:
         """Plan the first commands."""
         load, demand, name = self._load, self._load.demand, self.home.region.name
         if demand.clients:
             now = iter(lambda: load.world.now - load.zero, None)
-            self._commands = load.workload.commands(name, starts=now)
             for client in range(demand.clients):
-                load.world.at(load.zero + STAGGER_US * client // demand.clients, self._leave)
+                asker = Asker(load.workload.commands(name, client, now))
+                when = load.zero + STAGGER_US * client // demand.clients
+                load.world.at(when, self._leave, asker)
             return
         starts = load.workload.arrivals(name, demand.rate, demand.length_s).tolist()
-        self._commands = load.workload.commands(name, starts=starts)
         self._starts = iter(starts)
-        self._schedule()
+        self._schedule(Asker(load.workload.commands(name, starts=starts)))
 
-    def _schedule(self) -> None:
+    def _schedule(self, asker: Asker) -> None:
         """Open loop: let the next command leave at its intended start."""
         start = next(self._starts, None)
         if start is not None:
             when = self._load.zero + start + self.home.there_us
-            self._load.world.at(when, partial(self._arrive, start))
+            self._load.world.at(when, self._arrive, start, asker)
 
-    def _arrive(self, start: Micros) -> None:
+    def _arrive(self, start: Micros, asker: Asker) -> None:
         """The command that was to start then reaches the replica."""
-        self._schedule()
+        self._schedule(asker)
         self.fates.sent += self._load.demand.measured(start)
-        self._load.ask(self, start, next(self._commands))
+        self._load.ask(self, asker, start, asker.next())
 
-    def _leave(self) -> None:
+    def _leave(self, asker: Asker) -> None:
         """Closed loop: a client that waits for nothing sends its next command."""
         load = self._load
         start = load.world.now - load.zero
@@ -314,19 +313,19 @@ class _Region:
             return
         self.fates.sent += load.demand.measured(start)
         when = load.world.now + self.home.there_us
-        load.world.at(when, partial(load.ask, self, start, next(self._commands)))
+        load.world.at(when, load.ask, self, asker, start, asker.next())
 
-    def failed(self, start: Micros, code: str, definite: bool) -> None:
+    def failed(self, asker: Asker, start: Micros, code: str, definite: bool) -> None:
         """A command that started then was refused, or nobody knows its fate."""
         if self._load.demand.measured(start):
             self.fates.fail(code, definite)
-        self.settled(PAUSE_US)
+        self.settled(asker, PAUSE_US)
 
-    def settled(self, pause_us: Micros) -> None:
+    def settled(self, asker: Asker, pause_us: Micros) -> None:
         """A client waits for nothing any more, and in a closed loop goes on after a pause."""
         if self._load.demand.clients:
             world = self._load.world
-            world.at(world.now + self.home.back_us + pause_us, self._leave)
+            world.at(world.now + self.home.back_us + pause_us, self._leave, asker)
 
 
 def measure_virtual(

@@ -3,6 +3,6 @@
 Rules of this file: names only.
 """
 
-from epaxos.workload import OWN_KEY, Command, Conflict, Workload, parse_workload
+from epaxos.workload import OWN_KEY, Asker, Command, Conflict, Workload, parse_workload
 
-__all__ = ["OWN_KEY", "Command", "Conflict", "Workload", "parse_workload"]
+__all__ = ["OWN_KEY", "Asker", "Command", "Conflict", "Workload", "parse_workload"]

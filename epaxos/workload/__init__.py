@@ -2,6 +2,7 @@
 
 from epaxos.workload.base import (
     OWN_KEY,
+    Asker,
     Client,
     Command,
     Normal,
@@ -14,6 +15,7 @@ from epaxos.workload.text import parse_workload, workload_names
 
 __all__ = [
     "OWN_KEY",
+    "Asker",
     "Client",
     "Command",
     "Conflict",

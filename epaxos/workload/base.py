@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from epaxos.core.command import Operation, encode_cas
+from epaxos.core.command import Operation, Results, Status, encode_cas
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import Micros
 
@@ -49,6 +49,31 @@ class Command(NamedTuple):
         expect = False if found is None else found
         argument = encode_cas(expect, self.argument)
         return self._replace(operation=Operation.CAS, argument=argument, modifies=False)
+
+
+class Asker:
+    """One client's commands, one by one. Whoever waits for answers tells it what each GET found;
+    then the write of a read-modify-write expects that. Where nobody does it is a PUT."""
+
+    def __init__(self, commands: Iterator[Command]) -> None:
+        self._commands = commands
+        self._has_heard = False
+        self._found: bytes | None = None
+
+    def next(self) -> Command:
+        """The next command."""
+        command = next(self._commands)
+        if command.modifies and self._has_heard:
+            command = command.expecting(self._found)
+        self._has_heard = False
+        return command
+
+    def heard(self, command: Command, results: Results, index: int) -> None:
+        """A command of the client was answered: it is the one at `index` of these results."""
+        if command.operation == Operation.GET:
+            self._has_heard = True
+            has_value = results.statuses[index] == Status.OK
+            self._found = results.values[index] if has_value else None
 
 
 @dataclass(frozen=True)
