@@ -149,3 +149,17 @@ def test_a_torn_tail_is_kept_on_disk_before_it_is_cut(tmp_path, monkeypatch):
         ("fdatasync", False),
     ]
     log.abandon()
+
+
+def test_a_new_segment_is_on_disk_with_all_its_zeros_before_its_header(tmp_path, monkeypatch):
+    calls = []
+    for name in ("write", "fdatasync", "pwrite"):
+        real = getattr(os, name)
+
+        def noted(*args, name=name, real=real):
+            calls.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(os, name, noted)
+    opened(tmp_path).abandon()
+    assert calls == ["write", "fdatasync", "pwrite", "fdatasync"]
