@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from bench.cluster import Cluster, ClusterOptions
 from bench.load import Demand, LoadResult
@@ -32,11 +31,8 @@ from bench.measure import (
 from bench.workload import Conflict, Workload, parse_workload
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
-from epaxos.registry import protocol_names
+from epaxos.registry import find_protocol
 from topology import Home, Topology, best_leader, own_homes, worst_leader
-
-LEADERLESS: Final = ("epaxos",)
-"""Protocols that no leader is placed for."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +75,13 @@ class Options:
                 f"{self.topology.name} has {self.topology.n} regions; a cluster has at most "
                 f"{REPLICAS_MAX}: name fewer, or --replicas 5"
             )
-        for protocol in self.protocols:
-            if protocol not in protocol_names():
-                known = ", ".join(protocol_names())
-                raise ConfigError(f"protocol {protocol!r} is unknown; choose among {known}")
+        names = [find_protocol(protocol).name for protocol in self.protocols]
         check_ranges(self)
         if self.durability not in ("fsync", "memory"):
             raise ConfigError(f"durability = {self.durability!r}: write fsync or memory")
         if not self.protocols or not (self.conflicts or self.workload):
             raise ConfigError("nothing to compare: name a protocol and a conflict rate or workload")
-        for each in (self.protocols, self.conflicts):
+        for each in (names, self.conflicts):
             if len(set(each)) != len(each):
                 raise ConfigError(f"{', '.join(map(str, each))}: one of them is named twice")
         if not self.simulated and (self.clients or self.jitter):
@@ -136,8 +129,9 @@ class Options:
         """The clusters, in order. A leader that is best and worst at once is run once."""
         found: list[Run] = []
         for protocol in self.protocols:
-            if protocol in LEADERLESS:
-                found.append(Run(protocol, protocol, None, ""))
+            spec = find_protocol(protocol)
+            if not spec.has_leader:
+                found.append(Run(spec.name, protocol, None, ""))
                 continue
             taken = set()
             for placement in self.leaders:
@@ -145,7 +139,7 @@ class Options:
                 if leader not in taken:
                     taken.add(leader)
                     name = self.topology.regions[leader].name
-                    found.append(Run(f"{protocol}-{name}", protocol, leader, placement))
+                    found.append(Run(f"{spec.name}-{name}", protocol, leader, placement))
             if not taken:
                 raise ConfigError(f"{protocol} needs a leader: best, worst or a region")
         return found

@@ -119,9 +119,7 @@ def perform(job: Job, beat: Beat = lambda share: None) -> bytes | Failed:
             leader=None if leader is None else sites.regions[leader].name,
             titles=regions | {home.region.name: home.region.title for home in trial.homes},
             optimum=[
-                optimum(
-                    trial.protocol, sites, leader, outcome.sync_us, home.replica, hop_us
-                )
+                optimum(trial.protocol, sites, leader, outcome.sync_us, home.replica, hop_us)
                 for home, hop_us in zip(trial.homes, outcome.load.hop_us)
             ],
             code=job.code,

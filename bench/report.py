@@ -194,9 +194,10 @@ def _site(cell: Document, leader: str | None, places: Document, number: int) -> 
     fast = "" if share is None else f", {_share(share)} fast path"
     hint = (
         f"{here['title']}{through}: answer p50 {_ms(cell['answer']['p50'])} ms, optimum "
-        f"{_ms(cell['optimum']['fast_ms'])} ms{fast}; quorum "
-        f"{', '.join(titles.get(each, each) for each in quorum)}"
+        f"{_ms(cell['optimum']['fast_ms'])} ms{fast}"
     )
+    if quorum:
+        hint += f"; quorum {', '.join(titles.get(each, each) for each in quorum)}"
     size = 8.5 if leader == cell["region"] else 6
     text = f"text-anchor='end' x='{x - 9:.1f}'" if x > WIDTH - 150 else f"x='{x + 10:.1f}'"
     return (
@@ -238,7 +239,7 @@ def _bars(summary: Document, phase: Document) -> str:
     if not cells:
         return "<p>No command was answered.</p>"
     longest: float = max(cell["answer"]["p95"] or cell["answer"]["p50"] for cell in cells)
-    longest = max(longest, *(cell["optimum"]["fast_ms"] for cell in cells)) * 1.04
+    longest = max(longest, *(cell["optimum"]["fast_ms"] or 0.0 for cell in cells)) * 1.04
     wide = WIDTH - _LEFT - _RIGHT
 
     def x(value: float) -> float:
@@ -274,16 +275,18 @@ def _bar(cell: Document, run: tuple[int, str], x: Any, y: float) -> str:
     p50, p95 = cell["answer"]["p50"], cell["answer"]["p95"] or cell["answer"]["p50"]
     optimum = cell["optimum"]
     fast = "" if cell.get("fast_share") is None else f" · {_share(cell['fast_share'])} fast"
-    ticks = f"<line class=tick x1='{x(optimum['fast_ms']):.1f}' x2='{x(optimum['fast_ms']):.1f}' "
-    ticks += f"y1='{y - 2}' y2='{y + _BAR + 2}'/>"
-    slow = optimum["slow_ms"]
+    best, slow = optimum["fast_ms"], optimum["slow_ms"]
+    ticks = ""
+    if best is not None:
+        ticks = f"<line class=tick x1='{x(best):.1f}' x2='{x(best):.1f}' "
+        ticks += f"y1='{y - 2}' y2='{y + _BAR + 2}'/>"
     after = x(p95) + 8
-    if slow is not None and slow > optimum["fast_ms"] + 0.01 and x(slow) < WIDTH - _RIGHT:
+    if slow is not None and slow > best + 0.01 and x(slow) < WIDTH - _RIGHT:
         ticks += f"<line class='tick slow' x1='{x(slow):.1f}' "
         ticks += f"x2='{x(slow):.1f}' y1='{y - 2}' y2='{y + _BAR + 2}'/>"
         if after - 6 < x(slow) < after + 140:
             after = x(slow) + 8
-    hint = f"{label}: p50 {_ms(p50)}, p95 {_ms(p95)}, optimum {_ms(optimum['fast_ms'])} ms"
+    hint = f"{label}: p50 {_ms(p50)}, p95 {_ms(p95)}, optimum {_ms(best)} ms"
     return (
         f"<g><title>{escape(hint)}</title><rect x='{_LEFT}' y='{y}' height='{_BAR}' rx='2' "
         f"width='{max(1.0, x(p50) - _LEFT):.1f}' fill='url(#p{number})'/>"

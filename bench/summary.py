@@ -10,12 +10,9 @@
                     paths and unexplained ones
       health        per run: lags, errors, CPU; empty in virtual time
 
-The optimum is the closed form over the configured round trips, plus the medians of the syncs on the
-way (measured; in virtual time configured) and the client's own hop. On the way are three syncs on
-the fast path of EPaxos: command leader, the slowest of its quorum, and the command leader's commit.
-The slow path has four: what its second quorum holds needs no more to be committed. A leader
-protocol has two. The fast path is what physics allows; a command that must take the slow path has
-`slow_ms` as its optimum.
+The optimum is that of optimum.py, with medians of syncs (measured; in virtual time configured);
+null where a protocol has no closed form. The fast path is what physics allows; a command that must
+take the slow path has `slow_ms` as its optimum.
 
 Rules of this file: milliseconds, names of regions; the same samples give the same document.
 """
@@ -24,20 +21,22 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from bench import statistics
-from bench.compare import LEADERLESS, Options, Phase, Run
+from bench.compare import Options, Phase, Run
 from bench.conflicts import realised
 from bench.load import Sample
 from bench.measure import COOLDOWN_S, health
+from bench.optimum import optimum
 from bench.workload import Workload
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
-from topology import Prediction, Topology, predict_epaxos, predict_leader
+from epaxos.registry import find_protocol
+from topology import Topology
 
 FORMAT: Final = 1
 """Changes whenever a reader of summary.json could misread it."""
-_NAMES: Final = {"epaxos": "EPaxos", "multipaxos": "Multi-Paxos"}
-_SHORT: Final = {"epaxos": "EPaxos", "multipaxos": "MP"}
 _WORDS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -152,7 +151,8 @@ def setup(options: Options) -> dict[str, Any]:
 
 def _run(options: Options, run: Run) -> dict[str, Any]:
     leader = None if run.leader is None else options.topology.regions[run.leader]
-    name, short = _NAMES.get(run.protocol, run.protocol), _SHORT.get(run.protocol, run.protocol)
+    spec = find_protocol(run.protocol)
+    name, short = spec.title, spec.short or spec.title
     return {
         "run": run.name,
         "protocol": run.protocol,
@@ -196,7 +196,14 @@ def _cell(options: Options, phase: Phase, region: int) -> dict[str, Any]:
     commits = [s.commit_us for s in samples]
     answers = [s.answer_us for s in samples]
     paths = Counter(Path(s.path).name.lower() for s in samples)
-    optimum = _optimum(options.topology, phase, home.replica, phase.load.hop_us[region] / 1000)
+    best = optimum(
+        phase.run.protocol,
+        options.topology,
+        phase.run.leader,
+        phase.sync_us,
+        home.replica,
+        phase.load.hop_us[region],
+    )
     commit = statistics.percentiles(commits)
     fates = phase.load.fates[region]
     return {
@@ -204,14 +211,16 @@ def _cell(options: Options, phase: Phase, region: int) -> dict[str, Any]:
         "region": home.region.name,
         "replica": options.topology.regions[home.replica].name,
         "samples": len(samples),
-        "optimum": optimum,
+        "optimum": to_builtins(best),
         "commit": commit | {"interval": statistics.median_interval(commits, region)},
         "answer": statistics.percentiles(answers)
         | {"interval": statistics.median_interval(answers, region)},
-        "ratio": None if commit["p50"] is None else round(commit["p50"] / optimum["fast_ms"], 4),
+        "ratio": None
+        if commit["p50"] is None or best.fast_ms is None
+        else round(commit["p50"] / best.fast_ms, 4),
         "paths": dict(sorted(paths.items())),
         "fast_share": paths["fast"] / len(samples)
-        if samples and phase.run.protocol in LEADERLESS
+        if samples and phase.run.leader is None
         else None,
         "fates": {
             "sent": fates.sent,
@@ -226,33 +235,8 @@ def _cell(options: Options, phase: Phase, region: int) -> dict[str, Any]:
     }
 
 
-def _optimum(topology: Topology, phase: Phase, replica: int, hop_ms: float) -> dict[str, Any]:
-    """Of commands that reach `replica`, from clients so far away."""
-    prediction = _predictions(topology, phase.run)[replica]
-    asker = replica if prediction.leader is None else prediction.leader
-    syncs = [sync_us / 1000 for sync_us in phase.sync_us]
-    # One replica alone decides in the step in which it proposes.
-    round_ms = syncs[asker] + max((syncs[i] for i in prediction.quorum if i != asker), default=0.0)
-    leaderless = prediction.leader is None
-    sync_ms = round_ms + syncs[asker] if leaderless and topology.n > 1 else round_ms
-    return {
-        "fast_ms": round(prediction.fast_ms + sync_ms + hop_ms, 3),
-        "slow_ms": round(prediction.slow_ms + 2 * round_ms + hop_ms, 3) if leaderless else None,
-        "network_ms": round(prediction.fast_ms, 3),
-        "sync_ms": round(sync_ms, 3),
-        "hop_ms": round(hop_ms, 3),
-        "quorum": [topology.regions[i].name for i in prediction.quorum],
-    }
-
-
-def _predictions(topology: Topology, run: Run) -> list[Prediction]:
-    if run.leader is None:
-        return predict_epaxos(topology)
-    return predict_leader(topology, run.leader)
-
-
 def _comparisons(options: Options, phases: Sequence[Phase]) -> list[dict[str, Any]]:
-    ours = next((phase for phase in phases if phase.run.protocol in LEADERLESS), None)
+    ours = next((phase for phase in phases if phase.run.leader is None), None)
     found: list[dict[str, Any]] = []
     if ours is None:
         return found
@@ -296,7 +280,7 @@ def _conflicts(topology: Topology, phase: Phase) -> dict[str, Any]:
     )
     found = realised(phase.load.samples, spread_us)
     commands, batches = max(1, found.commands), max(1, found.batches)
-    leaderless = phase.run.protocol in LEADERLESS
+    leaderless = phase.run.leader is None
     return {
         "run": phase.run.name,
         "configured": phase.workload.conflict_rate,

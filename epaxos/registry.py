@@ -9,7 +9,7 @@ Rules of this file: no protocol logic; a `ProtocolSpec` is plain data.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from epaxos.core.errors import ConfigError
 from epaxos.core.quorum import quorums
@@ -54,6 +54,9 @@ class ProtocolSpec:
     survives: Callable[[int], int] = minority
     """How many of n replicas may be lost for good before commands are no longer decided. The
     simulator loses no more of them, and then wants everything decided."""
+    optimum: Literal["", "epaxos", "leader"] = ""
+    """What physics allows: from the nearest fast quorum of every replica, as in EPaxos; from the
+    nearest majority of a leader; empty: no closed form is known, and no optimum is shown."""
 
 
 def protocol_names() -> list[str]:
@@ -111,6 +114,7 @@ def _epaxos() -> ProtocolSpec:
         EPaxosReplica,
         GraphExecutor,
         invariants="epaxos.protocols.epaxos.invariants",
+        optimum="epaxos",
     )
 
 
@@ -129,6 +133,7 @@ def _multipaxos() -> ProtocolSpec:
         SlotExecutor,
         short="MP",
         invariants="epaxos.protocols.multipaxos.invariants",
+        optimum="leader",
     )
 
 

@@ -1,5 +1,6 @@
 """Regions, delays, placement, and what physics allows. Stands alone: imports nothing of ours."""
 
+from topology.custom import read_toml
 from topology.export import to_csv, to_netem, to_toml
 from topology.placement import Home, best_leader, own_homes, worst_leader
 from topology.predict import Prediction, predict_epaxos, predict_leader
@@ -22,6 +23,7 @@ __all__ = [
     "own_homes",
     "predict_epaxos",
     "predict_leader",
+    "read_toml",
     "to_csv",
     "to_netem",
     "to_toml",

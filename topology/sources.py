@@ -10,6 +10,7 @@
     equidistant:n,rtt_ms              everybody as far from everybody
     one-far:n,near_ms,far_ms          the last one is far from all others
     ./my.toml                         your own (topology/custom.py)
+    my-offices                        an installed distribution's (topology/registered.py)
 """
 
 import json
@@ -23,6 +24,7 @@ from topology.custom import read_toml
 from topology.delay import NO_JITTER, Jitter, default_jitter, measured_jitter
 from topology.placement import Home, nearest_home
 from topology.regions import Region, Topology, TopologyError, square, suggestion
+from topology.registered import registered, registered_names
 
 DEFAULT = "aws-5-2020"
 """What is used when nothing is said."""
@@ -59,8 +61,9 @@ _ORDER = ("VA", "CA", "OR", "EU", "JP")
 
 
 def names() -> list[str]:
-    """What `find` knows, for people: named ones, clouds, shapes."""
-    return [*_NAMED, *(f"{cloud}:REGION,..." for cloud in _CLOUDS), *_SHAPES.values()]
+    """What `find` knows, for people: named ones, clouds, shapes, and what is installed."""
+    clouds = (f"{cloud}:REGION,..." for cloud in _CLOUDS)
+    return [*_NAMED, *clouds, *_SHAPES.values(), *registered_names()]
 
 
 def clouds() -> list[str]:
@@ -91,11 +94,14 @@ def find(spec: str = DEFAULT, replicas: int | None = None) -> Topology:
         found = _cloud(kind, rest)
     elif spec in _NAMED:
         found = _papers_sites(spec, replicas)
+    elif (theirs := registered(spec)) is not None:
+        found = theirs
     else:
-        known = [*_NAMED, *_CLOUDS, *_SHAPES]
+        brought = registered_names()
+        known = [*_NAMED, *_CLOUDS, *_SHAPES, *brought]
         raise TopologyError(
             f"there is no topology {spec!r}{suggestion(spec, known)}; choose one of "
-            f"{', '.join(_NAMED)}, a subset like aws:us-east-1,eu-west-1, "
+            f"{', '.join((*_NAMED, *brought))}, a subset like aws:us-east-1,eu-west-1, "
             "lan:3, equidistant:5,100, one-far:5,20,200, or a file that ends in .toml"
         )
     if replicas is not None and found.n != replicas:
