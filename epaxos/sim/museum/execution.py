@@ -78,6 +78,9 @@ class _Plain:
     def blocked(self) -> dict[InstanceId, InstanceId]:
         return {}
 
+    def hindrance(self, instance: InstanceId) -> InstanceId | None:
+        return None
+
     def pending(self) -> list[Decided]:
         return [self._known[key] for key in sorted(self._known)]
 
@@ -232,6 +235,9 @@ class _Unpruned:
 
     def blocked(self) -> dict[InstanceId, InstanceId]:
         return self._inner.blocked()
+
+    def hindrance(self, instance: InstanceId) -> InstanceId | None:
+        return self._inner.hindrance(instance)
 
     def pending(self) -> list[Decided]:
         return self._inner.pending()
