@@ -1,4 +1,17 @@
-"""Which batches are sampled, and what became of the latest of them.
+"""Which batches are sampled, and what their stamps say: the stages from arrival to answer.
+
+    queue      waits for a contended key
+    batch      cut, encoded, proposed
+    sync       the proposal is made durable
+    preaccept  EPaxos: the first round, to the answer that decides or that ends the fast path
+    accept     the second round of EPaxos, the only one of a leader
+    leader     forwarded to the leader, until its decision is known here
+    commit     the decision is made durable
+    execute    waits for what must be executed before
+    reply      answers are given
+
+Each stage begins where the one before it ends, so that they add up to the answer's latency. All
+durations are of the clock of the replica that made the batch.
 
 Rules of this file: samples are for people. What is sampled depends on time alone, and nothing that
 a node says or records depends on what is sampled.
@@ -6,17 +19,30 @@ a node says or records depends on what is sampled.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
+from epaxos.core.command import Operation, parse_version
 from epaxos.core.replica import Decided, Path
-from epaxos.core.stamps import Held, Stamps
-from epaxos.core.types import InstanceId, Micros, ReplicaId
+from epaxos.core.stamps import Answer, Held, Stamps
+from epaxos.core.types import InstanceId, Micros, ReplicaId, parse_instance, replica_name
 from epaxos.exchange import Flight
 
 SAMPLES_KEPT: Final = 1024
 """So many of the latest samples a replica keeps."""
 SHOWN_MAX: Final = 3
 """So many commands of a sampled batch are named."""
+STAGES: Final = (
+    "queue",
+    "batch",
+    "sync",
+    "preaccept",
+    "accept",
+    "leader",
+    "commit",
+    "execute",
+    "reply",
+)
+"""Every stage there is, in order."""
 _NEVER: Final = 1 << 62
 
 
@@ -67,9 +93,9 @@ class Sampler:
             list(zip(batch.operations[:SHOWN_MAX], batch.keys)),
         )
         stamps.instance = flight.instance
-        if flight.instance is None:
-            stamps.leader = leader
-        elif self._observe is not None:
+        stamps.leader = leader
+        stamps.forwarded = flight.instance is None
+        if flight.instance is not None and self._observe is not None:
             self._observe(flight.instance, stamps)
         self._moved.append(stamps)
 
@@ -138,14 +164,143 @@ class Samples:
             if stamps.executed_at is not None and stamps.replied_at is None:
                 stamps.replied_at = now
 
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
     def find(self, instance: InstanceId) -> Stamps | None:
         """The sample of an instance, if it is kept."""
         return next((stamps for stamps in self._kept if stamps.instance == instance), None)
 
     def named(self, request: str) -> Stamps | None:
-        """The sample that carries a request which its client called so, if it is kept."""
+        """The latest sample with a request that its client called so, if it is kept."""
         return next((stamps for stamps in reversed(self._kept) if request in stamps.requests), None)
 
     def latest(self, limit: int) -> list[Stamps]:
         """The latest, newest first."""
         return [stamps for stamps, _ in zip(reversed(self._kept), range(limit))]
+
+
+def instance_of(text: str) -> InstanceId | None:
+    """What `A.7`, a version `0.A.7.2` or an ETag names; None: it is none of these."""
+    text = text.strip().strip('"')
+    try:
+        if text.count(".") == 1:
+            return parse_instance(text)
+        replica, slot, _ = parse_version(text)
+        return InstanceId(replica, slot)
+    except ValueError:
+        return None
+
+
+class Stage(NamedTuple):
+    """One stretch of a batch's journey."""
+
+    name: str
+    """One of `STAGES`."""
+    start: Micros
+    """Since the arrival of its first command."""
+    length: Micros
+    closed_by: ReplicaId | None
+    """Whose answer ended it."""
+
+
+def stages(stamps: Stamps) -> list[Stage]:
+    """The stages that are over, in order; together as long as the answer took, if it was given."""
+    found: list[Stage] = []
+    begin = stamps.arrived_at
+    for name, end, answers in _ends(stamps):
+        if end is None:
+            break
+        end = max(begin, end)
+        closed_by = answers[-1].member if answers and answers[-1].at == end else None
+        found.append(Stage(name, begin - stamps.arrived_at, end - begin, closed_by))
+        begin = end
+    return found
+
+
+def under_way(stamps: Stamps) -> str | None:
+    """The stage that is not over; None: all are, or nobody goes on with this instance."""
+    if stamps.nop:
+        return None
+    return next((name for name, end, _ in _ends(stamps) if end is None), None)
+
+
+def _ends(stamps: Stamps) -> list[tuple[str, Micros | None, list[Answer]]]:
+    """Each stage with its end, and the answers of which one may have ended it."""
+    rounds: list[tuple[str, Micros | None, list[Answer]]]
+    if stamps.forwarded:
+        rounds = [("leader", stamps.decided_at, [])]
+    elif stamps.leader is not None:
+        rounds = [("accept", stamps.decided_at, stamps.accepts)]
+    elif stamps.accept_at is None:
+        rounds = [("preaccept", stamps.decided_at, stamps.answers)]
+    else:
+        rounds = [
+            ("preaccept", stamps.accept_at, stamps.answers),
+            ("accept", stamps.decided_at, stamps.accepts),
+        ]
+    return [
+        ("queue", stamps.proposed_at, []),
+        ("batch", stamps.batched_at, []),
+        ("sync", stamps.left_at, []),
+        *rounds,
+        ("commit", stamps.committed_at, []),
+        ("execute", stamps.executed_at, []),
+        ("reply", stamps.replied_at, []),
+    ]
+
+
+def document(stamps: Stamps, now: Micros) -> dict[str, Any]:
+    """A sample in values that JSON can say; times in milliseconds since its arrival."""
+
+    def ms(at: Micros) -> float:
+        return (at - stamps.arrived_at) / 1000
+
+    def said(answers: list[Answer]) -> list[dict[str, Any]]:
+        return [
+            {"replica": replica_name(member), "at_ms": ms(at), "also": [*map(str, also)]}
+            for member, at, also in answers
+        ]
+
+    ends = [held.since for held in stamps.held[1:]]
+    ends.append(now if stamps.executed_at is None else stamps.executed_at)
+    return {
+        "instance": None if stamps.instance is None else str(stamps.instance),
+        "commands": stamps.commands,
+        "first": [
+            {
+                "operation": Operation(code).name.lower(),
+                "key": key.decode("utf-8", "backslashreplace"),
+            }
+            for code, key in stamps.shown
+        ],
+        "requests": stamps.requests,
+        "path": None if stamps.decided_at is None else Path(stamps.path).name.lower(),
+        "nop": stamps.nop,
+        "leader": None if stamps.leader is None else replica_name(stamps.leader),
+        "forwarded": stamps.forwarded,
+        "answer_ms": None if stamps.replied_at is None else ms(stamps.replied_at),
+        "late": stamps.deadline < (now if stamps.replied_at is None else stamps.replied_at),
+        "under_way": under_way(stamps),
+        "age_ms": ms(now),
+        "stages": [
+            {
+                "name": name,
+                "start_ms": start / 1000,
+                "ms": length / 1000,
+                "closed_by": None if closed_by is None else replica_name(closed_by),
+            }
+            for name, start, length, closed_by in stages(stamps)
+        ],
+        "answers": said(stamps.answers),
+        "accepts": said(stamps.accepts),
+        "held_by": [
+            {
+                "instance": str(held.instance),
+                "from_ms": ms(held.since),
+                "ms": (end - held.since) / 1000,
+            }
+            for held, end in zip(stamps.held, ends)
+        ],
+    }

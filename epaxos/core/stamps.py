@@ -43,6 +43,7 @@ class Stamps:
         "deadline",
         "decided_at",
         "executed_at",
+        "forwarded",
         "held",
         "instance",
         "leader",
@@ -78,7 +79,9 @@ class Stamps:
         self.instance: InstanceId | None = None
         """Where it was proposed, or decided."""
         self.leader: ReplicaId | None = None
-        """To whom it was forwarded; None: it was proposed here."""
+        """Who led when it was made; None: the protocol has no leader."""
+        self.forwarded = False
+        """Whether it went to the leader instead of being proposed here."""
         self.batched_at: Micros | None = None
         """When it was encoded and proposed: the log's turn."""
         self.left_at: Micros | None = None

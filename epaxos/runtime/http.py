@@ -2,6 +2,7 @@
 
     PUT GET HEAD DELETE /v1/kv/{key}   raw bodies; If-Match, If-None-Match
     GET /livez /readyz /metrics /v1/status /v1/instances/{id} /v1/graph?limit=
+    GET /v1/explain/{id} /v1/explain?limit=   how sampled batches went, stage by stage
     POST /v1/leader   GET PUT /v1/links (only with admin = true)
 
 Rules of this file: the store is never touched; what depends on the node's state is asked of the
@@ -38,6 +39,7 @@ from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import KEY_BYTES_MAX
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.webserver import problem
+from epaxos.waterfall import SAMPLES_KEPT, document, instance_of
 
 BODY_DEADLINE_S: Final = 30.0
 GRAPH_MAX: Final = 1_000
@@ -45,6 +47,9 @@ GRAPH_MAX: Final = 1_000
 does nothing else while it lists them."""
 _KV: Final = "/v1/kv/"
 _INSTANCES: Final = "/v1/instances/"
+_EXPLAIN: Final = "/v1/explain/"
+_REQUEST_NAME_MAX: Final = 128
+"""So much of an X-Request-Id is kept with a sample."""
 _PATHS: Final = {
     Path.FAST: "fast",
     Path.SLOW: "slow",
@@ -97,6 +102,10 @@ class Backend(Protocol):
 
     def metrics(self) -> bytes:
         """The text of /metrics."""
+        ...
+
+    def whereabouts(self) -> dict[str, Any]:
+        """What an explanation begins with: who this is, where all are, how much is sampled."""
         ...
 
     def find(self, text: str) -> ReplicaId:
@@ -157,6 +166,7 @@ class HttpPort:
             "/metrics": {"GET": self._metrics},
             "/v1/status": {"GET": self._status},
             "/v1/graph": {"GET": self._graph},
+            "/v1/explain": {"GET": self._samples},
             "/v1/leader": {"POST": self._leader},
             "/v1/links": {"GET": self._links, "PUT": self._change_links},
         }
@@ -180,6 +190,8 @@ class HttpPort:
             return await self._kv(request, method, unquote_to_bytes(path[len(_KV) :]))
         if path.startswith(_INSTANCES):
             methods: dict[str, Any] | None = {"GET": self._instance}
+        elif path.startswith(_EXPLAIN):
+            methods = {"GET": self._explain}
         else:
             methods = self._routes.get(path)
         if methods is None:
@@ -218,7 +230,7 @@ class HttpPort:
         raise _method_not_allowed(method, _KV, dict.fromkeys(("GET", "HEAD", "PUT", "DELETE")))
 
     async def _get(self, request: web.BaseRequest, key: bytes) -> web.Response:
-        reply, now = await self._run(Operation.GET, key, b"")
+        reply, now = await self._run(request, Operation.GET, key, b"")
         headers = _headers(reply, now)
         results = reply.results
         exists = results.statuses[0] == Status.OK
@@ -250,7 +262,7 @@ class HttpPort:
             operation, argument = Operation.PUT, value
         else:
             operation, argument = Operation.DELETE, b""
-        reply, now = await self._run(operation, key, argument)
+        reply, now = await self._run(request, operation, key, argument)
         results = reply.results
         headers = _headers(reply, now)
         if not results.statuses:
@@ -271,7 +283,9 @@ class HttpPort:
         }
         return _json(document, headers=headers)
 
-    async def _run(self, operation: Operation, key: bytes, argument: bytes) -> tuple[Reply, Micros]:
+    async def _run(
+        self, request: web.BaseRequest, operation: Operation, key: bytes, argument: bytes
+    ) -> tuple[Reply, Micros]:
         if self._backend.draining:
             raise _Problem(
                 503,
@@ -287,6 +301,9 @@ class HttpPort:
         answer = await waiting.answer
         if isinstance(answer, Refusal):
             raise _refused(answer)
+        stamps = answer[0].flight.stamps
+        if stamps is not None and "X-Request-Id" in request.headers:
+            stamps.requests.append(request.headers["X-Request-Id"][:_REQUEST_NAME_MAX])
         return answer
 
     async def _body(self, request: web.BaseRequest) -> bytes:
@@ -356,11 +373,26 @@ class HttpPort:
         return _json(document)
 
     async def _graph(self, request: web.BaseRequest) -> web.Response:
-        query = parse_qs(request.raw_path.partition("?")[2])
-        text = query.get("limit", ["1000"])[-1]
-        if not text.isdecimal() or not 0 < int(text) <= GRAPH_MAX:
-            raise _invalid(f"limit = {text!r} must be a number from 1 to {GRAPH_MAX}")
-        return _json(await self._ask(AskGraph(int(text))) or {})
+        return _json(await self._ask(AskGraph(_limit(request, 1000, GRAPH_MAX))) or {})
+
+    # Samples are stamped behind the sync of the step that they tell of, and are handed out between
+    # steps: what they say is durable, so they need not be asked of the node (R10).
+
+    async def _samples(self, request: web.BaseRequest) -> web.Response:
+        now = clock()
+        latest = self._driver.samples.latest(_limit(request, 20, SAMPLES_KEPT))
+        samples = [document(stamps, now) for stamps in latest]
+        return _json({**self._backend.whereabouts(), "samples": samples})
+
+    async def _explain(self, request: web.BaseRequest) -> web.Response:
+        raw = request.raw_path.partition("?")[0][len(_EXPLAIN) :]
+        text = unquote_to_bytes(raw).decode("utf-8", "replace")
+        samples, here = self._driver.samples, self._backend.whereabouts()
+        instance = instance_of(text)
+        stamps = samples.named(text) if instance is None else samples.find(instance)
+        if stamps is None:
+            raise _Problem(404, "not-sampled", "Not sampled", _why_not(text, len(samples), here))
+        return _json({**here, **document(stamps, clock())})
 
     async def _leader(self, request: web.BaseRequest) -> web.Response:
         change = _decode(await self._json_body(request), LeaderChange)
@@ -448,6 +480,24 @@ def _decode(body: bytes, kind: Any) -> Any:
 
 def _invalid(detail: str) -> _Problem:
     return _Problem(400, "invalid", "Not a valid request", detail)
+
+
+def _limit(request: web.BaseRequest, default: int, most: int) -> int:
+    text = parse_qs(request.raw_path.partition("?")[2]).get("limit", [str(default)])[-1]
+    if not text.isdecimal() or not 0 < int(text) <= most:
+        raise _invalid(f"limit = {text!r} must be a number from 1 to {most}")
+    return int(text)
+
+
+def _why_not(text: str, kept: int, here: dict[str, Any]) -> str:
+    """Why a replica cannot explain what `text` names."""
+    if not here["per_second"]:
+        return "nothing is sampled here; set explain_per_s in the cluster file"
+    return (
+        f"{text} is not among the {kept} samples that {here['region']} keeps: it was made by "
+        f"another replica, or not sampled (at most {here['per_second']} batches per second are), "
+        f"or is older than the latest {SAMPLES_KEPT}"
+    )
 
 
 def _conflict(version: Version, headers: dict[str, str]) -> _Problem:

@@ -138,6 +138,8 @@ class Server:
         self._runner: web.ServerRunner | None = None
         self._parts: Parts
         self._http: HttpPort
+        self._titles: list[str]
+        """What people call each member's region."""
         self._web: WebServer
 
     async def __aenter__(self) -> "Server":
@@ -203,6 +205,15 @@ class Server:
         http = {"http": len(self._web.connections), "http_in_flight": self._http.in_flight}
         return status_document(self._parts, self.unready(), told.document, http)
 
+    def whereabouts(self) -> dict[str, Any]:
+        titles = self._titles
+        return {
+            "replica": replica_name(self.config.me),
+            "region": titles[self.config.me],
+            "regions": {replica_name(member): title for member, title in enumerate(titles)},
+            "per_second": self.config.cluster.explain_per_s,
+        }
+
     def metrics(self) -> bytes:
         return metrics_text(self._registry)
 
@@ -250,6 +261,7 @@ class Server:
         spec = find_protocol(cluster.protocol)
         codec = Codec(spec)
         distances = _Distances(cluster, me)
+        self._titles = distances.titles
         identity = self._open_identity()
         listeners = self._bind()
         seed = f"{cluster.seed} node {me} {identity.boot}"

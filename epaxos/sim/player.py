@@ -48,6 +48,7 @@ from epaxos.sim.schedule import (
 from epaxos.sim.tunables import tuned
 from epaxos.sim.watch import ProtocolWatch
 from epaxos.sim.world import Watched
+from epaxos.waterfall import Samples
 
 
 class Sent(NamedTuple):
@@ -96,6 +97,8 @@ class Actor:
         self.executed: list[tuple[ReplicaId, Slot]] = []
         """What this life executed, in its order, without Nops."""
         self.answers: list[Reply | Refusal] = []
+        self.samples = Samples()
+        """Its latest sampled batches."""
 
 
 class Player:
@@ -368,6 +371,9 @@ class Player:
         """Everything of this Ready may leave now, or its first single messages."""
         for flight in ready.flights:
             flight.committed_at = actor.clock
+        if ready.sampled:
+            actor.samples.released(ready.sampled, actor.clock)
+            actor.samples.answered(ready.sampled, actor.clock)
         self._release_decisions(actor)
         left = None if crash is None else crash.sent
         for target, message in ready.messages:

@@ -19,6 +19,8 @@ from epaxos.runtime.webserver import WebServer
 
 
 class FakeFlight:
+    stamps = None
+
     def __init__(self):
         self.committed_at = 0
         self.path = Path.FAST
@@ -152,6 +154,10 @@ class FakeBackend:
 
     def metrics(self):
         return b"# nothing\n"
+
+    def whereabouts(self):
+        regions = {"A": "Virginia", "B": "Tokyo"}
+        return {"replica": "A", "region": "Virginia", "regions": regions, "per_second": 100}
 
     def find(self, text):
         if text not in "AB":
