@@ -39,16 +39,20 @@ class Row:
         """Configuration and region."""
         return f"{self.label} in {self.a.title}" if self.label else self.a.title
 
-    @property
-    def verdict(self) -> str:
-        """What became of the median answer: `slower`, `faster`, `level` (nothing significant) or
-        `unknown`."""
-        found = self.differences["answer", 50]
+    def verdict(self, percent: int = 50) -> str:
+        """What became of a percentile of the answers: `slower`, `faster`, `level` (nothing
+        significant) or `unknown`."""
+        found = self.differences["answer", percent]
         if found is None:
             return "unknown"
         if not found.significant:
             return "level"
         return "slower" if found.value > 0 else "faster"
+
+    def size(self, percent: int) -> float:
+        """Of the difference of a percentile of the answers, in ms."""
+        found = self.differences["answer", percent]
+        return 0.0 if found is None else abs(found.value)
 
     def record(self) -> dict[str, Any]:
         """Flat."""
@@ -80,22 +84,12 @@ class Differences:
         """Who is faster where."""
         if not self.rows:
             return ["The two have no cell in common."]
-        groups = {word: [r for r in self.rows if r.verdict == word] for word in _WORDS}
-        parts = [
-            f"{_WORDS[word]} in {_cells(len(rows))} ({_span(rows)}: {_names(rows)})"
-            for word, rows in groups.items()
-            if rows and word in ("faster", "slower")
-        ]
-        if groups["level"]:
-            parts.append(f"not significantly different in {_cells(len(groups['level']))}")
-        if groups["unknown"]:
-            parts.append(f"without figures in {_cells(len(groups['unknown']))}")
-        found = [f"At the median, the answers of B are {'; '.join(parts)}."]
-        by_chance = _CHANCE * len(self.rows)
-        if by_chance >= 1:
+        found = [_sentence(self.rows, percent, name) for percent, name in _PERCENTS.items()]
+        told = len(_PERCENTS) * len(self.rows)
+        if _CHANCE * told >= 1:
             found.append(
-                f"Of {_cells(len(self.rows))} without any difference, about {by_chance:.0f} would "
-                "be called significant by chance."
+                f"Of {told:,} comparisons, about {_CHANCE * told:.0f} would be called significant "
+                "by chance if nothing differed."
             )
         for name, count in zip("AB", self.unmatched):
             if count:
@@ -114,8 +108,9 @@ class Differences:
                     _ms(row.a.percentile("answer", 50)),
                     _ms(row.b.percentile("answer", 50)),
                     *_difference(median),
-                    row.verdict if row.verdict != "level" else "",
+                    _WORDS[row.verdict()],
                     *_difference(tail),
+                    _WORDS[row.verdict(95)],
                 ]
             )
         headings = [
@@ -128,6 +123,7 @@ class Differences:
             "",
             ">p95 B - A",
             ">95 %",
+            "",
         ]
         title = f"A {self.names[0]} · B {self.names[1]}"
         notes = [*self.changed, f"answers in ms; intervals over {levels(self.repeats)}"]
@@ -141,12 +137,29 @@ class Differences:
             "changed": self.changed,
             "validity": self.validity,
             "sentences": self.sentences(),
-            "cells": [row.record() | {"verdict": row.verdict} for row in self.rows],
+            "cells": [row.record() | {"verdict": row.verdict()} for row in self.rows],
             "unmatched": list(self.unmatched),
         }
 
 
+_PERCENTS: Final = {50: "median", 95: "95th percentile"}
 _WORDS: Final = {"faster": "faster", "slower": "slower", "level": "", "unknown": ""}
+
+
+def _sentence(rows: Sequence[Row], percent: int, name: str) -> str:
+    """Who is faster where, by one percentile."""
+    groups = {word: [row for row in rows if row.verdict(percent) == word] for word in _WORDS}
+    parts = [
+        f"{word} in {_cells(len(groups[word]))} ({_span(groups[word], percent)}: "
+        f"{_names(groups[word], percent)})"
+        for word in ("faster", "slower")
+        if groups[word]
+    ]
+    if groups["level"]:
+        parts.append(f"not significantly different in {_cells(len(groups['level']))}")
+    if groups["unknown"]:
+        parts.append(f"without figures in {_cells(len(groups['unknown']))}")
+    return f"At the {name}, the answers of B are {'; '.join(parts)}."
 
 
 def compare_results(a: Results, b: Results) -> Differences:
@@ -218,21 +231,17 @@ def _cells(count: int) -> str:
     return f"{count:,} cell{'s' if count != 1 else ''}"
 
 
-def _span(rows: Sequence[Row]) -> str:
-    sizes = sorted(abs(found.value) for r in rows if (found := r.differences["answer", 50]))
+def _span(rows: Sequence[Row], percent: int) -> str:
+    sizes = sorted(row.size(percent) for row in rows)
     low, high = f"{sizes[0]:,.1f}", f"{sizes[-1]:,.1f}"
     return f"by {low} ms" if low == high else f"by {low} to {high} ms"
 
 
-def _names(rows: Sequence[Row]) -> str:
-    largest = sorted(rows, key=_size, reverse=True)[:_NAMED_MAX]
+def _names(rows: Sequence[Row], percent: int) -> str:
+    """The largest differences first."""
+    largest = sorted(rows, key=lambda row: row.size(percent), reverse=True)[:_NAMED_MAX]
     more = f" and {len(rows) - _NAMED_MAX:,} more" if len(rows) > _NAMED_MAX else ""
     return ", ".join(row.at for row in largest) + more
-
-
-def _size(row: Row) -> float:
-    found = row.differences["answer", 50]
-    return 0.0 if found is None else abs(found.value)
 
 
 def _difference(found: Difference | None) -> list[str]:

@@ -200,8 +200,9 @@ class Plots:
                 low, high = (record.get(value.replace("_ms", f"_{e}_ms")) for e in ("low", "high"))
                 if low is not None and high is not None:
                     axes.plot((x, x), (low, high), color=INK, linewidth=0.8)
-                if value in ("answer_p50_ms", "commit_p50_ms"):
-                    half, optimum = width * 0.5, record["optimum_ms"]
+                optimum = record["optimum_ms"]
+                if optimum is not None and value in ("answer_p50_ms", "commit_p50_ms"):
+                    half = width * 0.5
                     axes.plot((x - half, x + half), (optimum, optimum), color=INK, linewidth=1.2)
         axes.set_xticks(range(len(regions)), regions)
         axes.tick_params(axis="x", length=0)

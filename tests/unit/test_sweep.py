@@ -401,7 +401,7 @@ def slower(packed, by_ms):
 def test_a_difference_is_found_with_its_interval_and_what_was_changed(tmp_path, packed, results):
     other = run(small(gate=False), tmp_path, Fake(slower(packed, 5.0)))
     found = results.diff(other)
-    assert [row.verdict for row in found.rows] == ["slower"] * 6
+    assert [row.verdict() for row in found.rows] == ["slower"] * 6
     median = found.rows[0].differences["answer", 50]
     assert median.value == pytest.approx(5.0)
     assert median.low <= 5.0 <= median.high
@@ -409,7 +409,7 @@ def test_a_difference_is_found_with_its_interval_and_what_was_changed(tmp_path, 
     assert found.rows[0].differences["answer", 99] is None
     assert found.changed == ["gate: gate in A, no gate in B"]
     assert "the answers of B are slower in 6 cells (by 5.0 ms: " in found.sentences()[0]
-    assert other.diff(results).rows[0].verdict == "faster"
+    assert other.diff(results).rows[0].verdict() == "faster"
     document = found.document()
     assert json.loads(json.dumps(document)) == document
     assert "+5.0" in str(found.table())
@@ -417,10 +417,11 @@ def test_a_difference_is_found_with_its_interval_and_what_was_changed(tmp_path, 
 
 def test_the_same_results_differ_nowhere(results):
     found = results.diff(results)
-    assert {row.verdict for row in found.rows} == {"level"}
+    assert {row.verdict() for row in found.rows} == {"level"}
     assert found.changed == []
     assert found.sentences() == [
-        "At the median, the answers of B are not significantly different in 6 cells."
+        "At the median, the answers of B are not significantly different in 6 cells.",
+        "At the 95th percentile, the answers of B are not significantly different in 6 cells.",
     ]
 
 
