@@ -1,8 +1,8 @@
 """The core workloads of YCSB: A to D, and F. E scans, and this store has no scan.
 
 A is half updates, B one in twenty, C none; D reads what was inserted latest; F reads and modifies.
-Keys follow Zipf with theta = 0.99 over 1000 records of 1000 bytes, as in YCSB's property files.
-What differs from YCSB's own program is said in docs/workloads.md.
+1000 records of 1000 bytes, theta = 0.99 and the generators of keys are those of YCSB's property
+files and program. What differs is said in docs/workloads.md.
 
 Rules of this file: as in kinds.py.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from epaxos.workload.base import Client, Command, Size, Workload, bounded
-from epaxos.workload.zipf import Gray
+from epaxos.workload.zipf import Gray, Scrambled
 
 _CLIENT_BITS: Final = 40
 """D: the keys of different clients of a region have numbers so far apart."""
@@ -34,9 +34,9 @@ class YcsbA(Workload):
 
     def draw(self, client: Client) -> Iterator[Command]:
         """One after the other, without end."""
-        ranks = Gray(self.keys, self.theta)
+        records = Scrambled(self.keys, self.theta)
         while True:
-            number = ranks.rank(client.random.random())
+            number = records.key(client.random.random())
             yield client.put_or_get(b"user%d" % number, number)
 
 
@@ -110,9 +110,9 @@ class YcsbF(YcsbA):
 
     def draw(self, client: Client) -> Iterator[Command]:
         """One after the other, without end."""
-        ranks = Gray(self.keys, self.theta)
+        records = Scrambled(self.keys, self.theta)
         while True:
-            number = ranks.rank(client.random.random())
+            number = records.key(client.random.random())
             key = b"user%d" % number
             yield client.get(key, number)
             if client.random.random() < self.puts:

@@ -4,7 +4,8 @@
 For an exponent theta below 1 `Gray` is the formula that YCSB's ZipfianGenerator uses (Gray et al.,
 "Quickly Generating Billion-Record Synthetic Databases", SIGMOD 1994): exact for the first two
 ranks, an approximation for the others (how good, is said in docs/workloads.md). For an exponent s
-above 1 `Truncated` is exact for every rank.
+above 1 `Truncated` is exact for every rank. `Scrambled` is what YCSB's program asks for where its
+property files say zipfian: flatter, because ranks of ten thousand million meet on few keys.
 
 Rules of this file: a rank is a function of one number u, evenly drawn from [0, 1).
 """
@@ -19,6 +20,8 @@ import numpy as np
 
 _DIRECT: Final = 100_000
 """So many terms of a sum are added one by one; the rest is closed form."""
+_SCRAMBLED: Final = 10_000_000_000
+"""Among so many ranks YCSB draws before it hashes: those that the zeta in its source belongs to."""
 
 
 @cache
@@ -69,6 +72,28 @@ class Gray:
             self.keys += 1
             self._zeta += self.keys**-self._theta
         self._eta = self._find_eta()
+
+
+class Scrambled:
+    """The keys of YCSB's ScrambledZipfianGenerator: a rank among 10^10 by the formula of Gray et
+    al., hashed (FNV-1a of its eight bytes), modulo the keys there are."""
+
+    def __init__(self, keys: int, theta: float) -> None:
+        self._keys = keys
+        self._ranks = Gray(_SCRAMBLED, theta)
+
+    def key(self, u: float) -> int:
+        """From 0 to keys - 1; which of them are frequent follows from the hash."""
+        return _hash(self._ranks.rank(u)) % self._keys
+
+
+def _hash(number: int) -> int:
+    """FNV-1a with 64 bits over eight bytes, the lowest first; as a signed number without sign."""
+    found = 0xCBF29CE484222325
+    for _ in range(8):
+        found = ((found ^ (number & 0xFF)) * 1_099_511_628_211) & 0xFFFF_FFFF_FFFF_FFFF
+        number >>= 8
+    return found if found < 1 << 63 else (1 << 64) - found
 
 
 class Truncated:
