@@ -44,7 +44,7 @@ def _trial(scale: Scale, conflict: int, **changes: Any) -> Trial:
         workload=f"conflict:{conflict}",
         rate=0.0,
         clients=10,
-        duration_s=max(1.0, scale.simulated_s / 3),
+        duration_s=max(1.0, round(scale.simulated_s / 3, 1)),
         durability="memory",
         simulated=True,
     )

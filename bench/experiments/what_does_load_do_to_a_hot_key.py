@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from bench.experiments.how_long_is_the_tail import epaxos, multipaxos
 from bench.figures import style
-from bench.figures.draw import plain_log
+from bench.figures.draw import gaps, plain_log
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.trial import Trial
 
@@ -54,11 +54,11 @@ def draw(results: Results) -> list[Picture]:
         pools = [results[trial] for trial in trials_of]
         for axes, percent in ((median, 50), (late, _TAIL_PERCENT)):
             answers = [percentile(pool.answer_ms(), percent) for pool in pools]
-            axes.plot(_RATES, _gaps(answers), label=label, **look.plotted)
+            axes.plot(_RATES, gaps(answers), label=label, **look.plotted)
             if look is style.EPAXOS or look is style.EPAXOS_UNSAFE:
                 commits = [percentile(pool.commit_ms(), percent) for pool in pools]
                 commit = look.but(line=":").plotted | {"markerfacecolor": "white"}
-                axes.plot(_RATES, _gaps(commits), label=f"{label}: commit", **commit)
+                axes.plot(_RATES, gaps(commits), label=f"{label}: commit", **commit)
         shares = [pool.answered_share * 100 for pool in pools]
         answered.plot(_RATES, shares, **look.plotted)
         rows += [_row(label, pool) for pool in pools]
@@ -99,13 +99,8 @@ def draw(results: Results) -> list[Picture]:
 
 
 def _rates(axes: Axes) -> None:
-    plain_log(axes, "x", _RATES)
+    plain_log(axes, "x", (1, 2, 5, 10, 20, 100))
     axes.set_xlabel("commands/s per region")
-
-
-def _gaps(values: list[float | None]) -> list[float]:
-    """For matplotlib, where nothing is known."""
-    return [float("nan") if value is None else value for value in values]
 
 
 def _row(label: str, pool: Pool) -> dict[str, Any]:

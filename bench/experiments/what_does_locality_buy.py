@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from bench.experiments.how_long_is_the_tail import epaxos, multipaxos
 from bench.figures import style
+from bench.figures.draw import gaps
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.trial import Trial
 
@@ -52,9 +53,9 @@ def draw(results: Results) -> list[Picture]:
         pools = [results[trial] for trial in trials_of]
         medians = [percentile(pool.answer_ms(), 50) for pool in pools]
         tails = [percentile(pool.answer_ms(), 99) for pool in pools]
-        latency.plot(_REMOTE, _gaps(medians), label=f"{label}: median", **look.plotted)
+        latency.plot(_REMOTE, gaps(medians), label=f"{label}: median", **look.plotted)
         late = look.but(line=":").plotted | {"markerfacecolor": "white"}
-        latency.plot(_REMOTE, _gaps(tails), label="99th percentile", **late)
+        latency.plot(_REMOTE, gaps(tails), label="99th percentile", **late)
         if look is not style.MULTIPAXOS:
             fast.plot(_REMOTE, [pool.fast_share * 100 for pool in pools], **look.plotted)
         rows += [_row(label, remote, pool) for remote, pool in zip(_REMOTE, pools)]
@@ -84,10 +85,6 @@ def draw(results: Results) -> list[Picture]:
             rows=rows,
         )
     ]
-
-
-def _gaps(values: list[float | None]) -> list[float]:
-    return [float("nan") if value is None else value for value in values]
 
 
 def _row(label: str, remote: int, pool: Pool) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 Rules of this file: it draws what it is given and computes nothing; milliseconds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bench.figures.plan import Ms
 from bench.figures.style import INK, Look
@@ -114,8 +114,11 @@ def plain_log(axes: Axes, which: str, ticks: Sequence[float]) -> None:
     axes.tick_params(axis=which, which="minor", length=0)  # type: ignore[arg-type]  # x or y
 
 
+def gaps(values: Iterable[float | None]) -> list[float]:
+    """For matplotlib: what is not known is a gap."""
+    return [float("nan") if value is None else value for value in values]
+
+
 def thousands(axes: Axes) -> None:
     """Counts on the y axis with separators."""
-    formatter = ScalarFormatter()
-    formatter.set_scientific(False)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

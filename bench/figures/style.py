@@ -23,7 +23,7 @@ PAGE_IN: Final = 7.0
 """Width of a figure over both."""
 FORMATS: Final = ("pdf", "svg", "png")
 
-_RC: Final[dict[str, Any]] = {
+_RC: Final[Any] = {
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
@@ -91,7 +91,7 @@ REGIONS: Final = ("#0072b2", "#b8860b", "#c0392b", "#117733", "#882e72", "#59636
 REGION_MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 INK: Final = "#1b1f24"
 SOFT: Final = "#59636e"
-FAULT: Final = "#f4c7c3"
+FAULT: Final = "#fae0dd"
 """Shade of the time during which something was broken."""
 
 

@@ -28,7 +28,7 @@ class Curve:
     values: list[float]
 
 
-def answers_per_s(pool: Pool, region: str, step_s: float) -> Curve:
+def answers_per_s(pool: Pool, region: str | None, step_s: float) -> Curve:
     """Answers per second, by when they came."""
     starts, answers = _times(pool, region)
     edges = _edges(pool, step_s)
@@ -48,11 +48,11 @@ def medians(pool: Pool, region: str, step_s: float) -> Curve:
     return Curve(_middles(edges), values)
 
 
-def _times(pool: Pool, region: str) -> tuple[Ms, Ms]:
-    """Starts in s and execution latencies in ms."""
-    number = pool.regions.index(region)
+def _times(pool: Pool, region: str | None) -> tuple[Ms, Ms]:
+    """Starts in s and execution latencies in ms, of one region or of all."""
+    number = None if region is None else pool.regions.index(region)
     first_s = pool.trial.warmup_s
-    mine = [(s.start_us, s.answer_us) for s in pool.samples if s.region == number]
+    mine = [(s.start_us, s.answer_us) for s in pool.samples if number in (None, s.region)]
     table = np.array(mine, dtype=np.float64).reshape(-1, 2)
     return table[:, 0] / 1e6 - first_s, table[:, 1] / 1000
 

@@ -1,0 +1,192 @@
+"""`epaxos demo`: leaderlessness, seen live. A leader moves far away; a region dies and returns."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live as Screen
+from rich.table import Table
+from rich.text import Text
+
+from bench import demo as demos
+from bench.demo import Demo, Live
+from bench.figures import style
+from bench.record import machine, make_directory, versions, write_json
+from bench.trial import Outcome
+from epaxos.cli.output import console, make_table, print_json
+from topology import DEFAULT
+
+app = typer.Typer(no_args_is_help=True, help="Leaderlessness, seen live.")
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_SPARK_COLUMNS: Final = 30
+_TOLD_EVERY: Final = 4
+"""Where nobody watches: a line every so many steps."""
+_COLOURS: Final = {demos.MULTIPAXOS: "yellow", demos.EPAXOS: "cyan"}
+
+_Topology = Annotated[str, typer.Option(help="Name or file; `epaxos topology list` shows them.")]
+_Replicas = Annotated[int | None, typer.Option(min=3, max=9, help="Only so many of its regions.")]
+_Simulated = Annotated[
+    bool, typer.Option("--simulated", help="In virtual time: no processes, done in seconds.")
+]
+_Seed = Annotated[int, typer.Option(help="Of commands, arrivals and jitter.")]
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON document with everything.")]
+
+
+@app.command("far-leader")
+def far_leader(
+    topology: _Topology = DEFAULT,
+    replicas: _Replicas = None,
+    seconds: Annotated[float, typer.Option(help="Measured.")] = 16.0,
+    simulated: _Simulated = False,
+    seed: _Seed = 1,
+    out: _Out = Path("results"),
+    json: _Json = False,
+) -> None:
+    """The leader moves from the best region for it to the worst; EPaxos beside it has none.
+
+    Starts a cluster of each protocol on this machine, over emulated regions, with the same load.
+    Shows the latest latencies of each region, writes a figure, and says what was seen."""
+    _show(demos.far_leader(topology, replicas, seconds, simulated=simulated, seed=seed), out, json)
+
+
+@app.command("region-down")
+def region_down(
+    topology: _Topology = DEFAULT,
+    replicas: _Replicas = None,
+    seconds: Annotated[float, typer.Option(help="Measured.")] = 20.0,
+    simulated: _Simulated = False,
+    seed: _Seed = 1,
+    out: _Out = Path("results"),
+    json: _Json = False,
+) -> None:
+    """The replica of one region, where Multi-Paxos's leader is, dies and returns.
+
+    Starts a cluster of each protocol on this machine, over emulated regions, with the same load.
+    Shows the latest latencies of each region, writes a figure, and says what was seen."""
+    _show(demos.region_down(topology, replicas, seconds, simulated=simulated, seed=seed), out, json)
+
+
+def _show(demo: Demo, out: Path, json: bool) -> None:
+    begun = datetime.now()
+    directory = make_directory(out, f"demo-{demo.name}", begun)
+    remarks, screen = console(stderr=True), console()
+    (remarks if json else screen).print(f"{demo.title}\n{demos.caption(demo)}", markup=False)
+    work = directory / "replicas"
+    try:
+        with _watching(demo, remarks) as watch:
+            outcomes = demos.run(demo, work, watch)
+    except BaseException as error:
+        for data in work.glob("*/data-*"):
+            shutil.rmtree(data, ignore_errors=True)
+        if isinstance(error, KeyboardInterrupt):
+            shutil.rmtree(directory, ignore_errors=True)
+            remarks.print("stopped; nothing was kept", markup=False)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+    found = demos.pools(demo, outcomes)
+    curves = demos.curves(demo, found)
+    said = demos.sentences(demo, found)
+    with style.styled():
+        paths = style.save(demos.draw(demo, found), directory / demo.name)
+    document = {
+        "demo": demo.name,
+        "title": demo.title,
+        "conditions": demos.caption(demo),
+        "regions": [region.title for region in demo.sites.regions],
+        "step_s": demos.STEP_S,
+        "median_ms": curves,
+        "sentences": said,
+        "validity": {title: outcome.validity for title, outcome in outcomes.items()},
+        "reasons": {title: outcome.reasons for title, outcome in outcomes.items()},
+        "manifest": {"begun": begun.astimezone().isoformat(timespec="seconds")}
+        | versions()
+        | {"machine": machine()},
+    }
+    write_json(directory / "demo.json", document)
+    if json:
+        print_json(document | {"directory": str(directory)})
+        return
+    screen.print(_table(demo, curves))
+    for sentence in said:
+        screen.print(sentence, markup=False)
+    _print_validity(screen, outcomes)
+    png = next(path for path in paths if path.suffix == ".png")
+    screen.print(f"figure  {png}  (also SVG and PDF)", markup=False, soft_wrap=True)
+
+
+def _print_validity(screen: Console, outcomes: dict[str, Outcome]) -> None:
+    screen.print()
+    for title, outcome in outcomes.items():
+        colour = {"VALID": "bold green", "SUSPECT": "bold yellow"}.get(outcome.validity, "bold red")
+        why = f"  {outcome.reasons[0]}" if outcome.reasons else ""
+        line = Text.assemble((outcome.validity, colour), f"  {title}{why}")
+        screen.print(line, soft_wrap=True)
+
+
+@contextmanager
+def _watching(demo: Demo, remarks: Console) -> Iterator[demos.Watch]:
+    """A live table; a line now and then where nobody watches."""
+    if not remarks.is_terminal:
+        lines = [0]
+
+        def tell(live: Live) -> None:
+            if lines[0] % _TOLD_EVERY == 0 or live.at_s is None:
+                remarks.print(_line(demo, live), markup=False)
+            lines[0] += 1
+
+        yield tell
+        return
+    with Screen(console=remarks, transient=True, refresh_per_second=4) as screen:
+        yield lambda live: screen.update(
+            Group(_table(demo, live.steps), Text(_clock(live), style="dim"))
+        )
+
+
+def _clock(live: Live) -> str:
+    return live.activity if live.at_s is None else f"{live.at_s:4.0f} s   {live.activity}"
+
+
+def _line(demo: Demo, live: Live) -> str:
+    """The latest of each region, for a log."""
+    parts = [_clock(live)]
+    for title, steps in live.steps.items():
+        if any(steps):
+            latest = [_ms(values[-1] if values else None) for values in steps]
+            parts.append(f"{title} {' '.join(latest)} ms")
+    return " · ".join(parts)
+
+
+def _table(demo: Demo, steps: dict[str, list[list[float | None]]]) -> Table:
+    """A row per region: both protocols' last steps as a line of bars, and the latest in ms."""
+    known = [v for regions in steps.values() for values in regions for v in values if v is not None]
+    longest = max(known, default=1.0)
+    headings = [each for title in steps for each in (title, ">ms")]
+    table = make_table("median answer", *headings)
+    for number, region in enumerate(demo.sites.regions):
+        cells: list[Text | str] = [region.title]
+        for title, regions in steps.items():
+            values = regions[number][-_SPARK_COLUMNS:]
+            cells.append(Text(spark(values, longest), style=_COLOURS.get(title, "")))
+            cells.append(_ms(values[-1] if values else None))
+        table.add_row(*cells)
+    return table
+
+
+def spark(values: Sequence[float | None], longest: float) -> str:
+    """A character per value, `·` where there is none; all lines share their scale."""
+    top = len(_BARS) - 1
+    return "".join(
+        "·" if value is None else _BARS[min(top, int(value / longest * top + 0.5))]
+        for value in values
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"

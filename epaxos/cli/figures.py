@@ -1,0 +1,193 @@
+"""`epaxos figures`: the papers' evaluation figures, measured here and drawn beside theirs."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from bench.executors import choose
+from bench.figures import evaluate
+from bench.figures.catalogue import find_studies
+from bench.figures.page import write_page
+from bench.figures.plan import FULL, REDUCED, Scale, Study
+from bench.record import make_directory
+from bench.store import Store
+from bench.sweep import STORE, Standing, Watch
+from epaxos.cli.exits import ExitCode
+from epaxos.cli.output import console, make_table, print_json
+from epaxos.core.errors import ConfigError
+
+app = typer.Typer()
+
+_TOLD_EVERY: Final = 0.1
+"""Where nobody watches: a line after each such share."""
+
+
+@app.command()
+def figures(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="Which; all if none is named.", show_default=False
+        ),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Say which there are.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="The papers' size: five repeats of a minute; hours.")
+    ] = False,
+    repeats: Annotated[
+        int | None, typer.Option(help="Of each trial, each with a seed of its own.  [default: 3]")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Measured per simulated trial.  [default: 18]")
+    ] = None,
+    real_seconds: Annotated[
+        float | None, typer.Option(help="Measured per trial with real processes.  [default: 2]")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first repeat.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes for simulated trials; one per core.")
+    ] = None,
+    dask: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="A Dask scheduler for simulated trials.")
+    ] = "",
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")
+    ] = Path("results"),
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document with everything.")
+    ] = False,
+) -> None:
+    """Run and draw the evaluation figures of the EPaxos papers; all in under 15 minutes.
+
+    Most trials run in virtual time and are shared out over the cores; those on throughput start
+    real replicas, one cluster after another. What was run before, by the same code, is not run
+    again. Writes one HTML report, and PDF, SVG and PNG of each figure. Published numbers are drawn
+    where they are known. Ends with 1 if a figure is INVALID for a reason of the machine."""
+    studies = find_studies(names or [])
+    if listed:
+        _list(studies, json)
+        return
+    scale = _scale(FULL if full else REDUCED, repeats, seconds, real_seconds, seed)
+    executor = choose(jobs or _cores(), dask)
+    begun = datetime.now()
+    remarks, screen = console(stderr=True), console()
+    count = len(evaluate.needed(studies, scale))
+    remarks.print(
+        f"{len(studies)} figure{'s'[: len(studies) > 1]} · {count} trials · {executor.title()} · "
+        f"seed {seed}",
+        markup=False,
+    )
+    try:
+        with _progress(remarks) as watch:
+            outcomes, ran = evaluate.run(studies, scale, Store(out / STORE), executor, watch)
+    except KeyboardInterrupt:
+        remarks.print("stopped; finished trials are kept, run it again to go on", markup=False)
+        raise
+    drawn = evaluate.draw(studies, scale, outcomes)
+    directory = make_directory(out, "figures", begun)
+    document = evaluate.write(directory, drawn, scale, ran, begun)
+    page = write_page(directory, document)
+    if json:
+        print_json(document | {"directory": str(directory)})
+    else:
+        _tell(screen, document, page)
+    if any(each["validity"] == "INVALID" for each in document["figures"]):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _scale(
+    base: Scale,
+    repeats: int | None,
+    seconds: float | None,
+    real_seconds: float | None,
+    seed: int,
+) -> Scale:
+    try:
+        return Scale(
+            repeats=base.repeats if repeats is None else repeats,
+            simulated_s=base.simulated_s if seconds is None else seconds,
+            real_s=base.real_s if real_seconds is None else real_seconds,
+            seed=seed,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{error}; see epaxos figures --help") from None
+
+
+def _list(studies: list[Study], json: bool) -> None:
+    if json:
+        print_json(
+            [
+                {"name": each.name, "question": each.question, "source": each.source}
+                for each in studies
+            ]
+        )
+        return
+    table = make_table("figure", "question", "after")
+    for each in studies:
+        table.add_row(each.name, each.question, each.source)
+    console().print(table)
+
+
+def _tell(screen: Console, document: dict[str, object], page: Path) -> None:
+    table = make_table("figure", "", "files")
+    figures = document["figures"]
+    assert isinstance(figures, list)
+    for each in figures:
+        files = ", ".join(picture["file"] for picture in each["pictures"])
+        table.add_row(each["name"], each["validity"], files)
+    screen.print(table)
+    for each in figures:
+        for reason in each["reasons"][:1]:
+            more = f" (and {len(each['reasons']) - 1} more)" if len(each["reasons"]) > 1 else ""
+            screen.print(f"{each['name']}: {reason}{more}", markup=False, soft_wrap=True)
+    screen.print(f"report  {page}  (each figure: pdf/, svg/, png/)", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(remarks: Console) -> Iterator[Watch]:
+    """A bar with an estimate; a line now and then where nobody watches."""
+
+    def words(standing: Standing) -> tuple[str, str]:
+        left = f"about {_duration(standing.left_s)} to go"
+        before = f", {standing.reused} taken from before" if standing.reused else ""
+        return f"{standing.done} of {standing.total} trials{before} · {standing.activity}", left
+
+    if not remarks.is_terminal:
+        told = [-1.0]
+
+        def tell(standing: Standing) -> None:
+            if standing.share - told[0] >= _TOLD_EVERY:
+                told[0] = standing.share
+                remarks.print(" · ".join(words(standing)), markup=False)
+
+        yield tell
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=remarks, transient=True) as bars:
+        task = bars.add_task("", total=1.0, left="")
+
+        def show(standing: Standing) -> None:
+            said, left = words(standing)
+            bars.update(task, completed=standing.share, description=said, left=left)
+
+        yield show
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
