@@ -8,8 +8,8 @@ import pytest
 import epaxos.protocols.epaxos.replica as module
 from epaxos.core.command import Batch, Payload
 from epaxos.core.replica import EVERYONE, Path, Setup
+from epaxos.core.stamps import Stamps
 from epaxos.core.types import InstanceId, make_ballot
-from epaxos.protocols.epaxos.columns import PROGRESS_INSTANCES, Columns
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.messages import (
     Accept,
@@ -26,7 +26,6 @@ from epaxos.protocols.epaxos.messages import (
     PreAccept,
     PreAccepted,
     PreAcceptOk,
-    Progress,
     Recover,
     RecoverOk,
 )
@@ -93,27 +92,6 @@ def test_a_progress_that_is_due_before_the_next_look_wakes_the_replica():
     assert made.deadline() == 5_000
 
 
-def test_so_many_executed_instances_are_told_at_once_and_fewer_a_little_later():
-    for count, soon in ((PROGRESS_INSTANCES, True), (PROGRESS_INSTANCES - 1, False)):
-        made = replica()
-        made.columns.executed_here((count, 0, 0, 0, 0), (count, 0, 0, 0, 0), 1000)
-        assert (made.columns.progress_at == 1000) == soon
-
-
-def test_a_round_trip_of_no_time_measures_nothing():
-    columns = Columns(A, 5, (0, RTT, RTT, RTT, RTT), random.Random(1))
-    columns.on_progress(B, Progress(ZERO, ZERO, ZERO, (1000, 0, 0, 0, 0), 1), 1000)
-    assert columns.rtt_us[B] == RTT
-
-
-def test_a_member_alone_moves_its_own_floor():
-    made = replica(A, 1)
-    made.propose(payload(), 0)
-    made.executed((1,), 10)
-    assert made.floor == (1,)
-    assert made.columns.get(A, 1) is None
-
-
 @pytest.mark.parametrize("heard", [1, 2])
 def test_ready_with_exactly_a_slow_quorum(heard):
     made = replica()
@@ -124,6 +102,15 @@ def test_ready_with_exactly_a_slow_quorum(heard):
         assert made.unready() is None
     else:
         assert made.unready() == "only 2 of 5 replicas are heard; 3 must be there"
+
+
+def test_who_answers_about_a_sampled_instance_is_written_down():
+    made = replica()
+    instance = made.propose(payload(), 0)
+    stamps = Stamps(0, 0, 0, 1, [])
+    made.observe(instance, stamps)
+    made.receive(B, PreAcceptOk(A, 1, ZERO), 40_000)
+    assert [(answer.member, answer.at) for answer in stamps.answers] == [(B, 40_000)]
 
 
 # What is shown ---------------------------------------------------------------------------------
