@@ -124,7 +124,7 @@ class Station:
         """Workers whose last report is here."""
         self._step = 0
         self._begun: float | None = None
-        """When the first step began."""
+        """When the present step began."""
         self._document: Document | None = None
         self._setup: Document = {}
         self._numbers = count()
@@ -263,7 +263,9 @@ class Station:
         if self._document is not None or (self._generator is None and not self._leads_workers):
             return
         self._send_plan()
-        if not self._leads_workers:
+        if self._begun is not None:
+            self._begun = time.monotonic()
+        elif not self._leads_workers:
             self._note_begin()
 
     def _note_begin(self) -> None:
@@ -333,15 +335,14 @@ class Station:
     def tick(self) -> tuple[int, float] | None:
         """Of a stepwise run: users and spawn rate of this moment; None: it is over."""
         offer = self._offer
-        if self._begun is not None:
-            # Asked once a second: a step may not be a second longer for a millisecond.
-            step = int((time.monotonic() - self._begun + 0.05) / offer.step_s)
-            if step >= len(offer.steps):
+        # Asked once a second; a step may not be a second longer for some milliseconds.
+        if self._begun is not None and time.monotonic() - self._begun > offer.step_s - 0.05:
+            if self._step + 1 >= len(offer.steps):
                 return None
-            if step != self._step:
-                self._step = step
-                if offer.open:
-                    self._send_plan()
+            self._step += 1
+            self._begun = time.monotonic()
+            if offer.open:
+                self._send_plan()
         users = int(self._options.num_users)
         if not offer.open:
             users = len(self._places) * max(1, round(offer.steps[self._step]))

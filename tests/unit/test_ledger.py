@@ -110,9 +110,17 @@ def test_an_unreachable_region_makes_the_run_invalid():
 @pytest.mark.parametrize(
     ("health", "level", "said"),
     [
-        (Health(lateness_max_us=60_000), "SUSPECT", "generator 1 was 60.0 ms late, above 50"),
-        (Health(start_error={3000: 9}), "SUSPECT", "sent 3.0 ms late at the p99, above 2"),
-        (Health(start_error={30_000: 9}), "INVALID", "sent 30.0 ms late at the p99, above 25"),
+        (
+            Health(lateness_max_us=60_000),
+            "SUSPECT",
+            "generator 1 was 60.0 ms late (suspect above 50)",
+        ),
+        (Health(start_error={3000: 9}), "SUSPECT", "sent 3.0 ms late at the p99 (suspect above 2)"),
+        (
+            Health(start_error={30_000: 9}),
+            "INVALID",
+            "sent 30.0 ms late at the p99 (invalid above 25)",
+        ),
         (Health(cpu_us=95, wall_us=100), "SUSPECT", "used 0.95 of a core"),
     ],
 )
@@ -129,7 +137,7 @@ def test_another_rate_than_the_wanted_one_is_told():
     for place in PLACES:
         slow.sent[0, place.title] = 1500
     document = summarize(slow, PLACES, SETUP, Limits())
-    assert "Region 1: 300.0 commands/s were sent, not 400 (suspect)" in document["reasons"]
+    assert "Region 1: 300.0 commands/s were sent, not 400" in document["reasons"]
 
 
 def test_steps_say_which_one_was_sustained():
@@ -160,4 +168,9 @@ def test_files_hold_the_same_figures(tmp_path):
     assert [each.get_total_count() for each in intervals] == [2000, 2000]
     p50 = intervals[0].get_value_at_percentile(50) / 1000
     assert p50 == pytest.approx(document["steps"][0]["regions"][0]["answer"]["p50"], rel=0.001)
-    assert b"50" in (tmp_path / "Region1-answer.hgrm").read_bytes()
+    lines = (tmp_path / "Region1-answer.hgrm").read_text().splitlines()
+    (median,) = [line.split() for line in lines if line.split()[1:2] == ["0.500000000000"]]
+    expected = percentile(steps.of("Region 1").answer, 50) / 1000
+    assert float(median[0]) == pytest.approx(expected, abs=0.001)
+    (last,) = [line.split() for line in lines if line.split()[1:2] == ["1.000000000000"]]
+    assert last[2] == "4000"

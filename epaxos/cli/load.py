@@ -1,0 +1,345 @@
+"""`epaxos load`: Locust from every region at once, on a cluster of its own or on one that runs.
+
+It starts the cluster, runs Locust with `bench/locustfile.py`, shows its figures while they come,
+and ends with a report. What it cannot say, Locust itself can: docs/load.md.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from bench.cluster import free_port_numbers
+from bench.loadpage import write_page
+from bench.loadsummary import broken
+from bench.locusting import LoadOptions, Standing, Watch, run_load, serve_page
+from bench.offered import parse_limits, parse_seconds, parse_steps, places
+from bench.record import machine, make_directory, versions, write_json
+from bench.trial import Trial
+from epaxos.cli.exits import ExitCode
+from epaxos.cli.output import console, make_table, print_json
+from epaxos.core.errors import ConfigError
+from topology import DEFAULT
+
+app = typer.Typer()
+
+_BAR: Final = 40
+_UNWATCHED_S: Final = 10.0
+"""Of load between two lines where nobody watches."""
+_RATE: Final = 50.0
+_LIMITS: Final = ("--max-p99", "--max-fail-ratio", "--min-rate")
+
+
+@app.command()
+def load(
+    topology: Annotated[
+        str, typer.Option(help="Name or file; `epaxos topology list` shows them.")
+    ] = DEFAULT,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="What the cluster runs.")] = "epaxos",
+    leader: Annotated[
+        str, typer.Option(help="Where a leader stands: best, worst or a region.")
+    ] = "best",
+    workload: Annotated[
+        str, typer.Option(metavar="TEXT", help="Like conflict:2, zipf:theta=0.9,keys=1000, ycsb-a.")
+    ] = "conflict:0",
+    rate: Annotated[
+        float | None, typer.Option(help="Commands per second and region, open loop. [50]")
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="Closed loop instead: users per region.")
+    ] = None,
+    duration: Annotated[
+        str, typer.Option("--time", metavar="TIME", help="Measured per step, like 20s or 5m.")
+    ] = "20s",
+    warmup: Annotated[
+        str, typer.Option(metavar="TIME", help="Before it and before each step, not measured.")
+    ] = "2s",
+    steps: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="One after the other: rates, or users with --closed."),
+    ] = "",
+    closed: Annotated[
+        bool, typer.Option("--closed", help="The steps are users per region, closed loop.")
+    ] = False,
+    durability: Annotated[str, typer.Option(help="fsync or memory.")] = "fsync",
+    processes: Annotated[int, typer.Option(help="Of Locust.")] = 1,
+    patience: Annotated[
+        str, typer.Option(metavar="TIME", help="How long a user waits for an answer.")
+    ] = "10s",
+    max_p99: Annotated[
+        str, typer.Option(metavar="MS", help="Else end with 1; 250, or Tokyo=300, by commas.")
+    ] = "",
+    max_fail_ratio: Annotated[
+        str, typer.Option(metavar="SHARE", help="Else end with 1: share of failed commands.")
+    ] = "0",
+    min_rate: Annotated[
+        str, typer.Option(metavar="RATE", help="Else end with 1: good answers/s of a region.")
+    ] = "",
+    at: Annotated[
+        str, typer.Option(metavar="URLS", help="Of replicas that run already, in order, by commas.")
+    ] = "",
+    web: Annotated[
+        bool, typer.Option("--web", help="Locust's web page instead; Ctrl-C ends it.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of commands, arrivals and emulated jitter.")] = 1,
+    unsafe_no_gate: Annotated[
+        bool,
+        typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys."),
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")
+    ] = Path("results"),
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document with everything.")
+    ] = False,
+) -> None:
+    """Load a cluster from every region with Locust, and report percentiles per region.
+
+    Open loop: commands at Poisson moments at an equal rate in every region, latency from the
+    moment a command should have been sent. Closed loop: users that wait for each answer. Without
+    --at a cluster is started on this machine and stopped again. Ends with 1 if the result is
+    INVALID or a criterion is not met."""
+    options = LoadOptions(
+        trial=Trial(
+            topology=topology,
+            replicas=replicas,
+            protocol=protocol,
+            leader=leader,
+            workload=workload,
+            **_loop(rate, users, steps, closed),
+            warmup_s=parse_seconds(warmup, "--warmup"),
+            duration_s=parse_seconds(duration, "--time"),
+            durability=durability,
+            gate=not unsafe_no_gate,
+            seed=seed,
+        ),
+        steps=parse_steps(steps),
+        processes=processes,
+        patience_s=parse_seconds(patience, "--patience"),
+        limits=_limits(topology, replicas, (max_p99, max_fail_ratio, min_rate)),
+        at=at,
+    )
+    if web and (steps or json):
+        raise ConfigError("--web starts and stops runs by hand: leave --steps and --json out")
+    begun = datetime.now()
+    directory = make_directory(out, "load", begun)
+    remarks, screen = console(stderr=True), console()
+    (remarks if json else screen).print(options.title(), markup=False)
+    if web:
+        _serve(options, directory, screen)
+        return
+    document = _run(options, directory, remarks, begun)
+    report = write_page(directory, document)
+    if json:
+        print_json(document | {"directory": str(directory)})
+    else:
+        _print_document(screen, document)
+        files = "raw: load.json, steps.csv, *.hlog, *.hgrm, manifest.json"
+        screen.print(f"report  {report}  ({files})", markup=False, soft_wrap=True)
+    if document["validity"] == "INVALID" or broken(document):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _loop(rate: float | None, users: int | None, steps: str, closed: bool) -> dict[str, Any]:
+    """Rate and clients of the trial; of the first step, if there are steps."""
+    if steps:
+        if rate is not None or users is not None:
+            raise ConfigError("--steps says rates or users already: leave --rate and --users out")
+        first = (parse_steps(steps) or (_RATE,))[0]
+        return {"rate": 0.0, "clients": max(1, round(first))} if closed else {"rate": first}
+    if rate is not None and (users is not None or closed):
+        raise ConfigError("--rate is the open loop, --users the closed one: give one of them")
+    if users is not None or closed:
+        return {"rate": 0.0, "clients": users or 1}
+    return {"rate": _RATE if rate is None else rate}
+
+
+def _limits(topology: str, replicas: int | None, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Options of the locustfile. Raises ConfigError."""
+    regions = [place.title for place in places(topology, replicas)]
+    found: list[str] = []
+    for option, text in zip(_LIMITS, texts):
+        parse_limits(text, regions, option)
+        found += [option, text] if text else []
+    return tuple(found)
+
+
+def _run(
+    options: LoadOptions, directory: Path, remarks: Console, begun: datetime
+) -> dict[str, Any]:
+    try:
+        with _progress(options, remarks) as watch:
+            document = run_load(options, directory, watch)
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        remarks.print("stopped; nothing was kept", markup=False)
+        raise
+    finally:
+        _sweep(directory)
+    document["manifest"] = {
+        "begun": begun.astimezone().isoformat(timespec="seconds"),
+        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "arguments": sys.argv[1:],
+        **versions(),
+        "machine": machine(),
+    }
+    write_json(directory / "load.json", document)
+    write_json(directory / "manifest.json", document["manifest"] | {"setup": document["setup"]})
+    return document
+
+
+def _sweep(directory: Path) -> None:
+    """The data of replicas that have ended goes; their settings and logs stay."""
+    for data in (directory / "replicas").glob("data-*"):
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def _serve(options: LoadOptions, directory: Path, screen: Console) -> None:
+    (port,) = free_port_numbers(1)
+    screen.print("starting the cluster and Locust", markup=False)
+
+    def ready() -> None:
+        screen.print(
+            f"ready · Locust's web page: http://127.0.0.1:{port} · figures of ours: "
+            f"http://127.0.0.1:{port}/epaxos · Ctrl-C ends both",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    try:
+        serve_page(options, directory, port, ready)
+    except KeyboardInterrupt:
+        screen.print(f"stopped; files of the last run: {directory}", markup=False, soft_wrap=True)
+    finally:
+        _sweep(directory)
+
+
+@contextmanager
+def _progress(options: LoadOptions, remarks: Console) -> Iterator[Watch]:
+    """A table that is redrawn, with a bar; a line now and then where nobody watches."""
+    if remarks.is_terminal:
+        with Live(console=remarks, auto_refresh=False, transient=True) as live:
+            yield lambda standing: live.update(_picture(standing), refresh=True)
+        return
+    yield _teller(remarks)
+
+
+def _teller(remarks: Console) -> Callable[[Standing], None]:
+    activity, until_s = "", 0.0
+
+    def tell(standing: Standing) -> None:
+        nonlocal activity, until_s
+        measured_s = standing.live["measured_s"] if standing.live else 0.0
+        if standing.activity != activity:
+            activity, until_s = standing.activity, 0.0
+        elif measured_s < until_s or not measured_s:
+            return
+        until_s += _UNWATCHED_S
+        figures = ""
+        if standing.live and measured_s:
+            figures = " · " + " · ".join(
+                f"{row['region']} {_ms(row['p50'])} / {_ms(row['p99'])} ms"
+                + (f" {sum(row['failures'].values())} failed" if row["failures"] else "")
+                for row in standing.live["regions"]
+            )
+        left = f"about {standing.left_s:.0f} s to go"
+        remarks.print(f"{standing.activity} · {left}{figures}", markup=False, soft_wrap=True)
+
+    return tell
+
+
+def _picture(standing: Standing) -> Group:
+    done = round(standing.share * _BAR)
+    bar = Text("━" * done, style="cyan") + Text("━" * (_BAR - done), style="dim")
+    line = Text(f"{standing.activity}  ") + bar
+    line += Text(f" {standing.share * 100:3.0f} %   about {standing.left_s:.0f} s to go")
+    if standing.live is None:
+        return Group(line)
+    return Group(line, _live_table(standing.live))
+
+
+def _live_table(live: dict[str, Any]) -> Table:
+    table = make_table("region", ">answers/s", ">p50 ms", ">p95", ">p99", ">failed", "")
+    measured_s = live["measured_s"] or None
+    for row in live["regions"]:
+        failed = sum(row["failures"].values())
+        why = max(row["failures"], key=lambda each: row["failures"][each], default="")
+        table.add_row(
+            row["region"],
+            f"{row['answered'] / measured_s:,.1f}" if measured_s else "–",
+            *(_ms(row[name]) for name in ("p50", "p95", "p99")),
+            f"{failed:,}",
+            why,
+            style="yellow" if failed else None,
+        )
+    return table
+
+
+def _print_document(screen: Console, document: dict[str, Any]) -> None:
+    screen.print()
+    screen.print(results_table(document))
+    for each in document["generators"]:
+        error = each["start_error_p99_ms"]
+        starts = "" if error is None else f" · starts {error:.2f} ms late at the p99"
+        screen.print(
+            f"generator {each['process']}: its 10 ms greenlet late by "
+            f"{each['lateness_max_ms'] or 0:.1f} ms at most{starts} · "
+            f"{each['cpu_share'] * 100:.0f} % CPU",
+            markup=False,
+        )
+    missed = broken(document)
+    for each in missed:
+        screen.print(f"not met: {each}", markup=False, soft_wrap=True)
+    if len(document["steps"]) > 1 and document["sustained"] is not None:
+        screen.print(f"all criteria are met up to {document['sustained']:g}", markup=False)
+    elif document["criteria"] and not missed:
+        screen.print("all criteria are met", markup=False)
+    screen.print(document["validity"], markup=False)
+    for reason in document["reasons"]:
+        screen.print(f"  {reason}", markup=False, soft_wrap=True)
+
+
+def results_table(document: dict[str, Any]) -> Table:
+    """A row per step and region: answers and commits in ms from the intended start."""
+    several = len(document["steps"]) > 1
+    what = "rate" if document["setup"]["loop"] == "open" else "users"
+    table = make_table(
+        *([f">{what}"] if several else []),
+        *("region", ">sent", ">good/s", ">failed", ">answer\np50", ">\np95", ">\np99"),
+        *(">commit\np50", ">\np95", ">\np99", ">wait\np95", ">fast\npath"),
+    )
+    for step in document["steps"]:
+        rows = list(step["regions"])
+        if len(rows) > 1:
+            rows.append({"region": "all"} | step["total"])
+        for i, row in enumerate(rows):
+            fast = row["fast_share"]
+            table.add_row(
+                *([f"{step['wanted']:g}" if i == 0 else ""] if several else []),
+                row["region"],
+                f"{row['sent']:,}",
+                f"{row['rate']:,.1f}",
+                f"{row['failed']:,}",
+                *(_ms(row[k][p]) for k in ("answer", "commit") for p in ("p50", "p95", "p99")),
+                _ms(row["wait"]["p95"]),
+                "–" if fast is None else f"{fast * 100:.1f} %",
+            )
+        if several:
+            table.add_row()
+    return table
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.1f}"
