@@ -54,7 +54,10 @@ def compare(
         int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")
     ] = None,
     protocols: Annotated[
-        str, typer.Option(metavar="LIST", help="What to compare.")
+        str,
+        typer.Option(
+            metavar="LIST", help="What to compare; your own as package.module:NAME among them."
+        ),
     ] = "epaxos,multipaxos",
     leader: Annotated[
         str,

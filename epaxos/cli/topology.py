@@ -49,7 +49,7 @@ def list_topologies(
     if cloud is not None:
         _list_regions(cloud, json)
         return
-    named = [topology.find(name) for name in topology.names() if ":" not in name]
+    named = _named()
     clouds = {name: len(topology.cloud_regions(name)) for name in topology.clouds()}
     if json:
         print_json({"named": [_document(each) for each in named], "clouds": clouds})
@@ -64,6 +64,19 @@ def list_topologies(
     for form, what in _SHAPES.items():
         table.add_row(form.replace("[", "\\["), "", "", what)
     console().print(table)
+
+
+def _named() -> list[topology.Topology]:
+    """Those with a name. One from outside that cannot be loaded is a remark."""
+    found = []
+    for name in topology.names():
+        if ":" in name:
+            continue
+        try:
+            found.append(topology.find(name))
+        except topology.TopologyError as error:
+            console(stderr=True).print(str(error), markup=False, soft_wrap=True)
+    return found
 
 
 @app.command()
