@@ -9,12 +9,13 @@ Rules of this file: it runs and collects; figures are made elsewhere.
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from bench.cluster import Cluster
 from bench.load import Demand, LoadProcess, LoadResult, Spec, Target
+from bench.waterfall import PATH, Sampled, answered
 from epaxos.core.errors import ConfigError
 
 COOLDOWN_S: Final = 0.3
@@ -87,6 +88,8 @@ class Measured:
     costs: Costs
     machine: Machine | None
     """None: in virtual time no machine has a part."""
+    sampled: tuple[tuple[Sampled, ...], ...] = ()
+    """Per replica, the batches of the measured time whose stages it kept; empty: not asked."""
 
 
 Status = dict[str, Any]
@@ -189,7 +192,10 @@ def measure(
             poll()
         result = load.result()
     time.sleep(SETTLE_S)
-    return meter.stop(result, cluster.status())
+    found = meter.stop(result, cluster.status())
+    window_s = demand.duration_s + COOLDOWN_S + SETTLE_S
+    explained = [process.ask(PATH)["samples"] for process in cluster.processes]
+    return replace(found, sampled=tuple(answered(each, window_s) for each in explained))
 
 
 def spec_for(cluster: Cluster, demand: Demand) -> Spec:

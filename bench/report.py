@@ -14,6 +14,7 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
+from bench import waterfall
 from bench.worldmap import HEIGHT, WIDTH, land_path, project, way_path
 
 Document = dict[str, Any]
@@ -224,7 +225,7 @@ def _phase(summary: Document, phase: Document) -> str:
     title = escape(phase["title"])
     return (
         f"<section><h2>{title}</h2>{_bars(summary, phase)}{_tails(summary, phase)}"
-        f"{_waiting(summary, phase)}{_table(summary, phase)}</section>"
+        f"{_waiting(summary, phase)}{_stages(summary, phase)}{_table(summary, phase)}</section>"
     )
 
 
@@ -368,6 +369,15 @@ class _Panel:
             f"<polyline fill='none' stroke='var(--run{number})' stroke-width='1.8' {dash} "
             f"points='{' '.join(shown)}'/>{marks}"
         )
+
+
+def _stages(summary: Document, phase: Document) -> str:
+    """Where the time of a typical batch goes."""
+
+    def scale(longest: float) -> list[float]:
+        return _range(_step(longest), longest)
+
+    return waterfall.figure(phase.get("waterfalls", ()), _runs(summary), _titles(summary), scale)
 
 
 def _waiting(summary: Document, phase: Document) -> str:

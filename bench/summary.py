@@ -4,6 +4,7 @@
     runs        the clusters: protocol, leader, the label that people read
     phases      per workload: a conflict rate, or another kind
       cells         per run and region: optimum, commit and answer percentiles, CDFs, paths, fates
+      waterfalls    per run and region: the stages of the typical batch, from what replicas sampled
       comparisons   per region: EPaxos's median minus the other run's, with its interval
       costs         per run: messages, bytes, syncs and CPU per command (null in virtual time)
       conflicts     per run: configured and realised conflicts, per command and per batch; slow
@@ -29,6 +30,7 @@ from bench.conflicts import realised
 from bench.load import Sample
 from bench.measure import COOLDOWN_S, health
 from bench.optimum import optimum
+from bench.waterfall import waterfall
 from bench.workload import Workload
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
@@ -164,7 +166,7 @@ def _run(options: Options, run: Run) -> dict[str, Any]:
 
 
 def _workload(options: Options, workload: Workload, phases: Sequence[Phase]) -> dict[str, Any]:
-    rate = workload.conflict_rate
+    rate, regions = workload.conflict_rate, options.topology.regions
     return {
         "workload": str(workload),
         "conflict": rate,
@@ -174,6 +176,11 @@ def _workload(options: Options, workload: Workload, phases: Sequence[Phase]) -> 
             _cell(options, phase, number)
             for number in range(len(options.homes))
             for phase in phases
+        ],
+        "waterfalls": [
+            waterfall(phase.run.name, region, samples, [each.name for each in regions])
+            for phase in phases
+            for region, samples in zip((each.name for each in regions), phase.measured.sampled)
         ],
         "comparisons": _comparisons(options, phases),
         "costs": [_costs(phase) for phase in phases],

@@ -26,7 +26,8 @@ from bench.load import (
     Sample,
     Spread,
 )
-from bench.measure import SETTLE_S, Costs, Measured
+from bench.measure import COOLDOWN_S, SETTLE_S, Costs, Measured
+from bench.waterfall import PER_SECOND, answered
 from bench.workload import Asker, Command
 from epaxos.codec import FRAME_HEADER
 from epaxos.core.errors import Definite, EpaxosError
@@ -39,6 +40,7 @@ from epaxos.sim.network import Network, Parcel
 from epaxos.sim.options import Faults, Options, delays_of
 from epaxos.sim.watch import ProtocolWatch
 from epaxos.sim.world import World
+from epaxos.waterfall import SAMPLES_KEPT, document
 from topology import Home, Topology
 
 _LEAD_US: Final = 100_000
@@ -83,7 +85,7 @@ class VirtualCluster:
                 memory=memory,
                 gate=gate,
                 leader=leader or 0,
-                limits=(("batch_commands", batch_commands),),
+                limits=(("batch_commands", batch_commands), ("sampled_per_s", PER_SECOND)),
                 deep=False,
             )
         )
@@ -340,6 +342,7 @@ def measure_virtual(
     result = load.result()
     world.run(world.now + round(SETTLE_S * 1e6))
     after = cluster.costs(load.answered)
+    window_s = load.demand.duration_s + COOLDOWN_S + SETTLE_S
     watch(1.0)
     return Measured(
         result,
@@ -352,4 +355,10 @@ def measure_virtual(
             cpu_s=None,
         ),
         None,
+        tuple(
+            answered((document(each, process.clock.local(world.now)) for each in kept), window_s)
+            for process, kept in zip(
+                world.processes, (each.latest(SAMPLES_KEPT) for each in world.samples)
+            )
+        ),
     )
