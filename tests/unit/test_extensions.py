@@ -8,6 +8,7 @@ import re
 import sys
 import tomllib
 from dataclasses import replace
+from itertools import islice
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from epaxos.sim import checkers
 from epaxos.sim.options import draw
 from epaxos.sim.run import Failure, Outcome, simulate, tell
 from epaxos.sim.soak import Profile, run_seed
+from epaxos.workload import parse_workload, workload_names
 from tests.house.sources import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -47,8 +49,8 @@ def distribution(place, name, points):
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
-def code_blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", HACKING, re.DOTALL)
+def code_blocks(language, text=HACKING):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture
@@ -83,6 +85,19 @@ def test_an_installed_topology_has_a_name(installed, capsys):
     assert topology.find("offices").rtt_ms(0, 2) == 220
     assert run(["topology", "list"]) == ExitCode.OK
     assert "Three offices" in capsys.readouterr().out
+
+
+def test_an_installed_workload_has_a_name(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "workloads.md").read_text(encoding="utf-8")
+    (block,) = [each for each in code_blocks("toml", text) if "entry-points" in each]
+    (code,) = [each for each in code_blocks("python", text) if "class Carts" in each]
+    (tmp_path / "shop.py").write_text(code)
+    distribution(tmp_path, "shop", tomllib.loads(block)["project"]["entry-points"])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    workload = parse_workload("carts:carts=3,puts=1")
+    commands = islice(workload.commands("R1"), 20)
+    assert {command.key for command in commands} == {b"cart-0", b"cart-1", b"cart-2"}
+    assert "carts" in workload_names()
 
 
 def test_a_broken_entry_point_breaks_nothing_else(tmp_path, monkeypatch, capsys):
