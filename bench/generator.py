@@ -37,6 +37,8 @@ _IDLE_S: Final = 15.0
 _BACK_OFF_S: Final = 0.1
 """A closed loop's pause after a failure: a refused connection takes no time."""
 _LATENESS_PERIOD_S: Final = 0.01
+_AT_ONCE_MAX: Final = 32
+"""So many commands that are due may begin before others run."""
 _BLOCK: Final = 65_536
 FAILURES: Final = (OSError, HTTPParseError, gevent.Timeout)
 
@@ -131,13 +133,20 @@ class Pacer:
         self._fd = timerfd_create()
         self._hub = gevent.get_hub()
         self._watcher = self._hub.loop.io(self._fd, 1) if self._fd >= 0 else None
+        self._at_once = 0
 
     def wait(self, at: int) -> None:
-        """Until `at`, or until `wake` is called. Always lets others run."""
+        """Until `at`, or until `wake` is called. What is due goes on at once, so that a process
+        that was held up catches up; but others run now and then."""
         now = clock()
         if at <= now + LATENESS_US:
-            gevent.sleep(0)
-        elif self._watcher is None:
+            self._at_once += 1
+            if self._at_once >= _AT_ONCE_MAX:
+                self._at_once = 0
+                gevent.sleep(0)
+            return
+        self._at_once = 0
+        if self._watcher is None:
             gevent.sleep((at - now) / 1e6)
         else:
             timerfd_settime(self._fd, at)

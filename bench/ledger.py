@@ -8,7 +8,7 @@ Rules of this file: no clock, no network; times are integers of µs.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -30,15 +30,18 @@ def bucket(us: int) -> int:
 
 def percentile(counts: Counts, percent: float) -> int | None:
     """In µs; None for no counts."""
-    total = sum(counts.values())
-    if not total:
-        return None
-    wanted = max(1.0, total * percent / 100)
+    return percentiles(counts, (percent,))[0]
+
+
+def percentiles(counts: Counts, percents: Sequence[float]) -> list[int | None]:
+    """Several of them, ascending, in µs."""
+    total, below = sum(counts.values()), 0
+    found: list[int | None] = []
     for us in sorted(counts):
-        wanted -= counts[us]
-        if wanted <= 1e-9:
-            return us
-    return max(counts)
+        below += counts[us]
+        while len(found) < len(percents) and below >= total * percents[len(found)] / 100 - 1e-9:
+            found.append(us)
+    return found + [None] * (len(percents) - len(found))
 
 
 def merged(many: Iterable[Counts]) -> Counts:

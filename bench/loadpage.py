@@ -48,7 +48,7 @@ def _verdict(document: Document) -> str:
     said = "".join(f"<p>Not met: {escape(each)}.</p>" for each in missed)
     if document["criteria"] and not missed:
         said = "<p>All criteria are met.</p>"
-    if len(document["steps"]) > 1 and document["sustained"] is not None:
+    elif len(document["steps"]) > 1 and document["sustained"] is not None:
         said += f"<p>All criteria are met up to {document['sustained']:g} {_unit(document)}.</p>"
     reasons = "".join(f"<li>{escape(each)}</li>" for each in document["reasons"])
     validity = escape(document["validity"])
@@ -75,20 +75,21 @@ def _evidence(document: Document) -> str:
 
 def _step(document: Document, step: Document) -> str:
     heading = f"{step['wanted']:g} {_unit(document)}"
-    return f"<h2>{escape(heading)}</h2>{_bars(step)}{_table(step)}"
+    rows = [row for each in document["steps"] for row in each["regions"]]
+    longest = max(row["answer"][name] or 0.0 for row in rows for name in _NAMES)
+    return f"<h2>{escape(heading)}</h2>{_bars(step, longest)}{_table(step)}"
 
 
-def _bars(step: Document) -> str:
+def _bars(step: Document, longest: float) -> str:
     """A bar per region to the answer's median, its wait after commit apart; ticks at p95 and
-    p99."""
+    p99. All steps have one scale."""
     rows = [row for row in step["regions"] if row["answer"]["p50"] is not None]
     if not rows:
         return "<p class=note>No good answer at all.</p>"
-    longest = max(row["answer"][name] or 0.0 for row in rows for name in _NAMES) or 1.0
     shapes = []
 
     def x(ms: float) -> float:
-        return _LEFT + ms / longest * (_WIDTH - _LEFT - 90)
+        return _LEFT + ms / (longest or 1.0) * (_WIDTH - _LEFT - 110)
 
     for i, row in enumerate(rows):
         y = 8 + i * (_BAR + _GAP)
@@ -101,16 +102,22 @@ def _bars(step: Document) -> str:
             f"<rect x='{_LEFT}' y='{y}' width='{x(upto) - _LEFT:.1f}' height='{_BAR}' "
             f"fill='var(--run0)'><title>commit p50 {upto:.1f} ms</title></rect>"
         )
-        last = answer["p50"]
+        last, what = answer["p50"], ""
         for name in ("p95", "p99"):
             if answer[name] is not None:
-                last = answer[name]
+                last, what = answer[name], name
                 shapes.append(
                     f"<line class='tick{' slow' if name == 'p99' else ''}' x1='{x(last):.1f}' "
                     f"x2='{x(last):.1f}' y1='{y - 2}' y2='{y + _BAR + 2}'>"
                     f"<title>{name} {last:.1f} ms</title></line>"
                 )
-        shapes.append(f"<text x='{x(last) + 8:.1f}' y='{y + 12}'>{answer['p50']:,.1f} ms</text>")
+        shapes.append(
+            f"<text x='{x(answer['p50']) + 6:.1f}' y='{y + 12}'>{answer['p50']:,.1f}</text>"
+        )
+        if x(last) > x(answer["p50"]) + 60:
+            shapes.append(
+                f"<text class=soft x='{x(last) + 8:.1f}' y='{y + 12}'>{what} {last:,.1f}</text>"
+            )
     height = 8 + len(rows) * (_BAR + _GAP)
     return (
         f"<figure><svg viewBox='0 0 {_WIDTH} {height}' role=img aria-label='Answers per region'>"
@@ -247,4 +254,4 @@ def _ms(value: float | None) -> str:
 
 
 def _share(share: float | None) -> str:
-    return "–" if share is None else f"{share * 100:.1f} %"
+    return "–" if share is None else f"{share * 100:.1f}\N{NO-BREAK SPACE}%"

@@ -20,6 +20,7 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
 from bench.ledger import KINDS, Cell, Counts, Ledger, merged, percentile
+from bench.ledger import percentiles as several
 from bench.offered import Place
 from bench.statistics import SAMPLES_FOR_P99
 from bench.verdict import Findings
@@ -36,6 +37,7 @@ GENERATOR_CPU: Final = (0.9, 2.0)
 """Of one core: what a generator's process takes, which has but one."""
 OFFERED_SHARE: Final = 0.05
 """So far from the wanted rate, and four deviations of a Poisson process, is another rate."""
+_LIVE: Final = (50, 95, 99)
 _US_MAX: Final = 3_600_000_000
 _TICKS: Final = 5
 """Lines of a distribution per halving of what lies above."""
@@ -316,7 +318,7 @@ def live(ledger: Ledger, places: Sequence[Place], state: str) -> Document:
                 "sent": ledger.sent.get((step, place.title), 0),
                 "answered": sum(cell.answered for cell in cells),
                 "failures": failures,
-                **{f"p{p}": _ms(percentile(counts, p)) for p in (50, 95, 99)},
+                **{f"p{p}": _ms(us) for p, us in zip(_LIVE, several(counts, _LIVE))},
             }
         )
     return {

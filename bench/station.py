@@ -26,6 +26,7 @@ from bench.generator import Generator, Plan, Report, Seat, Site
 from bench.ledger import Ledger, decode
 from bench.loadsummary import Document, Limits, broken, live, summarize, text, write
 from bench.offered import (
+    HTTP_PORT,
     Offer,
     Place,
     loop_of,
@@ -116,6 +117,8 @@ class Station:
         self._runner = environment.runner
         self._places = sites
         self._offer = make_offer(environment.parsed_options)
+        options = environment.parsed_options
+        self._has_addresses = bool(options.at) or options.http_port != HTTP_PORT
         self._generator: Generator | None = None
         """Not in a master."""
         self._total = Ledger()
@@ -212,7 +215,10 @@ class Station:
             self._numbers = count(index * _USERS_MAX)
 
     def _read_places(self) -> None:
-        """Addresses may have been changed in the web page; regions may not. Raises ConfigError."""
+        """Addresses may have been changed in the web page; regions may not. A worker that was told
+        addresses of its own keeps them. Raises ConfigError."""
+        if self._is_worker and self._has_addresses:
+            return
         now = make_places(self._options)
         if [place.class_name for place in now] != [place.class_name for place in self._places]:
             raise ConfigError(

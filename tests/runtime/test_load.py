@@ -75,7 +75,7 @@ def test_a_run_has_figures_and_a_report(tmp_path):
     assert json.loads((directory / "load.json").read_text())["steps"] == document["steps"]
     page = (directory / "report.html").read_text()
     assert "http" not in re.sub(r"http://127\.0\.0\.1:\d+", "", page)
-    assert f"{step['regions'][0]['answer']['p50']:,.1f} ms" in page
+    assert f"{step['regions'][0]['answer']['p50']:,.1f}</text>" in page
     for name in ("manifest.json", "steps.csv", "Region1-answer.hlog", "Region1-commit.hgrm"):
         assert (directory / name).stat().st_size > 0
     assert not (directory / "live.json").exists()

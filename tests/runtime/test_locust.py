@@ -178,9 +178,9 @@ def test_master_and_worker(base, tmp_path):
     (port,) = free_port_numbers(1)
     wire = ("--master-port", port)
     with running("--worker", *wire, "--http-port", base, cwd=tmp_path) as worker:
-        done = locust(
+        done = locust(  # it does not know where the replicas are: the worker does
             *("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port),
-            *("--expect-workers", 1, "--http-port", base, "-t", "4s", "--rate", 30),
+            *("--expect-workers", 1, "-t", "4s", "--rate", 30),
             *("--seed", 5, "--results", "found"),
             cwd=tmp_path,
         )
