@@ -482,7 +482,8 @@ def _costs(summary: Document) -> str:
     runs = _runs(summary)
     rows = [
         f"<tr><td>{escape(phase['label'])}</td><td class=name>{escape(runs[cost['run']][1])}</td>"
-        f"<td>{met['realised_share']:.1%}</td><td>{met['realised_batch_share']:.1%}</td>"
+        f"<td>{met['realised_share'] * 100:.1f} %</td>"
+        f"<td>{met['realised_batch_share'] * 100:.1f} %</td>"
         f"<td>{cost['messages']:.1f}</td><td>{cost['bytes']:,.0f}</td><td>{cost['syncs']:.1f}</td>"
         f"<td>{'–' if cost['cpu_ms'] is None else format(cost['cpu_ms'], '.2f')}</td></tr>"
         for phase in summary["phases"]
@@ -504,7 +505,9 @@ def _explanations(summary: Document) -> str:
         "the client's hop: EPaxos answers from the nearest quorum of every region, Multi-Paxos "
         "through its leader. <em>Commit</em> is when an answer could "
         "have left if answers left at commit; <em>answer</em> is what the client got, after "
-        f"execution.</p><h2>How it was measured</h2><p>{_method(summary)} One client per region at "
+        "execution. A command <em>met another</em> if a command of another region on its key, one of "
+        "the two a write, was under way; what is <em>configured</em> is how often clients choose a "
+        f"shared key.</p><h2>How it was measured</h2><p>{_method(summary)} One client per region at "
         "equal offered load, open loop, latency from the intended start, warm-up and end cut. "
         f"{_conditions(summary)} The same run again:</p><pre>{escape(manifest['command_line'])}"
         "</pre><details><summary>Manifest</summary><pre>"
