@@ -160,7 +160,7 @@ class Live:
 
     steps: dict[str, list[list[float | None]]]
     """Protocol -> region -> mean of each step's answers in ms; None: there were none."""
-    activity: str = "starting"
+    activity: str = "starting all replicas"
     at_s: float | None = None
     """Time since the start of what is measured; None: not yet."""
     seen: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)

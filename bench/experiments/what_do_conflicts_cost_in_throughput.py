@@ -74,7 +74,7 @@ def draw(results: Results) -> list[Picture]:
     rows = [row for n in _SIZES for row in _rows(results, n)]
     _bars(ours, results, relative=False)
     _bars(shares, results, relative=True)
-    style.letter(ours, "a", "commands/s, all of one machine")
+    style.letter(ours, "a", "on one machine")
     style.letter(shares, "b", "in parts of EPaxos at 0 %")
     thousands(ours)
     shares.set_ylabel("% of EPaxos at 0 %")

@@ -6,8 +6,10 @@ wait for each answer.
 
 from typing import Any, Final
 
+import numpy as np
+
 from bench.figures import style
-from bench.figures.draw import plain_log
+from bench.figures.draw import gaps, plain_log
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.trial import Trial
 
@@ -49,7 +51,8 @@ def draw(results: Results) -> list[Picture]:
     scale = results.scale
     figure = style.make(style.COLUMN_IN * 1.5, 3.0)
     axes = figure.add_subplot()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    medians: list[float] = []
     for label, protocol, conflict, look in _SERIES:
         for batched in (True, False):
             pools = [
@@ -59,16 +62,20 @@ def draw(results: Results) -> list[Picture]:
             plotted = look.plotted
             if not batched:
                 plotted |= {"linestyle": ":", "markerfacecolor": "white"}
+            single = "one per slot" if protocol == "multipaxos" else "one per instance"
+            answers = gaps(percentile(pool.answer_ms(), 50) for pool in pools)
             axes.plot(
                 [pool.throughput for pool in pools],
-                [percentile(pool.answer_ms(), 50) or float("nan") for pool in pools],
-                label=label if batched else f"{label}, one per instance",
+                answers,
+                label=label if batched else f"{label}, {single}",
                 **plotted,
             )
+            medians += answers
             rows += [_row(label, batched, pool) for pool in pools]
     axes.set_xlim(0)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     plain_log(axes, "y", (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000))
+    axes.set_ylim(np.nanmin(medians) * 0.6, np.nanmax(medians) * 1.6)
     axes.set_xlabel("commands/s")
     axes.set_ylabel("median answer, ms")
     axes.grid(visible=True, axis="x")

@@ -13,7 +13,7 @@ from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions,
 from bench.trial import Trial
 
 _REMOTE: Final = (0, 5, 10, 25, 50, 100)
-_KEYS: Final = 100
+_KEYS: Final = 4
 _RATE: Final = 20.0
 
 

@@ -93,7 +93,8 @@ def draw(results: Results) -> list[Picture]:
                 f"the replica in {_DEAD} is dead; its own clients have nobody to ask. With EPaxos "
                 "every other region goes on; commands whose quorum lost its nearest member wait "
                 "for the next nearest. With Multi-Paxos nobody is answered anywhere between the "
-                "death of the leader and the election of the next, unless another replica dies. "
+                "death of the leader and the election of the next (b); while the leader lives it "
+                "goes on like EPaxos (c). "
                 "The paper shows three replicas in one data centre and its own time-outs; ours are "
                 "five regions with the default time-outs of this project."
             ),

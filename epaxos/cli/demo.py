@@ -134,12 +134,14 @@ def _print_validity(screen: Console, outcomes: dict[str, Outcome]) -> None:
 def _watching(demo: Demo, remarks: Console) -> Iterator[demos.Watch]:
     """A live table; a line now and then where nobody watches."""
     if not remarks.is_terminal:
-        lines = [0]
+        told: list[str] = []
 
         def tell(live: Live) -> None:
-            if lines[0] % _TOLD_EVERY == 0 or live.at_s is None:
+            began = live.at_s is not None
+            steps = max(map(len, next(iter(live.steps.values()))))
+            if (began and steps % _TOLD_EVERY == 1) or (not began and live.activity not in told):
+                told.append(live.activity)
                 remarks.print(_line(demo, live), markup=False)
-            lines[0] += 1
 
         yield tell
         return

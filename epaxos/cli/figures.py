@@ -90,6 +90,7 @@ def figures(
     except KeyboardInterrupt:
         remarks.print("stopped; finished trials are kept, run it again to go on", markup=False)
         raise
+    remarks.print("drawing", markup=False)
     drawn = evaluate.draw(studies, scale, outcomes)
     directory = make_directory(out, "figures", begun)
     document = evaluate.write(directory, drawn, scale, ran, begun)
