@@ -16,12 +16,13 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from bench.figures.style import INK
 from bench.plots import SERIES_MAX
 from bench.results import Results
 from epaxos.core.errors import ConfigError
 
 PAGE: Final = "report.html"
-_INK: Final = "#000000"
+_BLACK: Final = "#000000"
 
 
 def write_page(results: Results, path: Path | None = None) -> Path:
@@ -110,7 +111,8 @@ def svg(figure: Figure) -> str:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     found = text.getvalue()
-    return found[found.index("<svg") :].replace(_INK, "currentColor")
+    found = found[found.index("<svg") :]
+    return found.replace(_BLACK, "currentColor").replace(INK, "currentColor")
 
 
 def _explanations(results: Results) -> str:

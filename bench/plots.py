@@ -43,6 +43,8 @@ _LEADERS: Final = (
     *(Look(colour, marker) for colour, marker in zip(REGIONS[3:], REGION_MARKERS[3:])),
 )
 _GROUP: Final = 0.82
+_CHARACTERS_PER_IN: Final = 14
+"""Of a legend."""
 _BINS: Final = 25
 _BIN_MIN_S: Final = 0.25
 """Of a timeline, where nothing else is said."""
@@ -112,7 +114,7 @@ class Plots:
             for column, configuration in enumerate(chosen):
                 self._timeline(axes[:, column], configuration, latency, bin_s)
                 axes[0, column].set_title(self._results.label(configuration), loc="left")
-                axes[1, column].set_xlabel("s since the start of the measurement")
+                axes[1, column].set_xlabel("measured s")
             axes[0, 0].set_ylabel(f"{latency} p50, ms")
             axes[1, 0].set_ylabel("answered/s")
             for row in axes[:, 0]:  # shared by all columns
@@ -248,7 +250,9 @@ class Plots:
             for handle, label in zip(*place.get_legend_handles_labels()):
                 handles.setdefault(label, handle)
         if handles:
-            columns = min(len(handles), 4)
+            widest = max(map(len, handles)) + 8  # the line beside it
+            room = int(figure.get_figwidth() * _CHARACTERS_PER_IN)
+            columns = max(1, min(len(handles), room // widest))
             figure.legend(
                 handles.values(), handles.keys(), loc="outside upper center", ncols=columns
             )

@@ -157,8 +157,10 @@ class Results:
     def reasons(self) -> list[str]:
         """Why not VALID, the same ones together."""
         failed = Counter(each["why"] for each in self.manifest["failed"])
+        files = {each["why"]: each["files"] for each in self.manifest["failed"] if each["files"]}
         found = [
             f"{times} trial{'s' if times > 1 else ''} failed: {why}"
+            + (f"; see {files[why]}" if why in files else "")
             for why, times in failed.items()
         ]
         counts: Counter[str] = Counter()

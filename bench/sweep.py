@@ -97,6 +97,8 @@ class Ran:
     """Per trial, its name in the store; None: it failed."""
     failures: dict[int, str]
     """By number of the trial, why."""
+    files: dict[int, str]
+    """Of failed trials that left some: what their clusters wrote."""
     reused: int
     notes: list[str]
     """What else must be said."""
@@ -134,9 +136,12 @@ def finish(
                 store.put(job.key, answer)
                 store.sweep(job.key)
             clock.ended(trials[job.number], isinstance(answer, Failed))
+    failed = [number for number, key in enumerate(keys) if key in failures]
+    left = {number: store.work / keys[number] for number in failed}
     return Ran(
         [None if key in failures else key for key in keys],
-        {number: failures[key] for number, key in enumerate(keys) if key in failures},
+        {number: failures[keys[number]] for number in failed},
+        {number: str(place) for number, place in left.items() if place.exists()},
         reused,
         notes,
     )
@@ -238,6 +243,7 @@ def _manifest(
             f"trials/{ran.keys[number]}{SUFFIX}" for number in order if ran.keys[number] is not None
         ],
         "failed": [
-            {"trial": asdict(trials[number]), "why": why} for number, why in ran.failures.items()
+            {"trial": asdict(trials[number]), "why": why, "files": ran.files.get(number)}
+            for number, why in ran.failures.items()
         ],
     }

@@ -1,10 +1,15 @@
 """Sweeps from files and from Python: what is run, in which order, and what is told when wrong."""
 
+import re
+from dataclasses import fields
+
 import pytest
 
 from bench import Experiment
 from bench.experiment import built_in
+from bench.trial import Trial
 from epaxos.core.errors import ConfigError
+from tests.house.sources import ROOT
 
 
 def write(tmp_path, text):
@@ -159,3 +164,21 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_too_many_trials_are_refused_before_anything_runs():
     with pytest.raises(ConfigError, match="are more than 100,000 trials; sweep less"):
         Experiment("mine", repeats=1000, rate=list(range(1, 102)), simulated=True)
+
+
+# What the documents say --------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+
+
+def test_the_example_in_the_documents_is_what_they_say(tmp_path):
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    experiment = Experiment.load(write(tmp_path, example))
+    assert len(experiment.configurations) == 3 * 2 * (2 + 2)
+    assert len(experiment.trials()) == 5 * len(experiment.configurations)
+
+
+def test_every_key_of_a_trial_is_documented():
+    rows = re.findall(r"^\| (`[^|]+`) \|", PAGE, re.MULTILINE)
+    documented = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
+    assert documented == [field.name for field in fields(Trial) if field.name != "seed"]
