@@ -69,7 +69,7 @@ def figures(
     Most trials run in virtual time and are shared out over the cores; those on throughput start
     real replicas, one cluster after another. What was run before, by the same code, is not run
     again. Writes one HTML report, and PDF, SVG and PNG of each figure. Published numbers are drawn
-    where they are known. Ends with 1 if a figure is INVALID for a reason of the machine."""
+    where they are known. Ends with 1 if a figure is INVALID."""
     studies = find_studies(names or [])
     if listed:
         _list(studies, json)
