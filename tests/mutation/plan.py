@@ -12,17 +12,20 @@ _EPAXOS = (
     "tests/scenarios/test_epaxos_recovery.py",
     "tests/scenarios/test_epaxos_waiting.py",
     "tests/scenarios/test_epaxos_execution.py",
+    "tests/unit/test_waterfall.py",
 )
 _MULTIPAXOS = (
     "tests/unit/test_multipaxos_log.py",
     "tests/unit/test_multipaxos_replica.py",
     "tests/scenarios/test_multipaxos_node.py",
     "tests/scenarios/test_multipaxos_elections.py",
+    "tests/unit/test_waterfall.py",
 )
 _EXECUTION = (
     "tests/unit/test_node.py",
     "tests/scenarios/test_epaxos_execution.py",
     "tests/property/test_executor.py",
+    "tests/unit/test_waterfall.py",
 )
 
 
