@@ -48,7 +48,6 @@ _SHOWN: Final = frozenset(
         "bench/cells.py",
         "bench/executors.py",
         "bench/experiment.py",
-        "bench/optimum.py",
         "bench/pages.py",
         "bench/plots.py",
         "bench/report.py",

@@ -56,11 +56,12 @@ def run(
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:
-    """Run an experiment, or what is still missing of it; print its table and write a report.
+    """Run an experiment, or what is still missing of it.
 
-    Finished trials are kept in DIR/store, by what they follow from: the same trial of the same code
-    is never run twice, and Ctrl-C loses only what is running. Real processes run one trial after
-    another; simulated trials are shared out. Ends with 1 if the result is INVALID."""
+    Prints its table and writes a report. Finished trials are kept in DIR/store, by what they follow
+    from: the same trial of the same code is never run twice, and Ctrl-C loses only what is running.
+    Real processes run one trial after another; simulated trials are shared out. Ends with 1 if the
+    result is INVALID."""
     from bench.experiment import Experiment
     from bench.pages import write_page
 
@@ -90,7 +91,7 @@ def run(
 
 @app.command("list")
 def list_all(out: Out = Path("results"), json: Json = False) -> None:
-    """The experiments that come with the package, and the results there are."""
+    """The experiments that come with us, and your results."""
     from bench.experiment import Experiment, built_in
 
     known = [Experiment.load(name) for name in built_in()]
@@ -166,7 +167,9 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Instead of report.html beside them.")
     ] = None,
 ) -> None:
-    """Write one HTML file with figures, tables and conditions; print where it is."""
+    """Write one HTML file with figures and tables.
+
+    Prints where it is."""
     from bench.pages import write_page
 
     console().print(str(write_page(_find(which, out), to)), markup=False, soft_wrap=True)
@@ -174,10 +177,11 @@ def report(
 
 @app.command()
 def diff(a: Which, b: Which, out: Out = Path("results"), json: Json = False) -> None:
-    """What B has more of than A, cell by cell, and which differences are significant.
+    """Which differences between A and B are significant.
 
-    Cells are matched by region and by what is swept in either. A difference is significant when
-    its 95 % bootstrap interval, over repeats and the samples within each, excludes 0."""
+    Positive: B takes longer. Cells are matched by region and by what is swept in either. A
+    difference is significant when its 95 % bootstrap interval, over repeats and the samples within
+    each, excludes 0."""
     found = _find(a, out).diff(_find(b, out))
     if json:
         print_json(found.document())
