@@ -20,7 +20,7 @@ from epaxos.cli.exits import ExitCode, exit_code
 
 VERBS: Final = {
     "compare": "EPaxos against Multi-Paxos over emulated regions.",
-    "demo": "Leaderlessness, seen live: the leader moves away; a region dies.",
+    "demo": "Leaderlessness, seen live: far leader, region down.",
     "up": "Start a local cluster and watch it; Ctrl-C stops all.",
     "kv": "Get, put, delete or compare-and-set a key.",
     "museum": "Known bugs, planted from outside and caught.",
