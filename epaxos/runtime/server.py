@@ -31,7 +31,7 @@ from epaxos.core.quorum import quorums
 from epaxos.core.replica import Message, Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.node import AskStatus, Limits, Node, node_with
-from epaxos.registry import find_protocol, find_state_machine
+from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import ClientPort
 from epaxos.runtime.config import (
@@ -265,21 +265,7 @@ class Server:
         identity = self._open_identity()
         listeners = self._bind()
         seed = f"{cluster.seed} node {me} {identity.boot}"
-        setup = Setup(
-            me=me,
-            n=len(cluster.replicas),
-            rtt_us=distances.rtt_us,
-            random=random.Random(seed),
-            leader=first_leader(cluster),
-        )
-        limits = Limits(
-            batch_commands=cluster.batch_commands,
-            live_bytes=cluster.live_bytes,
-            gate=cluster.gate,
-            sampled_per_s=cluster.explain_per_s,
-        )
-        kind = node_with(find_state_machine(cluster.state_machine))
-        node = kind(spec, setup, identity.boot, limits)
+        node = self._make_node(spec, identity.boot, distances.rtt_us, seed)
         driven: Node | Recorder = node
 
         def relay(messages: Iterable[tuple[ReplicaId, Message]]) -> None:
@@ -327,6 +313,25 @@ class Server:
         await clients.start(listeners["client"])
         await self._start_http(driver, listeners["http"], connections)
         self._started = True
+
+    def _make_node(
+        self, spec: ProtocolSpec, boot: int, rtt_us: tuple[Micros, ...], seed: str
+    ) -> Node:
+        cluster = self.config.cluster
+        setup = Setup(
+            me=self.config.me,
+            n=len(cluster.replicas),
+            rtt_us=rtt_us,
+            random=random.Random(seed),
+            leader=first_leader(cluster),
+        )
+        limits = Limits(
+            batch_commands=cluster.batch_commands,
+            live_bytes=cluster.live_bytes,
+            gate=cluster.gate,
+            sampled_per_s=cluster.explain_per_s,
+        )
+        return node_with(find_state_machine(cluster.state_machine))(spec, setup, boot, limits)
 
     def _open_identity(self) -> DataDirectory | MemoryIdentity:
         cluster = self.config.cluster
