@@ -85,6 +85,7 @@ def test_nothing_new_is_not_told():
 
 def test_who_is_alone_tells_nobody():
     made = started(n=1)
+    assert made.deadline() is None
     for number in range(1, PROGRESS_SLOTS + 1):
         made.propose(payload_of(A, number), 50)
     made.out.take()
@@ -243,8 +244,8 @@ def test_without_a_leader_one_learns_from_anybody_and_with_one_from_it_alone():
 
 
 def test_a_leader_that_was_alone_for_just_so_long_steps_down():
-    made = leading()
     for late in (-1, 0):
+        made = leading()
         made.members.heard = [None, 29, None]
         made._check_due(30 + made.patience_us + late)
         assert (made.leader is None) == (late == 0)
