@@ -12,7 +12,7 @@ from bench.figures.draw import gaps
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.trial import Trial
 
-_REMOTE: Final = (0, 5, 10, 25, 50, 100)
+_REMOTE: Final = (0, 10, 25, 50, 100)
 _KEYS: Final = 4
 _RATE: Final = 20.0
 

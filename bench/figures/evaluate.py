@@ -47,8 +47,9 @@ def needed(studies: Sequence[Study], scale: Scale) -> list[Trial]:
     """All trials with their repeats, each once. Repeats are the outer loop, so that what a machine
     does meanwhile meets all alike."""
     bare = list(dict.fromkeys(chain.from_iterable(study.trials(scale) for study in studies)))
-    repeats = [scale.repeated(trial) for trial in bare]
-    return [each[number] for number in range(scale.repeats) for each in repeats]
+    repeated = [scale.repeated(trial) for trial in bare]
+    most = max(scale.repeats, scale.real_repeats)
+    return [each[number] for number in range(most) for each in repeated if number < len(each)]
 
 
 def run(
@@ -82,7 +83,7 @@ def draw(studies: Sequence[Study], scale: Scale, outcomes: dict[Trial, Outcome])
         level, reasons = validity(trials, results)
         with style.styled():
             pictures = study.draw(results)
-        found.append(Drawn(study, pictures, level, reasons, len(trials) * scale.repeats))
+        found.append(Drawn(study, pictures, level, reasons, len(needed([study], scale))))
     return found
 
 
@@ -102,6 +103,7 @@ def write(
         "format": FORMAT,
         "scale": {
             "repeats": scale.repeats,
+            "real_repeats": scale.real_repeats,
             "simulated_s": scale.simulated_s,
             "real_s": scale.real_s,
             "seed": scale.seed,

@@ -35,10 +35,10 @@ def render(document: Document, pictures: Path) -> str:
     )
     sections = "".join(_section(each, pictures) for each in figures)
     scale, manifest = document["scale"], document["manifest"]
-    repeats = f"{scale['repeats']} repeats" if scale["repeats"] > 1 else "one repeat"
     setup = (
-        f"{repeats} · {scale['simulated_s']:g} s per simulated trial · {scale['real_s']:g} s per "
-        f"real one · {document['trials']} trials · epaxos {manifest['version']}"
+        f"simulated: {_times(scale['repeats'])} of {scale['simulated_s']:g} s, if a figure says "
+        f"nothing else · real: {_times(scale['real_repeats'])} of {scale['real_s']:g} s · "
+        f"{document['trials']} trials · epaxos {manifest['version']}"
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -47,6 +47,10 @@ def render(document: Document, pictures: Path) -> str:
         f"<h1>The papers' figures, measured here</h1><p class=setup>{escape(setup)}</p>"
         f"<ul class=contents>{links}</ul>{sections}{_manifest(document)}</body></html>"
     )
+
+
+def _times(repeats: int) -> str:
+    return "one repeat" if repeats == 1 else f"{repeats} repeats"
 
 
 _STYLE: Final = (

@@ -36,7 +36,9 @@ class Scale:
     """How large an evaluation is. Raises ConfigError."""
 
     repeats: int = 3
-    """Per trial, each with a seed of its own."""
+    """Per simulated trial, each with a seed of its own."""
+    real_repeats: int = 1
+    """The same for real processes."""
     simulated_s: float = 18.0
     """Measured per simulated trial and repeat, where it is not on a timeline."""
     real_s: float = 2.0
@@ -47,6 +49,7 @@ class Scale:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("repeats", 1, 100),
+            ("real_repeats", 1, 100),
             ("simulated_s", 0.5, 3600.0),
             ("real_s", 0.5, 3600.0),
         ):
@@ -55,12 +58,16 @@ class Scale:
                 raise ConfigError(f"{name} = {value:g} must be between {low:g} and {high:g}")
 
     def repeated(self, trial: Trial) -> list[Trial]:
-        """All repeats of a trial. Real processes are repeated too."""
-        return [replace(trial, seed=self.seed + each) for each in range(self.repeats)]
+        """All repeats of a trial."""
+        return [replace(trial, seed=self.seed + each) for each in range(self.repeats_of(trial))]
+
+    def repeats_of(self, trial: Trial) -> int:
+        """How often it is run."""
+        return self.repeats if trial.simulated else self.real_repeats
 
 
 REDUCED: Final = Scale()
-FULL: Final = Scale(repeats=5, simulated_s=60.0, real_s=10.0)
+FULL: Final = Scale(repeats=5, real_repeats=5, simulated_s=60.0, real_s=10.0)
 """The paper's size: five repeats of a minute."""
 
 
@@ -187,15 +194,19 @@ def conditions(trials: Sequence[Trial], scale: Scale, latency: str = "") -> str:
     def each(said: Callable[[Trial], str]) -> str:
         return _listed(list(dict.fromkeys(said(trial) for trial in trials)))
 
-    last = scale.seed + scale.repeats - 1
-    seeds = f"seed {scale.seed}" if scale.repeats == 1 else f"seeds {scale.seed} to {last}"
-    repeats = "one repeat" if scale.repeats == 1 else f"{scale.repeats} repeats"
+    def repeats(trial: Trial) -> str:
+        count = scale.repeats_of(trial)
+        last = scale.seed + count - 1
+        seeds = f"seed {scale.seed}" if count == 1 else f"seeds {scale.seed} to {last}"
+        times = "one repeat" if count == 1 else f"{count} repeats"
+        return f"{times} of {trial.duration_s:g} s, {seeds}"
+
     parts = [
         f"matrix {each(lambda trial: trial.topology.partition(':')[0])}",
         each(_quorums),
         each(_durability),
         each(_loop),
-        f"{repeats} of {each(lambda trial: f'{trial.duration_s:g} s')}, {seeds}",
+        each(repeats),
         latency,
         each(_world),
     ]

@@ -42,7 +42,7 @@ def figures(
         bool, typer.Option("--full", help="The papers' size: five repeats of a minute; hours.")
     ] = False,
     repeats: Annotated[
-        int | None, typer.Option(help="Of each trial, each with a seed of its own.  [default: 3]")
+        int | None, typer.Option(help="Of each trial, with a seed of its own.  [3; real ones 1]")
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(help="Measured per simulated trial.  [default: 18]")
@@ -117,6 +117,7 @@ def _scale(
     try:
         return Scale(
             repeats=base.repeats if repeats is None else repeats,
+            real_repeats=base.real_repeats if repeats is None else repeats,
             simulated_s=base.simulated_s if seconds is None else seconds,
             real_s=base.real_s if real_seconds is None else real_seconds,
             seed=seed,

@@ -31,7 +31,7 @@ from epaxos.core.errors import ConfigError
 from topology import find, predict_epaxos, predict_leader
 
 NONE = Spread(0, 0, 0, 0)
-SMALL = Scale(repeats=2, simulated_s=3.0, real_s=1.0)
+SMALL = Scale(repeats=2, real_repeats=2, simulated_s=3.0, real_s=1.0)
 WITHIN_MS = 5.0
 PAPER_CONTRADICTS_ITSELF = {
     ("epaxos", "CA"),
@@ -279,7 +279,7 @@ def test_the_page_shows_all_and_needs_no_network(one_study, tmp_path):
         (tmp_path / "svg").mkdir()
         style.save(drawn[0].pictures[0].figure, tmp_path / "svg" / "how-many-bars", ("svg",))
     document = {
-        "scale": {"repeats": 1, "simulated_s": 1.0, "real_s": 1.0, "seed": 1},
+        "scale": {"repeats": 1, "real_repeats": 1, "simulated_s": 1.0, "real_s": 1.0, "seed": 1},
         "figures": [
             {
                 "name": study.name,
@@ -328,6 +328,14 @@ def test_repeats_are_the_outer_loop_and_shared_trials_run_once():
         ("conflict:0", 2),
         ("conflict:100", 2),
     ]
+
+
+def test_real_trials_have_repeats_of_their_own():
+    scale = Scale(repeats=3, real_repeats=1)
+    assert len(scale.repeated(Trial(simulated=True))) == 3
+    assert [each.seed for each in scale.repeated(Trial())] == [1]
+    assert "one repeat of 7 s, seed 1" in conditions([Trial()], scale)
+    assert "3 repeats of 7 s, seeds 1 to 3" in conditions([Trial(simulated=True)], scale)
 
 
 def test_list_names_every_figure_with_its_question(capsys):
