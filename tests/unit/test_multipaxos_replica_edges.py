@@ -259,3 +259,13 @@ def test_a_transfer_is_given_up_after_just_so_long():
         sent(made)
         made._transfer_due(40 + made.patience_us + late)
         assert len(sent(made, TakeOver)) == (late < 0)
+
+
+def test_of_two_that_know_as_much_the_first_is_asked():
+    made = started(A)
+    made._catch_up(B, 7, 10)
+    made._catch_up(C, 7, 20)
+    made._fetches = 0
+    made.out.take()
+    made._fetch(30)
+    assert [target for target, _ in sent(made, Fetch)] == [B]

@@ -2,9 +2,10 @@
 
 import os
 
-from epaxos.codec import Codec
+from epaxos.codec import Codec, encode
 from epaxos.core.replica import Executed
 from epaxos.registry import find_protocol
+from epaxos.runtime.segments import HEADER_BYTES, RECORD_BYTES
 from epaxos.runtime.wal import Wal
 
 CODEC = Codec(find_protocol("epaxos"))
@@ -163,3 +164,36 @@ def test_a_new_segment_is_on_disk_with_all_its_zeros_before_its_header(tmp_path,
         monkeypatch.setattr(os, name, noted)
     opened(tmp_path).abandon()
     assert calls == ["write", "fdatasync", "pwrite", "fdatasync"]
+
+
+def filling(octets):
+    """A record that takes just so many bytes of a segment, its own head included."""
+    for size in range(octets):
+        body = len(encode(note(size)))
+        if RECORD_BYTES + body + (-body & 7) == octets:
+            return note(size)
+    raise AssertionError(f"no record takes {octets} bytes")
+
+
+def test_a_record_that_just_fits_stays_in_its_segment(tmp_path):
+    log = opened(tmp_path)
+    log.append([filling(SMALL - log._offset)])
+    assert log._offset == log._size
+    assert len(segments(tmp_path)) == 1
+    log.abandon()
+
+
+def test_at_just_half_of_a_segment_the_next_one_is_not_prepared(tmp_path):
+    log = opened(tmp_path)
+    log.append([filling(SMALL // 2 - log._offset)])
+    assert not (tmp_path / "wal" / "spare.tmp").exists()
+    log.abandon()
+
+
+def test_a_record_that_fills_a_segment_gets_the_prepared_one(tmp_path):
+    log = opened(tmp_path)
+    log.append([note(3000)])
+    number = (tmp_path / "wal" / "spare.tmp").stat().st_ino
+    log.append([filling(SMALL - HEADER_BYTES)])
+    assert segments(tmp_path)[-1].stat().st_ino == number
+    log.abandon()
