@@ -104,7 +104,7 @@ def figure(
     shown = [each for each in waterfalls if each["samples"]]
     if not shown:
         return ""
-    longest = max(sum(each["stages"].values()) for each in shown) * 1.02
+    longest: float = max(sum(each["stages"].values()) for each in shown) * 1.02
 
     def x(ms: float) -> float:
         return _LEFT + ms / longest * (WIDTH - _LEFT - _RIGHT)
