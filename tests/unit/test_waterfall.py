@@ -136,6 +136,23 @@ def test_a_leader_and_those_who_forward():
     assert (said["forwarded"], said["leader"], said["instance"]) == (True, "A", "A.2")
 
 
+def test_a_slot_waits_for_the_first_gap():
+    stage = staged(3, "multipaxos")
+    at(stage, 1_000).put("A", "x")
+    at(stage, 1_500).put("A", "y")
+    at(stage, 3_000).deliver("A>B", "Accept 2")
+    at(stage, 4_000).deliver("B>A", "AcceptOk")
+    first, second = samples(stage, "A")
+    assert first.decided_at is None
+    assert (second.decided_at, second.executed_at) == (4_000, None)
+    said = document(second, 4_500)
+    assert said["held_by"] == [{"instance": "A.1", "from_ms": 2.5, "ms": 0.5}]
+    at(stage, 9_000).deliver_all()
+    assert lengths(second)["execute"] == 5_000
+    assert lengths(first)["execute"] == 0
+    assert closers(first) == {"accept": 1}
+
+
 @pytest.mark.parametrize("protocol", ["epaxos", "multipaxos"])
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_stages_add_up_to_the_answer(protocol, n):
