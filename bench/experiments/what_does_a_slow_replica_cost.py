@@ -125,7 +125,7 @@ def _remaining(axes: Axes, results: Results, cases: list[_Case]) -> None:
         share = slow.throughput / max(well.throughput, 1e-9) * 100
         axes.barh(at, share, 0.7, **case.look.filled)
         paper = _papers_share(case)
-        axes.text(max(share, paper or 0.0) + 3, at, f"{share:.0f} %", va="center")
+        axes.text(max(share + 2, (paper or 0.0) + 6), at, f"{share:.0f} %", va="center")
         if paper is not None:
             axes.plot(paper, at, marker="D", markersize=4, color=style.INK, markerfacecolor="white")
     axes.set_yticks(range(len(cases)), [case.label for case in cases])

@@ -77,6 +77,8 @@ def draw(results: Results) -> list[Picture]:
                 f"Each region has {_KEYS} keys of its own, chosen evenly; so many percent of its "
                 "commands are on the keys of other regions. While regions keep to their own keys "
                 "EPaxos never leaves the fast path; each remote command may meet one at home. "
+                "With the contended-key rule a command also waits for one of its own region that "
+                "is under way on its key. "
                 "Median and 99th percentile of all regions together. EPaxos Revisited calls its "
                 "results highly sensitive to the workload; this is our measure of it, no curve of "
                 "that paper."
