@@ -85,11 +85,11 @@ def draw(results: Results) -> list[Picture]:
                 "marks: commit. Without the rule, as in the papers, each new command depends on "
                 "those under way, so chains of dependencies never end while the load lasts; from "
                 "some rate on hardly anything is executed before the load ends, and latency grows "
-                "with the length of the run: EPaxos's known livelock, which both papers' clients avoid by "
-                "waiting for commits or by few outstanding commands. With the rule commands on "
-                "the contended key wait, leave together, and latency stays bounded. Up to some "
-                "commands per second without the rule is the faster one. Multi-Paxos does not "
-                "notice which keys are written."
+                "with the length of the run: EPaxos's known livelock, which both papers' clients "
+                "avoid by waiting for commits or by few outstanding commands. With the rule "
+                "commands on the contended key wait, leave together, and latency stays bounded. Up "
+                "to some commands per second without the rule is the faster one. Multi-Paxos "
+                "does not notice which keys are written."
             ),
             conditions=conditions(drawn, scale, "execution and commit latency"),
             rows=rows,
