@@ -8,6 +8,7 @@ observer changes anything.
 """
 
 from traceback import extract_tb
+from typing import NamedTuple, NoReturn
 
 from epaxos.core.command import Operation, Payload, interferes
 from epaxos.core.replica import Decided
@@ -150,6 +151,16 @@ class _KeyOrder:
         self.readers: dict[Id, int] = {}
 
 
+class _First(NamedTuple):
+    """An instance as the first replica executed it."""
+
+    payload: Payload
+    writes: list[bytes]
+    """The keys that it writes, in order."""
+    reads: list[bytes]
+    """Those that it only reads."""
+
+
 class ExecutionChecker:
     """One order per key, at most once, only what was proposed."""
 
@@ -159,6 +170,7 @@ class ExecutionChecker:
         self._orders: dict[bytes, _KeyOrder] = {}
         self._where: dict[bytes, Place] = {}
         """Argument -> the place where it was first executed."""
+        self._first: dict[Id, _First] = {}
         self._seen: list[dict[Id, Decided]] = []
         """Per replica what it has executed in this life, in its order."""
         self._counts: list[dict[bytes, int]] = []
@@ -205,7 +217,24 @@ class ExecutionChecker:
                     f"{InstanceId(*key)} deps {decided.deps} at {replica_name(member)}, which "
                     f"does not know all of {replica_name(column)}'s",
                 )
-        batch = decided.payload.batch
+        first = self._first.get(key)
+        if first is None or first.payload != decided.payload:
+            first = self._first[key] = self._look_at(key, decided.payload)
+        orders, counts = self._orders, self._counts[member]
+        for name in first.writes:
+            order = orders[name]
+            position = counts.get(name, 0)
+            counts[name] = position + 1
+            if position == len(order.writers):
+                order.writers.append(key)
+            elif order.writers[position] != key:
+                self._raise_order(member, key, name, position)
+        for name in first.reads:
+            self._read(member, key, name)
+
+    def _look_at(self, key: Id, payload: Payload) -> "_First":
+        """What depends on the payload alone, for the first replica that executes it."""
+        batch = payload.batch
         for index, (code, argument) in enumerate(zip(batch.operations, batch.arguments)):
             if code == _GET or not argument:
                 continue
@@ -217,11 +246,12 @@ class ExecutionChecker:
                     ONCE,
                     f"{argument!r} in {InstanceId(*key)} and in {InstanceId(*place[0])}",
                 )
-        footprint = decided.payload.footprint
-        for name in sorted(footprint.write_set):
-            self._wrote(member, key, name)
-        for name in sorted(footprint.read_set - footprint.write_set):
-            self._read(member, key, name)
+        footprint = payload.footprint
+        writes = sorted(footprint.write_set)
+        reads = sorted(footprint.read_set - footprint.write_set)
+        for name in (*writes, *reads):
+            self._orders.setdefault(name, _KeyOrder())
+        return _First(payload, writes, reads)
 
     def places(self, member: ReplicaId) -> dict[Place, int]:
         """Where each command stands in the order in which `member` executed them."""
@@ -236,23 +266,17 @@ class ExecutionChecker:
         """Where a write was executed, found by its unique argument."""
         return self._where.get(argument)
 
-    def _wrote(self, member: ReplicaId, key: Id, name: bytes) -> None:
-        order = self._orders.setdefault(name, _KeyOrder())
-        counts = self._counts[member]
-        position = counts.get(name, 0)
-        counts[name] = position + 1
-        if position == len(order.writers):
-            order.writers.append(key)
-        elif order.writers[position] != key:
-            window = [str(InstanceId(*each)) for each in order.writers[position : position + 3]]
-            raise Violation(
-                ORDER,
-                f"on key {name!r} writer {position + 1} is {InstanceId(*key)} at "
-                f"{replica_name(member)}, elsewhere {' '.join(window)}",
-            )
+    def _raise_order(self, member: ReplicaId, key: Id, name: bytes, position: int) -> NoReturn:
+        writers = self._orders[name].writers
+        window = [str(InstanceId(*each)) for each in writers[position : position + 3]]
+        raise Violation(
+            ORDER,
+            f"on key {name!r} writer {position + 1} is {InstanceId(*key)} at "
+            f"{replica_name(member)}, elsewhere {' '.join(window)}",
+        )
 
     def _read(self, member: ReplicaId, key: Id, name: bytes) -> None:
-        order = self._orders.setdefault(name, _KeyOrder())
+        order = self._orders[name]
         position = self._counts[member].get(name, 0)
         before = order.readers.setdefault(key, position)
         if before != position:
