@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from bench.load import Sample
-from bench.timeline import binned
 from bench.trial import Outcome, Trial, run_trial
 from epaxos.core.errors import ConfigError
+from tests.over_time import binned
 from topology import find, predict_epaxos, predict_leader
 
 NOWHERE = Path("nowhere")
