@@ -217,7 +217,8 @@ class Node:
         must_sync = self._sync_if_due(log, must_sync, now)
         self._log_synced = must_sync
         replies, self._replies = self._replies, []
-        sampled = self._sampler.take(self.executor, now)
+        sampler = self._sampler
+        sampled = sampler.take(self.executor, now) if sampler.moving else ()
         return NodeReady(log, must_sync, messages, replies, flights, sampled)
 
     def _notice_leadership(self, now: Micros) -> None:

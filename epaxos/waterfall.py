@@ -76,6 +76,8 @@ class Sampler:
         self._observe = cast(
             "Callable[[InstanceId, Stamps], None] | None", getattr(replica, "observe", None)
         )
+        self.moving = False
+        """Whether `take` has something to say or to look at; otherwise it need not be called."""
         self._moved: list[Stamps] = []
         """What was proposed, decided or executed since the last take."""
         self._decided: list[Stamps] = []
@@ -85,19 +87,19 @@ class Sampler:
         """A batch was just proposed, or forwarded to `leader`, and is sampled."""
         self.due = now + self._interval
         batch, runs = flight.payload.batch, flight.runs
-        stamps = flight.stamps = Stamps(
-            min(run.arrived for run in runs),
-            now,
-            max(run.deadline for run in runs),
-            len(batch.keys),
-            list(zip(batch.operations[:SHOWN_MAX], batch.keys)),
-        )
+        arrived, deadline = runs[0].arrived, runs[0].deadline
+        if len(runs) > 1:
+            arrived = min(run.arrived for run in runs)
+            deadline = max(run.deadline for run in runs)
+        shown = list(zip(batch.operations[:SHOWN_MAX], batch.keys))
+        stamps = flight.stamps = Stamps(arrived, now, deadline, len(batch.keys), shown)
         stamps.instance = flight.instance
         stamps.leader = leader
         stamps.forwarded = flight.instance is None
         if flight.instance is not None and self._observe is not None:
             self._observe(flight.instance, stamps)
         self._moved.append(stamps)
+        self.moving = True
 
     def decided(self, stamps: Stamps, decided: Decided, now: Micros) -> None:
         """A sampled batch is decided."""
@@ -106,6 +108,7 @@ class Sampler:
         stamps.decided_at = now
         self._decided.append(stamps)
         self._moved.append(stamps)
+        self.moving = True
 
     def lost(self, stamps: Stamps, path: Path, now: Micros) -> None:
         """The instance of a sampled batch is decided without it."""
@@ -113,13 +116,13 @@ class Sampler:
         stamps.decided_at = now
         stamps.nop = True
         self._moved.append(stamps)
+        self.moving = True
 
     def take(self, ordering: Ordering, now: Micros) -> Sequence[Stamps]:
         """Samples that moved since the last take; whatever could execute has executed."""
         if self._decided:
             self._look(ordering, now)
-        if not self._moved:
-            return ()
+        self.moving = bool(self._decided)
         moved, self._moved = self._moved, []
         return moved
 
