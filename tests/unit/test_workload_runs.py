@@ -95,22 +95,24 @@ def test_a_comparison_refuses_a_wrong_workload(wrong, said):
 
 
 def test_a_workload_of_ones_own_is_compared(tmp_path, monkeypatch, capsys):
-    (tmp_path / "shop.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "shop_of_ones_own.py").write_text(OWN, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     words = "--simulated --topology equidistant:3,50 --protocols epaxos --duration 1 --rate 20"
-    code = run(["compare", *words.split(), "--workload", "shop:Carts,carts=5", "--json"])
+    code = run(
+        ["compare", *words.split(), "--workload", "shop_of_ones_own:Carts,carts=5", "--json"]
+    )
     document = json.loads(capsys.readouterr().out)
     [phase] = document["phases"]
     assert code == 0 or document["verdict"]["validity"] == "INVALID"
-    assert phase["workload"] == phase["title"] == "shop:Carts,carts=5"
+    assert phase["workload"] == phase["title"] == "shop_of_ones_own:Carts,carts=5"
     assert phase["conflicts"][0]["unexplained"] == 0
     lines = (tmp_path / document["directory"] / "samples.jsonl").read_text().splitlines()
     samples = [json.loads(line) for line in lines]
     assert {sample["shared_key"] for sample in samples} == set(range(5))
     assert {sample["operation"] for sample in samples} == {"put", "get"}
-    assert {sample["workload"] for sample in samples} == {"shop:Carts,carts=5"}
+    assert {sample["workload"] for sample in samples} == {"shop_of_ones_own:Carts,carts=5"}
     page = (tmp_path / document["directory"] / "report.html").read_text(encoding="utf-8")
-    assert "<h2>shop:Carts,carts=5</h2>" in page
+    assert "<h2>shop_of_ones_own:Carts,carts=5</h2>" in page
     shutil.rmtree(tmp_path / "results")
 
 
