@@ -13,6 +13,7 @@ whose collector is set as that of its workers (`epaxos.sim.soak.collect_rarely`,
 verb); a schedule that violates something is counted, never hidden.
 """
 
+import gc
 import random
 import time
 from dataclasses import dataclass
@@ -192,6 +193,7 @@ def measure_virtual(
         patience_us=10 * active,
         deep=False,
     )
+    gc.collect()  # What earlier measurements left behind is not this one's to look through.
     start = time.process_time()
     world = World(options)
     clients = Clients(world, _LOAD_KEYS, options.patience_us)
