@@ -6,6 +6,7 @@ Where the kernel can, a replica also dies with us. `with Cluster(...)` leaves no
 
 import contextlib
 import json
+import os
 import random
 import signal
 import socket
@@ -27,6 +28,8 @@ from topology import Topology
 READY_WITHIN_S: Final = 30.0
 STOPS_WITHIN_S: Final = 8.0
 STATUS_WITHIN_S: Final = 10.0
+_BEHIND: Final = 10
+"""The nice value of replicas that give way."""
 _FREE_PORTS: Final = (12_000, 32_000)
 """From where free ports are taken: above the fixed ones, below the ephemeral ones."""
 
@@ -255,6 +258,17 @@ class Cluster:
     def status(self) -> list[dict[str, Any]]:
         """`/v1/status` of all. Raises AddressError where one does not answer."""
         return [process.status() for process in self.processes]
+
+    def give_way(self) -> None:
+        """Let the replicas wait for whoever loads them, where the cores do not suffice: a client
+        that is late measures itself. Where the system does not let us, nothing changes."""
+        for process in self.processes:
+            if process.pid is not None:
+                with contextlib.suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, process.pid, _BEHIND)
+                # Linux shares the cores out among sessions first, and each replica is one.
+                with contextlib.suppress(OSError):
+                    Path(f"/proc/{process.pid}/autogroup").write_text(str(_BEHIND))
 
     def kill(self, i: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to one replica and, where it ends one, wait for the end."""

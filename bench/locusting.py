@@ -176,6 +176,7 @@ def _served(
         cluster = stack.enter_context(Cluster(trial.sites, directory / "replicas", settings))
         watch(Standing(f"starting {n} replicas", 0.0, left_s, None))
         cluster.start()
+        cluster.give_way()
         yield ",".join(f"http://127.0.0.1:{each.http}" for each in cluster.ports), cluster
 
 
