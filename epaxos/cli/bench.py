@@ -11,13 +11,12 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 
 from bench.record import machine, make_directory, versions, write_json
-from bench.suite import WINDOWS, Options, Progress, Watch, run_suite, summarize, title
+from bench.suite import WINDOWS, Options, Watch, run_suite, summarize, title
 from epaxos.cli.output import console, make_table, print_json
+from epaxos.cli.progress import progress_bar
 from epaxos.core.errors import ConfigError
 
 app = typer.Typer()
@@ -125,24 +124,10 @@ def _progress(options: Options, remarks: Console) -> Iterator[Watch]:
         remarks.print(f"{len(options.cases())} cases, {left}", markup=False)
         yield lambda standing: None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Bars(*columns, console=remarks, transient=True) as bars:
-        task = bars.add_task("", total=1.0, left="")
-
-        def show(standing: Progress) -> None:
-            bars.update(
-                task,
-                completed=standing.total,
-                description=standing.activity,
-                left=f"about {standing.left_s:.0f} s to go",
-            )
-
-        yield show
+    with progress_bar(remarks) as show:
+        yield lambda standing: show(
+            standing.total, standing.activity, f"about {standing.left_s:.0f} s to go"
+        )
 
 
 def print_document(screen: Console, document: dict[str, Any]) -> None:

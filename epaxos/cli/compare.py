@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +28,7 @@ from bench.simulated import compare as run_simulation
 from bench.summary import run_labels, title
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json, size
+from epaxos.cli.progress import progress_bar
 from epaxos.core.errors import ConfigError
 from topology import DEFAULT, find, find_homes
 
@@ -252,24 +252,12 @@ def _progress(options: Options, remarks: Console) -> Iterator[Watch]:
 
         yield tell
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(*columns, console=remarks, transient=True) as bars:
-        task = bars.add_task("", total=1.0, left="")
-
-        def show(standing: Standing) -> None:
-            bars.update(
-                task,
-                completed=standing.total,
-                description=f"{labels[standing.run.name]} · {standing.activity}",
-                left=f"about {standing.left_s:.0f} s to go",
-            )
-
-        yield show
+    with progress_bar(remarks) as show:
+        yield lambda standing: show(
+            standing.total,
+            f"{labels[standing.run.name]} · {standing.activity}",
+            f"about {standing.left_s:.0f} s to go",
+        )
 
 
 def print_document(screen: Console, document: dict[str, Any]) -> None:

@@ -5,16 +5,16 @@ stands in it.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json
+from epaxos.cli.progress import progress_bar
 from epaxos.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -271,30 +271,18 @@ def _progress(remarks: Console) -> "Iterator[Watch]":
             said.add(part)
             remarks.print(f"{_words(standing)} · {_left(standing)}", markup=False)
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(
-        *columns, console=remarks, transient=True, disable=not remarks.is_terminal
-    ) as bars:
-        task = bars.add_task("", total=1.0, left="")
+    with ExitStack() as bar:
+        show = bar.enter_context(progress_bar(remarks)) if remarks.is_terminal else None
 
         def draw(standing: "Standing") -> None:
-            bars.update(
-                task,
-                completed=standing.share,
-                description=_words(standing),
-                left=_left(standing),
-            )
+            assert show is not None
+            show(standing.share, _words(standing), _left(standing))
 
-        watch = _Watch(draw if remarks.is_terminal else tell)
+        watch = _Watch(tell if show is None else draw)
         try:
             yield watch
         except KeyboardInterrupt:
-            bars.stop()
+            bar.close()
             if watch.last is not None:
                 kept = watch.last.done - watch.last.failed + watch.last.reused
                 whole = watch.last.total + watch.last.reused

@@ -9,7 +9,6 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from bench.executors import choose
 from bench.figures import evaluate
@@ -21,6 +20,7 @@ from bench.store import Store
 from bench.sweep import STORE, Standing, Watch
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json
+from epaxos.cli.progress import progress_bar
 from epaxos.core.errors import ConfigError
 
 app = typer.Typer()
@@ -175,20 +175,8 @@ def _progress(remarks: Console) -> Iterator[Watch]:
 
         yield tell
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(*columns, console=remarks, transient=True) as bars:
-        task = bars.add_task("", total=1.0, left="")
-
-        def show(standing: Standing) -> None:
-            said, left = words(standing)
-            bars.update(task, completed=standing.share, description=said, left=left)
-
-        yield show
+    with progress_bar(remarks) as show:
+        yield lambda standing: show(standing.share, *words(standing))
 
 
 def _duration(seconds: float) -> str:
