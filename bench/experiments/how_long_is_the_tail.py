@@ -4,6 +4,7 @@ Rules of this file: open loop, latency from the intended start; execution beside
 contended-key rule and without.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -42,6 +43,26 @@ def multipaxos(scale: Scale, workload: str, rate: float, leader: str = "best") -
     """Multi-Paxos under the same load."""
     trial = epaxos(scale, workload, rate, gate=True)
     return replace(trial, protocol="multipaxos", leader=leader)
+
+
+def over_loads(
+    scale: Scale, loads: Sequence[tuple[str, float]]
+) -> list[tuple[str, style.Look, list[Trial]]]:
+    """EPaxos with the contended-key rule and without it, and Multi-Paxos with its best leader: each
+    under every workload at its rate."""
+    return [
+        ("EPaxos", style.EPAXOS, [epaxos(scale, *load, gate=True) for load in loads]),
+        (
+            "EPaxos without the rule",
+            style.EPAXOS_UNSAFE,
+            [epaxos(scale, *load, gate=False) for load in loads],
+        ),
+        (
+            "Multi-Paxos, best leader",
+            style.MULTIPAXOS,
+            [multipaxos(scale, *load) for load in loads],
+        ),
+    ]
 
 
 def _series(scale: Scale, workload: str, rate: float) -> list[tuple[str, Trial, style.Look]]:

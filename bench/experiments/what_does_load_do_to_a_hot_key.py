@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
-from bench.experiments.how_long_is_the_tail import epaxos, multipaxos
+from bench.experiments.how_long_is_the_tail import over_loads
 from bench.figures import style
 from bench.figures.draw import gaps, plain_log
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
@@ -21,23 +21,7 @@ _SOON_MS: Final = 1000
 
 
 def _series(scale: Scale) -> list[tuple[str, style.Look, list[Trial]]]:
-    return [
-        (
-            "EPaxos",
-            style.EPAXOS,
-            [epaxos(scale, _WORKLOAD, rate, gate=True) for rate in _RATES],
-        ),
-        (
-            "EPaxos without the rule",
-            style.EPAXOS_UNSAFE,
-            [epaxos(scale, _WORKLOAD, rate, gate=False) for rate in _RATES],
-        ),
-        (
-            "Multi-Paxos, best leader",
-            style.MULTIPAXOS,
-            [multipaxos(scale, _WORKLOAD, rate) for rate in _RATES],
-        ),
-    ]
+    return over_loads(scale, [(_WORKLOAD, rate) for rate in _RATES])
 
 
 def trials(scale: Scale) -> list[Trial]:

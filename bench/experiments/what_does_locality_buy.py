@@ -6,7 +6,7 @@ of another.
 
 from typing import Any, Final
 
-from bench.experiments.how_long_is_the_tail import epaxos, multipaxos
+from bench.experiments.how_long_is_the_tail import over_loads
 from bench.figures import style
 from bench.figures.draw import gaps
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
@@ -22,20 +22,7 @@ def _workload(remote: int) -> str:
 
 
 def _series(scale: Scale) -> list[tuple[str, style.Look, list[Trial]]]:
-    works = [_workload(remote) for remote in _REMOTE]
-    return [
-        ("EPaxos", style.EPAXOS, [epaxos(scale, work, _RATE, gate=True) for work in works]),
-        (
-            "EPaxos without the rule",
-            style.EPAXOS_UNSAFE,
-            [epaxos(scale, work, _RATE, gate=False) for work in works],
-        ),
-        (
-            "Multi-Paxos, best leader",
-            style.MULTIPAXOS,
-            [multipaxos(scale, work, _RATE) for work in works],
-        ),
-    ]
+    return over_loads(scale, [(_workload(remote), _RATE) for remote in _REMOTE])
 
 
 def trials(scale: Scale) -> list[Trial]:
