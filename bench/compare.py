@@ -28,10 +28,10 @@ from bench.measure import (
     check_ranges,
     measure,
 )
-from bench.workload import Conflict, Workload, parse_workload
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.registry import find_protocol
+from epaxos.workload import Conflict, Workload, parse_workload
 from topology import Home, Topology, best_leader, own_homes, worst_leader
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bench.load import Sample
-from bench.workload import OWN_KEY
 from epaxos.core.command import Operation
 from epaxos.core.replica import Path
 from epaxos.core.types import Micros
+from epaxos.workload import OWN_KEY
 
 
 class Realised(NamedTuple):

@@ -27,8 +27,8 @@ from geventhttpclient.response import HTTPParseError, HTTPResponse
 from bench.ledger import Health, Ledger, Window, bucket
 from bench.offered import Offer, Place
 from bench.wire import Call, Meaning, make_target
-from bench.workload import OWN_KEY, Command, Workload
 from epaxos.runtime.alarm import LATENESS_US, clock, timerfd_create, timerfd_settime
+from epaxos.workload import OWN_KEY, Command, Workload
 
 BEFORE: Final = -1
 """Instead of the number of a step, before the first."""

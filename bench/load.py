@@ -32,12 +32,12 @@ from hdrh.histogram import HdrHistogram
 
 from bench.connection import Connection, connect, measure_hop
 from bench.spawn import spawn
-from bench.workload import Asker, Command, Workload, parse_workload
 from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
 from epaxos.core.command import Operation
 from epaxos.core.errors import CodecError, EpaxosError
 from epaxos.core.types import Micros, replica_name
 from epaxos.runtime.alarm import LATENESS_US, Alarm, clock
+from epaxos.workload import Asker, Command, Workload, parse_workload
 
 LAG_PERIOD_US: Final = 20_000
 OPEN: Final = "open"

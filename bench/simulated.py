@@ -21,8 +21,8 @@ from threading import Lock
 from bench.compare import Options, Phase, Progress, Run, Watch
 from bench.spawn import spawn
 from bench.virtual import VirtualCluster, VirtualLoad, measure_virtual
-from bench.workload import Workload
 from epaxos.core.errors import EpaxosError
+from epaxos.workload import Workload
 
 Tell = Callable[[int, float], None]
 """Where a run stands: the number of the workload, and how much of its phase is done."""

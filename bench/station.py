@@ -37,8 +37,8 @@ from bench.offered import (
     workload_text,
 )
 from bench.wire import make_target
-from bench.workload import Workload, parse_workload
 from epaxos.core.errors import ConfigError, EpaxosError
+from epaxos.workload import Workload, parse_workload
 from topology import TopologyError
 
 LIVE: Final = "live.json"

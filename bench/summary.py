@@ -31,10 +31,10 @@ from bench.load import Sample
 from bench.measure import COOLDOWN_S, health
 from bench.optimum import optimum
 from bench.waterfall import waterfall
-from bench.workload import Workload
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
 from epaxos.registry import find_protocol
+from epaxos.workload import Workload
 from topology import Topology
 
 FORMAT: Final = 1

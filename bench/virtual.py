@@ -28,7 +28,6 @@ from bench.load import (
 )
 from bench.measure import COOLDOWN_S, SETTLE_S, Costs, Measured
 from bench.waterfall import PER_SECOND, answered
-from bench.workload import Asker, Command
 from epaxos.codec import FRAME_HEADER
 from epaxos.core.errors import Definite, EpaxosError
 from epaxos.core.replica import Message
@@ -41,6 +40,7 @@ from epaxos.sim.options import Faults, Options, delays_of
 from epaxos.sim.watch import ProtocolWatch
 from epaxos.sim.world import World
 from epaxos.waterfall import SAMPLES_KEPT, document
+from epaxos.workload import Asker, Command
 from topology import Home, Topology
 
 _LEAD_US: Final = 100_000

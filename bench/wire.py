@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote_from_bytes
 
-from bench.workload import Command
 from epaxos.core.command import Operation, decode_cas, format_version
 from epaxos.core.errors import ConfigError
+from epaxos.workload import Command
 
 _NAMES: Final = {
     Operation.GET: "GET",

@@ -6,9 +6,9 @@ import pytest
 
 from bench.conflicts import Realised, _meeting, realised
 from bench.load import Sample
-from bench.workload import OWN_KEY
 from epaxos.core.command import Operation
 from epaxos.core.replica import Path
+from epaxos.workload import OWN_KEY
 
 
 def sample(

@@ -6,9 +6,9 @@ from base64 import b64decode
 import pytest
 
 from bench.wire import Epaxos, Etcd, make_target
-from bench.workload import Command
 from epaxos.core.command import Operation, encode_cas
 from epaxos.core.errors import ConfigError
+from epaxos.workload import Command
 
 GET = Command(Operation.GET, b"a/b", b"", 0)
 PUT = Command(Operation.PUT, b"a/b", b"value", 0)
