@@ -26,6 +26,7 @@ from bench.figures.style import (
     make,
     styled,
 )
+from bench.figures.timeline import median_per_step
 from epaxos.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -232,11 +233,7 @@ class Plots:
                 starts.append(run.columns["start_us"][mine] / 1e6)
                 values.append(run.columns[f"{latency}_us"][mine] / 1000)
             start, value = np.concatenate(starts), np.concatenate(values)
-            place = np.digitize(start, edges) - 1
-            medians = [
-                float(np.median(value[place == at])) if (place == at).any() else np.nan
-                for at in range(len(edges) - 1)
-            ]
+            medians = median_per_step(start, value, edges)
             rates = np.histogram(start, edges)[0] / step_s / len(runs)
             middle = edges[:-1] + step_s / 2
             look = {"color": colour, "marker": marker, "markersize": 2.5, "linewidth": 1}

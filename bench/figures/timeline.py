@@ -40,12 +40,16 @@ def medians(pool: Pool, region: str, step_s: float) -> Curve:
     """Median execution latency in ms, by when it was asked."""
     starts, answers = _times(pool, region)
     edges = _edges(pool, step_s)
+    return Curve(_middles(edges), median_per_step(starts, answers, edges))
+
+
+def median_per_step(starts: Ms, values: Ms, edges: Ms) -> list[float]:
+    """The median of the values that begin between each two neighbouring edges; NaN for none."""
     steps = np.digitize(starts, edges) - 1
-    values = [
-        float(np.median(answers[steps == step])) if (steps == step).any() else float("nan")
+    return [
+        float(np.median(values[steps == step])) if (steps == step).any() else float("nan")
         for step in range(len(edges) - 1)
     ]
-    return Curve(_middles(edges), values)
 
 
 def _times(pool: Pool, region: str | None) -> tuple[Ms, Ms]:
