@@ -266,6 +266,9 @@ class Cluster:
             if process.pid is not None:
                 with contextlib.suppress(OSError):
                     os.setpriority(os.PRIO_PROCESS, process.pid, _BEHIND)
+                # A replica that wakes up then takes the core from nobody.
+                with contextlib.suppress(OSError, AttributeError):
+                    os.sched_setscheduler(process.pid, os.SCHED_BATCH, os.sched_param(0))
                 # Linux shares the cores out among sessions first, and each replica is one.
                 with contextlib.suppress(OSError):
                     Path(f"/proc/{process.pid}/autogroup").write_text(str(_BEHIND))

@@ -15,13 +15,15 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from random import Random
 from typing import Any, Final
 
 import gevent
 import gevent.socket
 import msgspec
-from gevent.event import Event
+from gevent.event import AsyncResult
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from bench.ledger import Health, Ledger, Window, bucket
@@ -38,7 +40,7 @@ _BACK_OFF_S: Final = 0.1
 """A closed loop's pause after a failure: a refused connection takes no time."""
 _LATENESS_PERIOD_S: Final = 0.01
 _AT_ONCE_MAX: Final = 32
-"""So many commands that are due may begin before others run."""
+"""So many commands that are due may begin before answers are read."""
 _BLOCK: Final = 65_536
 FAILURES: Final = (OSError, HTTPParseError, gevent.Timeout)
 
@@ -88,8 +90,9 @@ class Connections:
         self._patience_s = patience_s
         self._idle: list[tuple[Any, float]] = []
 
-    def exchange(self, call: Call) -> _Answer:
-        """Send a request and wait for its answer. Raises one of FAILURES."""
+    def exchange(self, call: Call, meanwhile: Callable[[], None]) -> _Answer:
+        """Send a request and wait for its answer. Reading that takes so long that what is due
+        `meanwhile` goes first. Raises one of FAILURES."""
         wire = self._take()
         answer = _Answer(call.method)
         try:
@@ -98,6 +101,7 @@ class Connections:
                 octets = wire.recv(_BLOCK)
                 if not octets:
                     raise ConnectionResetError("the server closed the connection")
+                meanwhile()
                 answer.feed(octets)
         except BaseException:
             wire.close()
@@ -126,43 +130,65 @@ class Connections:
         self._idle.clear()
 
 
-class Pacer:
-    """Waits until a moment, exact to some ten microseconds where the kernel has timers for that."""
+class Agenda:
+    """What is to begin, and when: in order, with one timer of the kernel where it has timers that
+    are exact to some ten microseconds."""
 
     def __init__(self) -> None:
-        self._fd = timerfd_create()
+        self._due: list[tuple[int, int, OpenLoop]] = []
+        self._numbers = count()
         self._hub = gevent.get_hub()
-        self._watcher = self._hub.loop.io(self._fd, 1) if self._fd >= 0 else None
-        self._at_once = 0
+        self._fd = timerfd_create()
+        self._watcher: Any = self._hub.loop.io(self._fd, 1) if self._fd >= 0 else None
+        if self._watcher is not None:
+            self._watcher.start(self._ring)
 
-    def wait(self, at: int) -> None:
-        """Until `at`, or until `wake` is called. What is due goes on at once, so that a process
-        that was held up catches up; but others run now and then."""
-        now = clock()
-        if at <= now + LATENESS_US:
-            self._at_once += 1
-            if self._at_once >= _AT_ONCE_MAX:
-                self._at_once = 0
-                gevent.sleep(0)
-            return
-        self._at_once = 0
-        if self._watcher is None:
-            gevent.sleep((at - now) / 1e6)
-        else:
-            timerfd_settime(self._fd, at)
-            self._hub.wait(self._watcher)
+    def add(self, each: "OpenLoop", at: int) -> None:
+        """`each` begins a command at `at`."""
+        heappush(self._due, (at, next(self._numbers), each))
+        if self._due[0][0] == at:
+            self._set(at)
 
-    def wake(self) -> None:
-        """End the present wait."""
-        if self._fd >= 0:
-            timerfd_settime(self._fd, 1)
+    def run(self) -> None:
+        """Begin what is due."""
+        if self._due and self._due[0][0] <= clock() + LATENESS_US:
+            self._ring()
+
+    def _ring(self) -> None:
+        """A process that was held up catches up; but answers are read now and then."""
+        due = self._due
+        budget = _AT_ONCE_MAX
+        while due and budget > 0 and due[0][0] <= clock() + LATENESS_US:
+            at, _, each = heappop(due)
+            each.begin(at)
+            budget -= 1
+        self._set(due[0][0] if due else None)
+
+    def clear(self) -> None:
+        """Nothing is to begin."""
+        self._due.clear()
+        self._set(None)
 
     def close(self) -> None:
         """Give the timer back."""
+        self._due.clear()
         if self._watcher is not None:
             self._watcher.close()
+            self._watcher = None
+        if self._fd >= 0:
             os.close(self._fd)
-            self._watcher, self._fd = None, -1
+            self._fd = -1
+
+    def _set(self, at: int | None) -> None:
+        if self._fd >= 0:
+            timerfd_settime(self._fd, at or 0)
+            return
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+        if at is not None:
+            self._watcher = self._hub.loop.timer(max(0, at - clock()) / 1e6)
+            self._watcher.start(self._ring)
 
 
 class Site:
@@ -195,6 +221,42 @@ class Seat:
         return next(self._commands)
 
 
+class OpenLoop:
+    """A user that sends at Poisson moments. They have no memory: a new rate counts from now."""
+
+    def __init__(self, generator: "Generator", seat: Seat, name: str) -> None:
+        self.failed: AsyncResult[None] = AsyncResult()
+        """Holds what its workload raised."""
+        self.gone = False
+        self._generator = generator
+        self._seat = seat
+        self._name = name
+        self._gap_us = 0.0
+        self._at = 0.0
+
+    def follow(self, plan: Plan, now: int) -> None:
+        """Send as a plan says, from now on."""
+        self._gap_us = 1e6 * max(1, plan.users.get(self._name, 1)) / plan.rate
+        self._at = float(now)
+        self._next()
+
+    def begin(self, at: int) -> None:
+        """The command that is due at `at`."""
+        if self.gone:
+            return
+        try:
+            self._generator.begin(self._seat, at)
+        except Exception as error:
+            # This is the event loop; whoever runs the user is to hear of it.
+            self.failed.set_exception(error)
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        self._at += self._seat.random.expovariate(1.0) * self._gap_us
+        self._generator.agenda.add(self, round(self._at))
+
+
 class Generator:
     """Everything that one process sends, and what it counts."""
 
@@ -208,12 +270,12 @@ class Generator:
         self.outstanding = 0
         self._process = process
         self._report = report
-        self._go = Event()
         self._first = 0
         """From when on starts count."""
         self._zero = clock()
         """The start of the load."""
-        self._pacers: list[Pacer] = []
+        self.agenda = Agenda()
+        self._loops: list[OpenLoop] = []
         self._cpu_us = _cpu_us()
         self._wall_us = clock()
         self._watch = gevent.spawn(self._measure_lateness)
@@ -226,9 +288,10 @@ class Generator:
         self._close_window()
         self.plan = plan
         self._first = clock() + round(self.offer.warmup_s * 1e6)
-        self._go.set()
-        for pacer in self._pacers:
-            pacer.wake()
+        self.agenda.clear()
+        if plan.rate and not self.stopping:
+            for each in self._loops:
+                each.follow(plan, clock())
 
     def _close_window(self) -> None:
         step = self.plan.step
@@ -254,9 +317,7 @@ class Generator:
             return
         self._close_window()
         self.stopping = True
-        self._go.set()
-        for pacer in self._pacers:
-            pacer.wake()
+        self.agenda.close()
         limit = clock() + round(self.offer.patience_s * 1e6)
         while self.outstanding and clock() < limit:
             gevent.sleep(0.01)
@@ -279,37 +340,24 @@ class Generator:
 
     def open_loop(self, seat: Seat, name: str) -> None:
         """The commands of a user that sends at Poisson moments, until the run is over. `name` is
-        that of its user class."""
-        pacer = Pacer()
-        self._pacers.append(pacer)
+        that of its user class. Raises what its workload raises."""
+        each = OpenLoop(self, seat, name)
+        self._loops.append(each)
         try:
-            self._go.wait()
-            while not self.stopping:
-                self._run_plan(seat, name, pacer)
-            while True:
-                gevent.sleep(0.1)  # until Locust ends this user
+            if self.plan.step != BEFORE and not self.stopping:
+                each.follow(self.plan, clock())
+            each.failed.get()
         finally:
-            self._pacers.remove(pacer)
-            pacer.close()
+            self._loops.remove(each)
+            each.gone = True
 
-    def _run_plan(self, seat: Seat, name: str, pacer: Pacer) -> None:
-        """Until there is another plan. A Poisson process has no memory: the new rate counts from
-        then."""
-        plan, site, rng = self.plan, seat.site, seat.random
-        gap_us = 1e6 * max(1, plan.users.get(name, 1)) / plan.rate
-        at = float(clock())
-        while True:
-            at += rng.expovariate(1.0) * gap_us
-            intended = round(at)
-            pacer.wait(intended)
-            if self.plan is not plan or self.stopping:
-                return
-            step = self._counted(site, plan.step, intended)
-            if step != BEFORE:
-                late_us = max(0, clock() - intended)
-                self._health().start_error[bucket(late_us)] += 1
-            command = seat.next(intended - self._zero)
-            gevent.spawn_raw(self.send, site, command, intended, step)
+    def begin(self, seat: Seat, intended: int) -> None:
+        """Send a command that was to begin at `intended`, and do not wait for its answer."""
+        step = self._counted(seat.site, self.plan.step, intended)
+        if step != BEFORE:
+            self._health().start_error[bucket(max(0, clock() - intended))] += 1
+        command = seat.next(intended - self._zero)
+        gevent.spawn_raw(self.send, seat.site, command, intended, step)
 
     def _counted(self, site: Site, step: int, start: int) -> int:
         """The step, if a command that begins then counts; and count it as sent."""
@@ -329,7 +377,7 @@ class Generator:
         began = clock()
         length = 0
         try:
-            answer = site.connections.exchange(call)
+            answer = site.connections.exchange(call, self.agenda.run)
             body = answer.body
             length = len(body)
             meaning = site.target.meaning(call, answer.get_code(), answer.header, body)

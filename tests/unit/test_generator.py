@@ -1,0 +1,129 @@
+"""What one Locust process sends, and when."""
+
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+
+import bench.generator
+from bench.generator import _AT_ONCE_MAX, Agenda, OpenLoop, Plan
+from epaxos.runtime.alarm import clock
+
+
+class Generator:
+    """Keeps what was begun: by whom, when it was due, and when it began."""
+
+    def __init__(self, fails_at: int = 0) -> None:
+        self.agenda = Agenda()
+        self.begun: list[tuple[Any, int, int]] = []
+        self._fails_at = fails_at
+
+    def begin(self, seat: Any, at: int) -> None:
+        self.begun.append((seat, at, clock()))
+        if len(self.begun) == self._fails_at:
+            raise ValueError("a workload of one's own")
+
+
+def plan(rate: float, users: int = 1) -> Plan:
+    return Plan(0, rate, {"Tokyo": users}, rate)
+
+
+def open_loop(generator: Any, name: str = "Tokyo") -> OpenLoop:
+    return OpenLoop(generator, SimpleNamespace(random=Random(1)), name)
+
+
+@pytest.fixture(params=["timerfd", "timer of the loop"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "timerfd":
+        monkeypatch.setattr(bench.generator, "timerfd_create", lambda: -1)
+
+
+@pytest.mark.usefixtures("kind")
+def test_commands_begin_when_they_are_due_and_in_that_order():
+    generator = Generator()
+    for _ in range(3):
+        open_loop(generator).follow(plan(200.0), clock())
+    gevent.sleep(0.2)
+    generator.agenda.close()
+    due = [at for _, at, _ in generator.begun]
+    assert len(due) > 30
+    assert due == sorted(due)
+    assert all(began >= at - 2_000 for _, at, began in generator.begun)
+
+
+@pytest.mark.usefixtures("kind")
+def test_a_process_that_was_held_up_catches_up_and_reads_answers_meanwhile():
+    generator = Generator()
+    open_loop(generator).follow(plan(1e3), clock() - 100_000)
+    between: list[int] = []
+    gevent.spawn(lambda: between.append(len(generator.begun)))
+    generator.agenda.run()
+    assert len(generator.begun) == _AT_ONCE_MAX
+    gevent.sleep(0.05)
+    generator.agenda.close()
+    assert between[0] < len(generator.begun)
+    assert len(generator.begun) > 70
+
+
+def test_what_is_due_is_sent_between_answers():
+    """The event loop is not asked: whoever reads many answers looks itself."""
+    generator = Generator()
+    open_loop(generator).follow(plan(1e3), clock())
+    while not generator.begun:
+        generator.agenda.run()
+    generator.agenda.close()
+
+
+def test_the_rate_of_a_region_is_divided_over_its_users():
+    generator = Generator()
+    one, other = open_loop(generator), open_loop(generator)
+    one.follow(plan(1e3, users=1), clock() - 1_000_000)
+    alone = _drained(generator, one)
+    other.follow(plan(1e3, users=4), clock() - 1_000_000)
+    assert 3 < alone / _drained(generator, other) < 5
+
+
+def test_a_new_plan_counts_from_now_and_replaces_the_old_one():
+    generator = Generator()
+    each = open_loop(generator)
+    each.follow(plan(1e3), clock() - 1_000_000)
+    generator.agenda.clear()
+    now = clock()
+    each.follow(plan(10.0), now)
+    generator.agenda.run()
+    assert all(at > now for _, at, _ in generator.begun)
+    generator.agenda.close()
+
+
+@pytest.mark.usefixtures("kind")
+def test_what_a_workload_raises_reaches_whoever_runs_the_user():
+    generator = Generator(fails_at=3)
+    each = open_loop(generator)
+    each.follow(plan(1e3), clock())
+    with pytest.raises(ValueError, match="a workload of one's own"), gevent.Timeout(5):
+        each.failed.get()
+    gevent.sleep(0.02)
+    assert len(generator.begun) == 3
+    generator.agenda.close()
+
+
+def test_a_user_that_is_gone_sends_nothing_more():
+    generator = Generator()
+    each = open_loop(generator)
+    each.follow(plan(1e3), clock() - 100_000)
+    each.gone = True
+    generator.agenda.run()
+    generator.agenda.close()
+    assert generator.begun == []
+
+
+def _drained(generator: Generator, each: OpenLoop) -> int:
+    """How many commands were due until now."""
+    generator.begun.clear()
+    generator.agenda.run()
+    while generator.agenda._due[0][0] <= clock():
+        generator.agenda.run()
+    generator.agenda.clear()
+    return len(generator.begun)
