@@ -318,11 +318,12 @@ class Generator:
         self._close_window()
         self.stopping = True
         self.agenda.close()
+        # From here on Locust is busy with its own end.
+        self._watch.kill()
         limit = clock() + round(self.offer.patience_s * 1e6)
         while self.outstanding and clock() < limit:
             gevent.sleep(0.01)
         self.pending.unfinished += self.outstanding
-        self._watch.kill(block=False)
         for site in self.sites:
             site.connections.close()
 
@@ -416,7 +417,7 @@ class Generator:
         return health
 
     def _measure_lateness(self) -> None:
-        """What a greenlet suffers that wants to run every 10 ms, while answers count."""
+        """How late a greenlet is that wants to run every 10 ms, while commands count."""
         period_us = round(_LATENESS_PERIOD_S * 1e6)
         while True:
             due = clock() + period_us

@@ -8,7 +8,7 @@ Rules of this file: pure, but for the files that it writes; every threshold stan
 
 import csv
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from math import floor, log2, sqrt
 from pathlib import Path
@@ -300,14 +300,18 @@ def _line(name: str, wanted: float, row: Document) -> str:
     )
 
 
-def live(ledger: Ledger, places: Sequence[Place], state: str) -> Document:
-    """The little that is looked at while it runs."""
+def live(
+    ledger: Ledger, places: Sequence[Place], state: str, meanwhile: Callable[[], None]
+) -> Document:
+    """The little that is looked at while it runs. A region takes a millisecond, and what is due
+    `meanwhile` is done before each."""
     step = max(ledger.windows, default=0)
     window = ledger.windows.get(step)
     rows = []
     for place in places:
+        meanwhile()
         cells = [c for k, c in ledger.cells.items() if (k.step, k.region) == (step, place.title)]
-        counts = merged(cell.answer for cell in cells)
+        counts = cells[0].answer if len(cells) == 1 else merged(cell.answer for cell in cells)
         failures: dict[str, int] = {}
         for cell in cells:
             for why, count in cell.failures.items():

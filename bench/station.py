@@ -380,11 +380,13 @@ class Station:
     def _write_live(self, state: str) -> None:
         if not self._options.results:
             return
+        meanwhile = self._generator.agenda.run if self._generator is not None else _nothing
+        document = json.dumps(live(self._total, self._places, state, meanwhile))
         path = Path(self._options.results) / LIVE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(live(self._total, self._places, state)), encoding="utf-8")
-        new.replace(path)
+        # In a thread: where replicas sync to the same disk, writing takes up to half a second.
+        gevent.get_hub().threadpool.apply(_replace, (path, document))
+        if self._document is not None:  # the run ended meanwhile
+            path.unlink(missing_ok=True)
 
     # A run ends --------------------------------------------------------------------------------
 
@@ -463,3 +465,15 @@ class Station:
         return summarize(
             self._total, self._places, self._setup, make_limits(self._options, self._places)
         )
+
+
+def _nothing() -> None:
+    """There is never anything due."""
+
+
+def _replace(path: Path, document: str) -> None:
+    """Write a file so that a reader finds it whole. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(document, encoding="utf-8")
+    new.replace(path)

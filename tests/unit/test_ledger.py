@@ -149,7 +149,9 @@ def test_steps_say_which_one_was_sustained():
     document = summarize(steps, PLACES, {**SETUP, "loop": "closed"}, limits)
     assert document["sustained"] == 200
     assert broken(document)[0].startswith("Region 1 at step 300: ")
-    assert live(steps, PLACES, "running")["step"] == 2
+    turns: list[int] = []
+    assert live(steps, PLACES, "running", lambda: turns.append(0))["step"] == 2
+    assert len(turns) == len(PLACES)
 
 
 def test_files_hold_the_same_figures(tmp_path):
