@@ -28,7 +28,7 @@ from topology import Topology
 READY_WITHIN_S: Final = 30.0
 STOPS_WITHIN_S: Final = 8.0
 STATUS_WITHIN_S: Final = 10.0
-_BEHIND: Final = 10
+_BEHIND: Final = 19
 """The nice value of replicas that give way."""
 _FREE_PORTS: Final = (12_000, 32_000)
 """From where free ports are taken: above the fixed ones, below the ephemeral ones."""
