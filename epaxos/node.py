@@ -21,7 +21,7 @@ from typing import Any, ClassVar, cast
 from epaxos.admission import HotQueue, Wanted, contended_keys
 from epaxos.core.command import Footprint, Operation, Payload, Results
 from epaxos.core.errors import Ambiguous, Definite, RequestError
-from epaxos.core.replica import Decided, Executed, LeaderReplica, Message, Record, Setup
+from epaxos.core.replica import Decided, Executed, LeaderReplica, Message, Path, Record, Setup
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.exchange import (
     AskGraph,
@@ -201,7 +201,11 @@ class Node:
             log += ready.log
             messages += ready.messages
             must_sync = must_sync or ready.must_sync
-            if not ready.decided:
+            for number in ready.returned:
+                flight = self._flying.get(number)
+                if flight is not None and flight.instance is None:
+                    self._resubmit(flight, Path.LEADER, now)
+            if not ready.decided and not ready.returned:
                 break
             for decided in ready.decided:
                 self._on_decided(decided, flights, now)
@@ -415,20 +419,21 @@ class Node:
             flight = self._flying.get(payload.batch.number)
         proposed = self._by_instance.pop((replica, slot), None)
         if proposed is not None and proposed is not flight:
-            self._resubmit(proposed, now)
-            if proposed.stamps is not None:
-                self._sampler.lost(proposed.stamps, path, now)
+            self._resubmit(proposed, path, now)
         if flight is not None:
             flight.path = path
             flights.append(flight)
             if flight.stamps is not None:
                 self._sampler.decided(flight.stamps, decided, now)
 
-    def _resubmit(self, flight: Flight, now: Micros) -> None:
-        """R13: the id is decided without this batch, so its commands did not and will not happen.
+    def _resubmit(self, flight: Flight, path: Path, now: Micros) -> None:
+        """R13: the commands of this batch did not and will not happen, and are proposed anew.
 
-        A batch is proposed under one id only, and goes into no other by recovery or elections."""
+        Either its id is decided without it: a batch is proposed under one id only, and goes into no
+        other by recovery or elections. Or the only one who could propose it says it never will."""
         del self._flying[flight.number]
+        if flight.stamps is not None:
+            self._sampler.lost(flight.stamps, path, now)
         batch = flight.payload.batch
         start = 0
         for run in flight.runs:

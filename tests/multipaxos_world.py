@@ -126,6 +126,8 @@ class Member:
             for member in range(world.n):
                 if member == target or (target == EVERYONE and member != self.me):
                     world.send(self.me, member, message)
+        for number in ready.returned:
+            world.returned[self.me, number] = self.propose()[0]
         self.check()
 
     def check(self):
@@ -176,6 +178,7 @@ class World:
         self.chosen = {}
         self.where = {}
         self.proposed = set()
+        self.returned = {}
         self.members = [Member(self, me, kind) for me in range(n)]
 
     # Time.

@@ -76,12 +76,14 @@ class Ready(NamedTuple):
     messages: list[tuple[ReplicaId, Message]]
     """(target, message); the target may be EVERYONE."""
     decided: list[Decided]
+    returned: list[int]
+    """Numbers of own batches whose id was not known: they were not and will not be proposed."""
 
 
 class Outbox:
     """All that a core can do to the world. Order of calls is order of events."""
 
-    __slots__ = ("_decided", "_log", "_messages", "_must_sync", "taken")
+    __slots__ = ("_decided", "_log", "_messages", "_must_sync", "_returned", "taken")
 
     def __init__(self) -> None:
         self.taken = 0
@@ -90,6 +92,7 @@ class Outbox:
         self._must_sync = False
         self._messages: list[tuple[ReplicaId, Message]] = []
         self._decided: list[Decided] = []
+        self._returned: list[int] = []
 
     def record(self, record: Record) -> None:
         """Append to the log; nothing of this Ready leaves before it is durable."""
@@ -114,11 +117,18 @@ class Outbox:
         """Hand a decided instance to execution; once per instance and process life."""
         self._decided.append(Decided(replica, slot, deps, payload, path))
 
+    def give_back(self, number: int) -> None:
+        """An own batch, by its number, was not and will not be proposed: the node may propose its
+        commands anew."""
+        self._returned.append(number)
+
     def take(self) -> Ready:
         """Everything since the last take; empties the box."""
         self.taken += 1
-        ready = Ready(self._log, self._must_sync, self._messages, self._decided)
+        ready = Ready(self._log, self._must_sync, self._messages, self._decided, self._returned)
         self._log, self._must_sync, self._messages, self._decided = [], False, [], []
+        if ready.returned:
+            self._returned = []
         return ready
 
 

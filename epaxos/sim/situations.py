@@ -79,6 +79,7 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("refused ballot", "multipaxos", "nacks", "a lower ballot was refused"),
     Situation("catch-up", "multipaxos", "learned", "a follower fetched what it lacked"),
     Situation("forwarded", "multipaxos", "forwarded", "a follower passed a batch on"),
+    Situation("returned", "multipaxos", "returned", "a former leader gave a batch back"),
     Situation("hand-over", "multipaxos", "transfers", "leadership was handed over on request"),
     Situation("retransmission", "multipaxos", "retransmissions", "an Accept was sent again"),
     Situation("asked again", "epaxos", "resends", "a question was repeated"),

@@ -66,6 +66,15 @@ class TakesForwardsOfAnyBallot(MultiPaxosReplica):
             super()._on_forward(source, Forward(self.stage.ballot, m.payload), now)
 
 
+class ReturnsEveryForward(MultiPaxosReplica):
+    """Broken: a former leader says of every batch that it did not propose it."""
+
+    def _on_forward(self, source, m, now):
+        if self.former is not None:
+            self.former._seen.clear()
+        super()._on_forward(source, m, now)
+
+
 class ForgetsPromises(MultiPaxosReplica):
     """Broken: says a promise that it has not recorded."""
 
@@ -246,6 +255,82 @@ def test_a_forward_to_an_earlier_leadership_is_dropped():
 def test_who_takes_forwards_of_any_ballot_is_caught():
     with pytest.raises(AssertionError, match="exactly once"):
         forward_meets_a_later_leadership(TakesForwardsOfAnyBallot)
+
+
+def forward_overtaken_by_a_hand_over(kind, copies=1):
+    """B's forward, or a copy of it, arrives at A when A has handed over to C."""
+    world = World(3, kind=kind).elect()
+    world.repeat = lambda s, t, m: copies > 1 and isinstance(m, Forward)
+    kept = []
+    world.hold = lambda s, t, m: (
+        isinstance(m, Forward) and len(kept) % copies == copies - 1 | bool(kept.append(m))
+    )
+    batch = world.propose(B)
+    world.run(SECOND)
+    world.repeat = world.hold = None
+    world.members[A].replica.transfer(C, world.now)
+    world.members[A].take()
+    world.run_until(lambda: world.members[C].leads, SECOND)
+    world.run(SECOND)
+    world.release()
+    world.run(SECOND)
+    return world, batch
+
+
+def test_a_forward_that_a_hand_over_overtakes_is_returned_and_proposed_anew():
+    world, batch = forward_overtaken_by_a_hand_over(MultiPaxosReplica)
+    assert not world.is_executed(batch, everywhere=False)
+    (again,) = world.returned.values()
+    assert world.is_executed(again)
+    assert world.members[B].replica.statistics()["returned"] == 1
+
+
+def test_a_forward_that_the_former_leader_proposed_is_not_returned():
+    world, batch = forward_overtaken_by_a_hand_over(MultiPaxosReplica, copies=2)
+    assert world.is_executed(batch)
+    assert not world.returned
+
+
+def test_who_returns_what_it_proposed_is_caught():
+    """The commands of that batch are executed, and proposed again."""
+    world, batch = forward_overtaken_by_a_hand_over(ReturnsEveryForward, copies=2)
+    assert world.is_executed(batch)
+    assert world.is_executed(world.returned[B, batch.batch.number])
+
+
+def test_a_returned_batch_waits_for_the_next_leader():
+    """A says that it leads no longer before B hears that C does."""
+    world = World(3).elect()
+    replica = world.members[B].replica
+    world.hold = lambda s, t, m: isinstance(m, Forward)
+    world.propose(B)
+    world.hold = None
+    world.cuts = {(C, B)}
+    world.members[A].replica.transfer(C, world.now)
+    world.members[A].take()
+    world.run_until(lambda: world.members[C].leads, SECOND)
+    world.release()
+    world.run(2 * world.rtt)
+    assert replica.statistics()["returned"] == 1
+    assert not world.returned
+    world.heal()
+    world.run(2 * SECOND)
+    assert all(map(world.is_executed, world.returned.values()))
+    assert len(world.returned) == 1
+
+
+def test_who_led_in_an_earlier_life_returns_nothing():
+    """It may have proposed the batch, and has forgotten."""
+    world = World(3).elect()
+    world.hold = lambda s, t, m: isinstance(m, Forward)
+    world.propose(B)
+    world.hold = None
+    world.members[A].crash(0)
+    world.members[A].start()
+    world.run_until(world.settled, 20 * SECOND)
+    world.release()
+    world.run(SECOND)
+    assert not world.returned
 
 
 def test_a_forward_is_sent_once_even_if_it_is_lost():

@@ -27,6 +27,7 @@ from epaxos.protocols.multipaxos.messages import (
     Progress,
     Promise,
     Promised,
+    Returned,
     TakeOver,
     Vote,
     Voted,
@@ -56,6 +57,7 @@ EXAMPLES = [
     Forward(B1A, X),
     TakeOver(B1A),
     Progress(B1A, True, 1, (1,), (1,), (0, 0, 0), 1),
+    Returned(B1A, 1),
 ]
 
 
@@ -355,6 +357,38 @@ def test_a_leader_takes_a_forward_of_its_ballot_once():
     assert ignored == {"ignored_repeated": 1, "ignored_misdirected": 1, "ignored_foreign": 1}
 
 
+def test_a_former_leader_returns_once_what_it_has_not_seen():
+    made = leading()
+    ballot = made.promised
+    made.receive(1, Forward(ballot, Y), 40)
+    made.receive(1, Accept(make_ballot(9, 1), 1, X, 0), 50)
+    made.out.take()
+    made.receive(1, Forward(ballot, Y), 60)
+    made.receive(2, Forward(ballot, Y), 60)
+    made.receive(2, Forward(ballot, Z), 60)
+    made.receive(2, Forward(ballot, Z), 70)
+    made.receive(2, Forward(make_ballot(8, 0), payload_of(2, 2)), 70)
+    assert made.out.take().messages == [(2, Returned(ballot, 1))]
+    ignored = {name: n for name, n in counts(made).items() if name.startswith("ignored")}
+    assert ignored == {"ignored_repeated": 2, "ignored_misdirected": 1, "ignored_foreign": 1}
+
+
+def test_what_was_returned_is_given_back_when_another_leads():
+    made = started(1)
+    made.receive(0, Accept(B1A, 1, X, 0), 10)
+    made.propose(Y, 20)
+    made.out.take()
+    made.receive(2, Returned(B1A, 7), 30)
+    made.receive(0, Returned(B1A, 1), 30)
+    assert made.out.take().returned == []
+    made.receive(2, Prepare(B1C, 1), 40)
+    assert made.out.take().returned == []
+    made.receive(2, Accept(B1C, 1, X, 0), 50)
+    assert made.out.take().returned == [1]
+    assert made.out.take().returned == []
+    assert (counts(made)["returned"], counts(made)["ignored_foreign"]) == (1, 1)
+
+
 def test_a_forward_to_a_follower_is_dropped():
     made = started(1)
     made.receive(2, Forward(B1B, Z), 10)
@@ -382,6 +416,7 @@ def test_a_forward_to_a_follower_is_dropped():
         (Progress(B1B, False, 0, (), (), (), 1), "malformed"),
         (Progress(B1B, False, 0, (1, 2), (0,), (0, 0, 0), 1), "malformed"),
         (Forward(B1A, Y), "misdirected"),
+        (Returned(B1A, 1), "foreign"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

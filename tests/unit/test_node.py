@@ -280,6 +280,32 @@ def test_a_forwarded_batch_is_answered_where_it_was_made():
     assert (reply.waiter, reply.results.replica, reply.results.slot) == ("a", 1, 1)
 
 
+def test_a_forwarded_batch_that_comes_back_is_proposed_anew_in_the_same_take():
+    made = node()
+    made.replica.forwards = True
+    made.request([puts("a", "x", deadline=9 * SECOND), puts("b", "y", deadline=SECOND)], 0)
+    made.take(0)
+    number = made.replica.proposed[0].batch.number
+    made.replica.latest.clear()  # as in slot protocols: nothing is ever contended
+    made.replica.out.give_back(number)
+    assert made.take(SECOND).replies == []
+    assert [keys_of(p) for p in made.replica.proposed] == [["x", "y"], ["x"]]
+    made.replica.out.give_back(number)
+    made.take(SECOND)
+    made.replica.out.commit(1, 1, (0, 0, 0), made.replica.proposed[1], Path.LEADER)
+    assert [reply.waiter for reply in made.take(SECOND).replies] == ["a"]
+    assert made.statistics()["resubmitted"] == 1
+
+
+def test_a_batch_whose_id_is_known_cannot_come_back():
+    made = node()
+    made.request([puts("a", "x")], 0)
+    made.take(0)
+    made.replica.out.give_back(made.replica.proposed[0].batch.number)
+    made.take(1)
+    assert len(made.replica.proposed) == 1
+
+
 def test_a_forwarded_batch_that_expires_is_forgotten():
     made = node()
     made.replica.forwards = True

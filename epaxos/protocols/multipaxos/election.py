@@ -64,6 +64,8 @@ class Elector:
         """Whom we believe to lead. Invariant MP3: if known, `promised` is its ballot."""
         self.stage: Probing | Preparing | Leading | None = None
         """None: we follow."""
+        self.former: Leading | None = None
+        """As what we led before, in this life."""
         self._others = tuple(q for q in range(setup.n) if q != setup.me)
         self._random = setup.random
         self._timers = Timers()
@@ -284,6 +286,7 @@ class Elector:
     def _step_down(self, now: Micros) -> None:
         """Follow nobody in particular, and give others the time to lead."""
         if isinstance(self.stage, Leading):
+            self.former = self.stage
             self._counts["step_downs"] += 1
             for key in LEADING_TIMERS:
                 self._timers.cancel(key)
@@ -313,6 +316,7 @@ COUNTERS = (
     "noops",
     "probes",
     "retransmissions",
+    "returned",
     "step_downs",
     "transfers",
     "ignored_contradiction",

@@ -10,6 +10,7 @@
 
     follower B                    leader C               A, D, E
     Forward ─────────────────────▶                       once, never again
+        ◀──────────────── Returned                       only from who led by that ballot before
                                    ● Accept ────────────▶ ●            ● = synced before the answer
                                        ◀──────── AcceptOk
                                    CommitIndex ─────────▶               or on the next Accept
@@ -144,6 +145,16 @@ class Forward(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
     """The batch; the sender is its origin."""
 
 
+class Returned(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
+    """Former leader → follower: I led by this ballot, lead by it no longer, and never proposed that
+    batch of yours."""
+
+    ballot: Ballot
+    """From the Forward."""
+    number: int
+    """The batch's."""
+
+
 class TakeOver(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
     """Leader → its successor: campaign now, and wait for my promise too, so that it brings every
     proposal of mine."""
@@ -221,6 +232,7 @@ MESSAGES = (
     Forward,
     TakeOver,
     Progress,
+    Returned,
 )
 """The closed union of messages."""
 

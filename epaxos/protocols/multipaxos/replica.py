@@ -53,6 +53,7 @@ from epaxos.protocols.multipaxos.messages import (
     Progress,
     Promise,
     Promised,
+    Returned,
     TakeOver,
     Voted,
 )
@@ -89,6 +90,9 @@ class MultiPaxosReplica(Elector):
         """A run of votes not yet acknowledged: ballot, first and last slot."""
         self._advertised: Slot = 0
         """What the last Progress said of our executed."""
+        self._returned: dict[int, Ballot] = {}
+        """Batches of ours, by number, that were not proposed, and by which ballot they were
+        forwarded."""
         self._accepted = 0
         self._chosen = 0
         self._handlers: dict[type[Message], Callable[[ReplicaId, Any, Micros], None]] = {
@@ -105,6 +109,7 @@ class MultiPaxosReplica(Elector):
             Forward: self._on_forward,
             TakeOver: self._on_take_over,
             Progress: self._on_progress,
+            Returned: self._on_returned,
         }
         self._alarms: dict[str, Callable[[Micros], None]] = {
             "election": self._election_due,
@@ -388,6 +393,8 @@ class MultiPaxosReplica(Elector):
         if self._ack is not None:
             self._send_ack(self._ack)
             self._ack = None
+        if self._returned:
+            self._give_back()
         chosen = self.log.chosen
         if chosen != self._noted:
             self._noted = chosen
@@ -429,20 +436,46 @@ class MultiPaxosReplica(Elector):
         """A follower's batch at the leader.
 
         Requires: we lead by m.ballot and have not seen this batch in this leadership; a copy that
-                  meets anything else is dropped, and its origin's clients hear that the outcome is
-                  unknown: an earlier copy may have been proposed.
-        Ensures:  the batch is proposed in exactly one slot.
-        Records:  Voted.        Sends: Accept.
+                  meets anything else is dropped. Who led by m.ballot before and never saw the batch
+                  says so: nobody else could propose it, and it never will. Else the origin's
+                  clients hear that the outcome is unknown.
+        Ensures:  the batch is proposed in exactly one slot, or returned and proposed in none.
+        Records:  Voted.        Sends: Accept, or Returned.
         """
-        stage = self.stage
-        if not isinstance(stage, Leading) or m.ballot != stage.ballot:
-            return self._ignored("misdirected")
-        batch = m.payload.batch
+        stage, batch = self.stage, m.payload.batch
         if batch.origin != source:
             return self._ignored("foreign")
-        if not stage.first_sight(source, batch.number):
+        leads = isinstance(stage, Leading) and m.ballot == stage.ballot
+        led = stage if leads else self.former
+        if not isinstance(led, Leading) or m.ballot != led.ballot:
+            return self._ignored("misdirected")
+        if not led.first_sight(source, batch.number):
             return self._ignored("repeated")
-        self._propose(stage, m.payload, now)
+        if leads:
+            self._propose(led, m.payload, now)
+        else:
+            self.out.send(source, Returned(m.ballot, batch.number))
+
+    def _on_returned(self, source: ReplicaId, m: Returned, now: Micros) -> None:
+        """A batch of ours that the former leader did not propose.
+
+        Requires: the sender owns m.ballot.
+        Ensures:  as soon as we follow another leader, the node proposes its commands again, in
+                  another batch.
+        Records:  nothing.      Sends: nothing.
+        """
+        if ballot_replica(m.ballot) != source:
+            return self._ignored("foreign")
+        self._counts["returned"] += 1
+        self._returned[m.number] = m.ballot
+
+    def _give_back(self) -> None:
+        if self.leader is None:
+            return
+        for number, ballot in list(self._returned.items()):
+            if self.promised > ballot:
+                del self._returned[number]
+                self.out.give_back(number)
 
     # Catching up.
 

@@ -6,7 +6,7 @@ from functools import partial
 import topology
 from epaxos.admission import HotQueue
 from epaxos.core.command import Operation
-from epaxos.core.replica import Message, Setup
+from epaxos.core.replica import Message, Path, Setup
 from epaxos.core.types import Micros, ReplicaId, Slot
 from epaxos.exchange import Limits, Run
 from epaxos.node import Node
@@ -154,7 +154,7 @@ class _SubmitsAgainTooEarly(Node):
             known = self.replica.columns.get(*key)
             if known is not None and known.phase == Phase.ACCEPTED and known.payload is None:
                 del self._by_instance[key]
-                self._resubmit(flight, now)
+                self._resubmit(flight, Path.SLOW, now)
 
 
 EXHIBITS = (
