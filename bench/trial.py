@@ -59,6 +59,8 @@ from topology import (
 )
 
 CLIENTS_MAX: Final = 10_000
+ONE_ROOM_US: Final = 1_000
+"""Up to this round trip, replicas stand in one room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +203,15 @@ class Trial:
         return f"open loop (Poisson), {self.rate:g} commands/s per region"
 
     @property
+    def saturates(self) -> bool:
+        """Whether its clients ask for all that the machine can give: a closed loop in one room,
+        where nothing is waited for but processors."""
+        sites = self.sites
+        return bool(self.clients) and all(
+            sites.rtt_us(i, j) <= ONE_ROOM_US for i in range(sites.n) for j in range(i)
+        )
+
+    @property
     def estimate_s(self) -> float:
         """How long real replicas take for it."""
         return CLUSTER_S + self.demand.length_s + LOAD_EXTRA_S
@@ -328,7 +339,8 @@ def _judge(
     findings = Findings()
     load, regions = found.load, trial.sites.regions
     if found.machine is not None:
-        findings.look_at_health("", health(found, found.machine))
+        look = findings.look_at_throughput if trial.saturates else findings.look_at_health
+        look("", health(found, found.machine))
     for i, last_words in deaths.items():
         findings.add("INVALID", f"the replica in {regions[i].title} ended: {last_words}")
     for event in happened:

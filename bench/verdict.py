@@ -23,6 +23,8 @@ CPU: Final = (0.7, 0.95)
 BUSY: Final = (0.7, 2.0)
 """Of all cores: everything that ran. Others that come and go meet one run and not the next; alone
 that makes no figure impossible, so there is no invalid."""
+OTHERS: Final = (0.1, 0.5)
+"""Of all cores, of other programs, where clients ask for all that the machine can give."""
 LOST: Final = (0.0, 0.001)
 """Share of commands without an answer."""
 FAILED: Final = (0.0, 0.01)
@@ -258,6 +260,13 @@ class Findings:
         busy = row["machine_cpu"] + others
         what = f"the machine was busy to {busy:.2f}, {others:.2f} with other programs"
         self.hold(busy, BUSY, f"{at}{what}")
+
+    def look_at_throughput(self, at: str, row: dict[str, Any]) -> None:
+        """The same where clients ask for all that the machine can give: then lag and a busy machine
+        are what is measured. The clients must not be what limits it, nor other programs."""
+        self.hold(row["client_cpu"], CPU, f"{at}the clients used {row['client_cpu']:.2f} of a core")
+        others = row["others_cpu"] or 0.0
+        self.hold(others, OTHERS, f"{at}other programs took {others:.2f} of the machine")
 
     def look_at_samples(self, at: str, count: int) -> None:
         """Whether there are enough for figures."""

@@ -343,3 +343,15 @@ def test_no_samples_are_empty_bins():
     [line] = binned([], 1, 1.0, 0.0, 2.0)
     assert line.answers_per_s == [0, 0]
     assert line.median_ms == line.max_ms == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("settings", "saturates"),
+    [
+        ({"topology": "lan:3", "rate": 0.0, "clients": 8}, True),
+        ({"topology": "lan:3"}, False),
+        ({"topology": "one-far:3,0.5,20", "rate": 0.0, "clients": 8}, False),
+    ],
+)
+def test_only_a_closed_loop_in_one_room_asks_for_all_that_the_machine_gives(settings, saturates):
+    assert Trial(**settings).saturates is saturates

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.verdict import judge, validity
+from bench.verdict import Findings, judge, validity
 
 SUMMARY = json.loads(
     (Path(__file__).parent.parent / "data" / "summary.json").read_text(encoding="utf-8")
@@ -115,6 +115,27 @@ def test_what_disturbs_is_a_reason(summary, key, value, level):
     assert found == level
     assert len(reasons) == 1
     assert reasons[0].startswith("MP @EU, 2 %:")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "level"),
+    [
+        ("loop_lag_p99_ms", 60.0, "VALID"),
+        ("client_lag_p99_ms", 60.0, "VALID"),
+        ("link_error_p99_ms", 60.0, "VALID"),
+        ("machine_cpu", 0.99, "VALID"),
+        ("client_cpu", 0.8, "SUSPECT"),
+        ("client_cpu", 0.99, "INVALID"),
+        ("others_cpu", 0.2, "SUSPECT"),
+    ],
+)
+def test_where_clients_ask_for_all_only_they_and_others_disturb(summary, key, value, level):
+    row = summary["phases"][1]["health"][2]
+    row[key] = value
+    found = Findings()
+    found.look_at_throughput("here: ", row)
+    assert found.validity == level
+    assert [reason[:6] for reason in found.reasons] == ["here: "] * (level != "VALID")
 
 
 def test_lost_commands_are_a_reason(summary):
