@@ -259,6 +259,16 @@ class Cluster:
         """`/v1/status` of all. Raises AddressError where one does not answer."""
         return [process.status() for process in self.processes]
 
+    def histograms(self) -> list[dict[str, Any] | None]:
+        """`/v1/histograms` of all; None of those that do not answer."""
+        found: list[dict[str, Any] | None] = []
+        for process in self.processes:
+            try:
+                found.append(process.ask("/v1/histograms"))
+            except AddressError:
+                found.append(None)
+        return found
+
     def give_way(self) -> None:
         """Let the replicas wait for whoever loads them, where the cores do not suffice: a client
         that is late measures itself. Where the system does not let us, nothing changes."""

@@ -25,7 +25,7 @@ import orjson
 
 from bench.cluster import Cluster, ClusterOptions, free_port_numbers
 from bench.loadsummary import Document
-from bench.measure import SETTLE_S
+from bench.measure import SETTLE_S, Late, Lateness
 from bench.offered import Offer, places
 from bench.spawn import spawn
 from bench.trial import Trial
@@ -130,16 +130,21 @@ def run_load(options: LoadOptions, directory: Path, watch: Watch) -> Document:
     """Run it; everything is kept in `directory`. Returns what `load.json` says. Raises
     EpaxosError."""
     with _served(options, directory, watch) as (urls, cluster):
+        lateness = None if cluster is None else Lateness(cluster)
         with Locust(_arguments(options, directory, urls), directory) as locust:
             begun, live = time.monotonic(), None
             while not locust.ended:
                 time.sleep(_POLL_S)
                 live = _live(directory) or live
+                if lateness and not lateness.begun and live and live["measured_s"]:
+                    lateness.begin()
                 watch(_standing(options, live, time.monotonic() - begun))
         document = locust.document(directory)
-        if cluster is not None:
+        late: list[Late | None] = []
+        if lateness is not None:
             time.sleep(SETTLE_S)
-        return _complete(document, options, cluster)
+            late = lateness.end()
+        return _complete(document, options, cluster, late)
 
 
 def serve_page(options: LoadOptions, directory: Path, port: int, ready: Callable[[], None]) -> None:
@@ -224,7 +229,9 @@ def _standing(options: LoadOptions, live: Document | None, since_s: float) -> St
     return Standing(activity, share, max(0.0, options.run_s - done_s), live)
 
 
-def _complete(document: Document, options: LoadOptions, cluster: Cluster | None) -> Document:
+def _complete(
+    document: Document, options: LoadOptions, cluster: Cluster | None, late: list[Late | None]
+) -> Document:
     """With what Locust does not know: the cluster, and how it kept up."""
     trial, findings = options.trial, Findings()
     document["title"] = options.title()
@@ -240,7 +247,9 @@ def _complete(document: Document, options: LoadOptions, cluster: Cluster | None)
             "leader": None if leader is None else trial.sites.regions[leader].name,
         }
         document["replicas"] = [
-            row for i in range(sizes.n) if (row := _replica(cluster, i, findings)) is not None
+            row
+            for i in range(sizes.n)
+            if (row := _replica(cluster, i, late[i], findings)) is not None
         ]
     levels = ("VALID", "SUSPECT", "INVALID")
     document["validity"] = max(document["validity"], findings.validity, key=levels.index)
@@ -248,7 +257,7 @@ def _complete(document: Document, options: LoadOptions, cluster: Cluster | None)
     return document
 
 
-def _replica(cluster: Cluster, i: int, findings: Findings) -> Document | None:
+def _replica(cluster: Cluster, i: int, late: Late | None, findings: Findings) -> Document | None:
     """How one replica kept up; None where it ended."""
     process, title = cluster.processes[i], cluster.topology.regions[i].title
     if not process.running:
@@ -259,9 +268,11 @@ def _replica(cluster: Cluster, i: int, findings: Findings) -> Document | None:
     except EpaxosError as error:
         findings.add("INVALID", str(error))
         return None
-    lag_ms = status["process"]["loop_lag"]["p99_us"] / 1000
-    error_us = status["link_error"]["p99_us"] if status["link_error"] else None
-    error_ms = None if error_us is None else error_us / 1000
+    if late is None:
+        findings.add("INVALID", f"{title}: the replica did not say how late it was")
+        return None
+    lag_ms = late.loop_us / 1000
+    error_ms = None if late.link_us is None else late.link_us / 1000
     findings.hold(lag_ms, LAG_MS, f"{title}: loop lag p99 of the replica is {lag_ms:.1f} ms")
     if error_ms is not None:
         findings.hold(error_ms, LINK_ERROR_MS, f"{title}: link error p99 is {error_ms:.1f} ms")

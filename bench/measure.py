@@ -13,10 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from hdrh.histogram import HdrHistogram
+
 from bench.cluster import Cluster
+from bench.ledger import Counts, percentile
 from bench.load import Demand, LoadProcess, LoadResult, Spec, Target
 from bench.waterfall import PATH, Sampled, answered
 from epaxos.core.errors import ConfigError
+from epaxos.runtime.alarm import clock
 
 COOLDOWN_S: Final = 0.3
 SYNC_MS: Final = 0.2
@@ -66,7 +70,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Machine:
-    """How replicas and machine kept up: the worst of all replicas."""
+    """How replicas and machine kept up while it was measured: the worst of all replicas."""
 
     loop_lag_p99_us: int
     link_error_p99_us: int | None
@@ -97,13 +101,78 @@ Status = dict[str, Any]
 _Number = TypeVar("_Number", int, float)
 
 
+@dataclass(frozen=True)
+class Late:
+    """How late a replica was in a stretch of time, at the p99."""
+
+    loop_us: int
+    link_us: int | None
+    """None: its links are not emulated, or carried nothing."""
+
+
+class Lateness:
+    """How late replicas are, from now or the last `begin` on. Their own start, and that of whoever
+    loads them, would otherwise be a hundredth of all moments."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.begun = False
+        self._before = cluster.histograms()
+
+    def begin(self) -> None:
+        """What was until now does not count."""
+        self.begun = True
+        self._before = self._cluster.histograms()
+
+    def end(self) -> list[Late | None]:
+        """Per replica; None of those that do not answer."""
+        return [
+            None if after is None else _late(before, after)
+            for before, after in zip(self._before, self._cluster.histograms())
+        ]
+
+
+def _late(before: Status | None, after: Status) -> Late:
+    if before is None or before["boot"] != after["boot"]:
+        before = {}
+    loop, link = (
+        _grown(_counts_of(before.get(name)), _counts_of(after[name]))
+        for name in ("loop_lag", "link_error")
+    )
+    return Late(percentile(loop, 99) or 0, percentile(link, 99))
+
+
+def _grown(before: Counts, after: Counts) -> Counts:
+    """What was recorded between two states of a histogram."""
+    found = {us: count - before.get(us, 0) for us, count in after.items()}
+    return {us: count for us, count in found.items() if count > 0}
+
+
+def _counts_of(text: str | None) -> Counts:
+    if text is None:
+        return {}
+    return {
+        item.value_iterated_to: item.count_added_in_this_iter_step
+        for item in HdrHistogram.decode(text).get_recorded_iterator()
+    }
+
+
 class Meter:
     """The counters of a cluster before a load. Raises EpaxosError where a replica does not
     answer."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._before = cluster.status()
+        self.lateness = Lateness(cluster)
         self._begun, self._busy_s = time.monotonic(), _busy_s()
+
+    def look(self, load: LoadProcess, demand: Demand) -> None:
+        """While a load runs: is its measured part reached?"""
+        zero_us = load.zero_us()
+        if self.lateness.begun or zero_us is None:
+            return
+        if clock() - zero_us >= demand.first_us:
+            self.lateness.begin()
 
     def stop(
         self,
@@ -122,8 +191,12 @@ class Meter:
         later = [*ended, *(status for status in after if status is not None)]
         counts = _Growth(self._before, later)
         lasts = list({status["replica"]: status for status in (*self._before, *later)}.values())
-        watched = [last for i, last in enumerate(lasts) if i not in excused] or lasts
-        errors = [status["link_error"]["p99_us"] for status in watched if status["link_error"]]
+        watched = [
+            late
+            for i, late in enumerate(self.lateness.end())
+            if i not in excused and late is not None
+        ]
+        errors = [each.link_us for each in watched if each.link_us is not None]
         return Measured(
             load,
             tuple(last["log"]["sync"]["p50_us"] for last in lasts),
@@ -135,7 +208,7 @@ class Meter:
                 cpu_s=counts.of(lambda status: float(status["process"]["cpu_s"])),
             ),
             Machine(
-                loop_lag_p99_us=max(s["process"]["loop_lag"]["p99_us"] for s in watched),
+                loop_lag_p99_us=max((each.loop_us for each in watched), default=0),
                 link_error_p99_us=max(errors, default=None),
                 dropped=counts.of(_dropped),
                 wall_s=wall_s,
@@ -189,6 +262,7 @@ def measure(
     with LoadProcess(spec_for(cluster, demand), place) as load:
         while not load.done():
             time.sleep(POLL_S)
+            meter.look(load, demand)
             poll()
         result = load.result()
     time.sleep(SETTLE_S)

@@ -299,6 +299,7 @@ def _run_real(trial: Trial, directory: Path, watch: Callable[[float], None]) -> 
                     if not process.running and i not in faults.killed:
                         deaths.setdefault(i, process.last_words())
                 tell()
+                meter.look(load, trial.demand)
                 time.sleep(POLL_S if due_s is None else min(POLL_S, max(0.0, due_s - now_s())))
             happened = faults.finish(now_s)
             result = load.result()

@@ -110,6 +110,21 @@ def status_document(
     }
 
 
+def histograms_document(parts: Parts) -> dict[str, Any]:
+    """For /v1/histograms: everything since the process began, for whoever wants a stretch of it.
+    µs, HDR V2."""
+    driver, lines = parts.driver, parts.transport.lines
+    return {
+        "replica": replica_name(parts.config.me),
+        "boot": parts.boot,
+        "commit": driver.commit_latency.encoded(),
+        "execute": driver.execute_latency.encoded(),
+        "sync": driver.sync_latency.encoded(),
+        "loop_lag": driver.lag.encoded(),
+        "link_error": lines.error.encoded() if lines else None,
+    }
+
+
 def link_documents(parts: Parts) -> list[dict[str, Any]] | None:
     """Settings of the emulated incoming links; None where there are none."""
     lines = parts.transport.lines

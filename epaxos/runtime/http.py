@@ -1,7 +1,7 @@
 """HTTP: for people, curl and Locust.
 
     PUT GET HEAD DELETE /v1/kv/{key}   raw bodies; If-Match, If-None-Match
-    GET /livez /readyz /metrics /v1/status /v1/instances/{id} /v1/graph?limit=
+    GET /livez /readyz /metrics /v1/status /v1/histograms /v1/instances/{id} /v1/graph?limit=
     GET /v1/explain/{id} /v1/explain?limit=   how sampled batches went, stage by stage
     POST /v1/leader   GET PUT /v1/links (only with admin = true)
 
@@ -104,6 +104,10 @@ class Backend(Protocol):
         """The text of /metrics."""
         ...
 
+    def histograms(self) -> dict[str, Any]:
+        """The document of /v1/histograms."""
+        ...
+
     def whereabouts(self) -> dict[str, Any]:
         """What an explanation begins with: who this is, where all are, how much is sampled."""
         ...
@@ -165,6 +169,7 @@ class HttpPort:
             "/healthz": {"GET": self._livez},
             "/metrics": {"GET": self._metrics},
             "/v1/status": {"GET": self._status},
+            "/v1/histograms": {"GET": self._histograms},
             "/v1/graph": {"GET": self._graph},
             "/v1/explain": {"GET": self._samples},
             "/v1/leader": {"POST": self._leader},
@@ -355,6 +360,9 @@ class HttpPort:
 
     async def _status(self, request: web.BaseRequest) -> web.Response:
         return _json(await self._backend.status())
+
+    async def _histograms(self, request: web.BaseRequest) -> web.Response:
+        return _json(self._backend.histograms())
 
     async def _instance(self, request: web.BaseRequest) -> web.Response:
         text = request.raw_path.partition("?")[0][len(_INSTANCES) :]

@@ -46,6 +46,12 @@ class Distribution:
             "max_us": int(self._histogram.get_max_value()) if self.count else 0,
         }
 
+    def encoded(self) -> str:
+        """Everything that was recorded, in the form that HDR histograms are passed around in: V2,
+        compressed, base64."""
+        text: bytes = self._histogram.encode()
+        return text.decode("ascii")
+
     def buckets(self, bounds_us: Sequence[int]) -> list[tuple[str, float]]:
         """Cumulative counts as Prometheus wants them: (upper bound in seconds, count)."""
         counts = [0] * (len(bounds_us) + 1)

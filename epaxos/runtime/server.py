@@ -46,6 +46,7 @@ from epaxos.runtime.delay import DelayLine, DelayLines
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.exposition import (
     Parts,
+    histograms_document,
     link_documents,
     make_registry,
     metrics_text,
@@ -216,6 +217,9 @@ class Server:
 
     def metrics(self) -> bytes:
         return metrics_text(self._registry)
+
+    def histograms(self) -> dict[str, Any]:
+        return histograms_document(self._parts)
 
     def find(self, text: str) -> ReplicaId:
         return find_member(self.config.cluster, text)

@@ -155,6 +155,9 @@ class FakeBackend:
     def metrics(self):
         return b"# nothing\n"
 
+    def histograms(self):
+        return {"replica": "A", "loop_lag": "HISTF"}
+
     def whereabouts(self):
         regions = {"A": "Virginia", "B": "Tokyo"}
         return {"replica": "A", "region": "Virginia", "regions": regions, "per_second": 100}

@@ -180,6 +180,8 @@ async def test_questions():
             assert await r.json() == {"limit": 5}
         async with p.web.get(p.url + "/v1/status") as r:
             assert await r.json() == {"replica": "A"}
+        async with p.web.get(p.url + "/v1/histograms") as r:
+            assert (await r.json())["loop_lag"] == "HISTF"
         async with p.web.get(p.url + "/metrics") as r:
             assert r.status == 200
         async with p.web.get(p.url + "/livez") as r:

@@ -6,7 +6,9 @@ import pytest
 
 from bench.cluster import free_port_numbers
 from bench.load import Demand, LoadResult, Spec, Spread, Target, run_load
-from bench.measure import Meter
+from bench.measure import Late, Lateness, Meter
+from epaxos.runtime.alarm import clock
+from epaxos.runtime.metrics import Distribution
 
 NONE = Spread(0, 0, 0, 0)
 LOAD = LoadResult(
@@ -22,7 +24,7 @@ LOAD = LoadResult(
 )
 
 
-def status(replica, boot, count, lag_us=100, error_us=100, sync_us=200):
+def status(replica, boot, count, sync_us=200):
     """What a replica says that has done `count` of everything in this life."""
     return {
         "replica": replica,
@@ -31,13 +33,36 @@ def status(replica, boot, count, lag_us=100, error_us=100, sync_us=200):
         "messages": {"sent": {"Commit": {"count": count}}},
         "peers": [{"sent_bytes": count, "dropped": count}],
         "log": {"syncs": count, "sync": {"p50_us": sync_us}},
-        "process": {"cpu_s": float(count), "loop_lag": {"p99_us": lag_us}},
-        "link_error": {"p99_us": error_us},
+        "process": {"cpu_s": float(count)},
     }
 
 
+class Replicas:
+    """A cluster that says one thing after the other of how late it was."""
+
+    def __init__(self, before, *lateness):
+        self._before = before
+        self._lateness = list(lateness) or [[]]
+
+    def status(self):
+        return self._before
+
+    def histograms(self):
+        return self._lateness.pop(0) if len(self._lateness) > 1 else self._lateness[0]
+
+
+def lateness(boot, *loop_us, link_us=()):
+    """What a replica recorded until now."""
+    loop, link = Distribution(), Distribution()
+    for us in loop_us:
+        loop.record(us)
+    for us in link_us:
+        link.record(us)
+    return {"boot": boot, "loop_lag": loop.encoded(), "link_error": link.encoded()}
+
+
 def stop(before, after, **more):
-    meter = Meter(SimpleNamespace(status=lambda: before))
+    meter = Meter(Replicas(before))
     return meter.stop(LOAD, after, **more)
 
 
@@ -70,12 +95,46 @@ def test_who_does_not_answer_any_more_counts_to_its_last_word():
     assert silent.sync_us == (200, 300)
 
 
+def near(us):
+    return pytest.approx(us, rel=0.01)
+
+
+def test_only_the_measured_stretch_says_how_late_replicas_were():
+    start = [lateness(1, 900_000, link_us=[700])]
+    warm = [lateness(1, 900_000, 400_000, link_us=[700, 600])]
+    end = [lateness(1, 900_000, 400_000, 500, 800, link_us=[700, 600, 50])]
+    watched = Lateness(Replicas([], start, warm, end))
+    watched.begin()
+    assert watched.end() == [Late(near(800), near(50))]
+    assert Lateness(Replicas([], start, end)).end() == [Late(near(400_000), near(600))]
+
+
+def test_another_life_counts_from_its_start_and_who_is_silent_is_left_out():
+    before = [lateness(1, 500), None, lateness(1, 500), lateness(1, 500)]
+    after = [lateness(2, 300), lateness(1, 200), None, lateness(1, 500)]
+    found = Lateness(Replicas([], before, after)).end()
+    assert found == [Late(near(300), None), Late(near(200), None), None, Late(0, None)]
+
+
 def test_who_was_made_late_says_nothing_of_the_machine():
     before = [status("A", 1, 0), status("B", 1, 0)]
-    after = [status("A", 1, 9, lag_us=500), status("B", 1, 9, lag_us=900_000, error_us=800_000)]
-    assert stop(before, after).machine.loop_lag_p99_us == 900_000
-    machine = stop(before, after, excused={1}).machine
-    assert (machine.loop_lag_p99_us, machine.link_error_p99_us) == (500, 100)
+    late = [lateness(1, 500, link_us=[100]), lateness(1, 900_000, link_us=[800_000])]
+    zero = [lateness(1), lateness(1)]
+    after = [status("A", 1, 9), status("B", 1, 9)]
+    found = Meter(Replicas(before, zero, late)).stop(LOAD, after).machine
+    assert (found.loop_lag_p99_us, found.link_error_p99_us) == (near(900_000), near(800_000))
+    found = Meter(Replicas(before, zero, late)).stop(LOAD, after, excused={1}).machine
+    assert (found.loop_lag_p99_us, found.link_error_p99_us) == (near(500), near(100))
+
+
+def test_the_measured_stretch_begins_when_the_load_is_warm():
+    meter = Meter(Replicas([]))
+    demand = SimpleNamespace(first_us=1_000_000)
+    meter.look(SimpleNamespace(zero_us=lambda: None), demand)
+    meter.look(SimpleNamespace(zero_us=lambda: clock() - 900_000), demand)
+    assert not meter.lateness.begun
+    meter.look(SimpleNamespace(zero_us=lambda: clock() - 1_000_000), demand)
+    assert meter.lateness.begun
 
 
 @pytest.mark.parametrize("loop", [{"rate": 200.0}, {"rate": 0.0, "clients": 3}])
