@@ -458,7 +458,7 @@ class ResubmitsTooEarly(Node):
             known = self.replica.columns.get(*key)
             if known is not None and known.phase == Phase.ACCEPTED and known.payload is None:
                 del self._by_instance[key]
-                self._resubmit(flight, now)
+                self._resubmit(flight, Path.SLOW, now)
 
 
 def accepted_nop(node):
