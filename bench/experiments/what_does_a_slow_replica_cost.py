@@ -38,8 +38,8 @@ class _Case:
 
 def _trial(scale: Scale, conflict: int, **changes: Any) -> Trial:
     """Clients in a closed loop, whose number bounds the throughput. Where nothing conflicts they
-    send much, and a third of the usual length is enough; on one key they send little."""
-    share = 1.5 if conflict else 1 / 3
+    send much, and half the usual length is enough."""
+    share = 1 if conflict else 0.5
     trial = Trial(
         topology=MATRIX,
         workload=f"conflict:{conflict}",

@@ -126,7 +126,8 @@ def test_what_disturbs_is_a_reason(summary, key, value, level):
         ("machine_cpu", 0.99, "VALID"),
         ("client_cpu", 0.8, "SUSPECT"),
         ("client_cpu", 0.99, "INVALID"),
-        ("others_cpu", 0.2, "SUSPECT"),
+        ("others_cpu", 0.15, "VALID"),
+        ("others_cpu", 0.25, "SUSPECT"),
     ],
 )
 def test_where_clients_ask_for_all_only_they_and_others_disturb(summary, key, value, level):
