@@ -160,7 +160,10 @@ class Process:
         return None if self._process is None else self._process.poll()
 
     def last_words(self) -> str:
-        """The last line of its log, cleared of a leading `error:`."""
+        """The signal that killed it; else the last line of its log, without a leading `error:`."""
+        code = None if self._process is None else self._process.poll()
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
