@@ -160,7 +160,9 @@ class Agenda:
         budget = _AT_ONCE_MAX
         while due and budget > 0 and due[0][0] <= clock() + LATENESS_US:
             at, _, each = heappop(due)
-            each.begin(at)
+            following = each.begin(at)
+            if following is not None:
+                heappush(due, (following, next(self._numbers), each))
             budget -= 1
         self._set(due[0][0] if due else None)
 
@@ -238,23 +240,23 @@ class OpenLoop:
         """Send as a plan says, from now on."""
         self._gap_us = 1e6 * max(1, plan.users.get(self._name, 1)) / plan.rate
         self._at = float(now)
-        self._next()
+        self._generator.agenda.add(self, self._next())
 
-    def begin(self, at: int) -> None:
-        """The command that is due at `at`."""
+    def begin(self, at: int) -> int | None:
+        """The command that is due at `at`. When the following one is; None: there is none."""
         if self.gone:
-            return
+            return None
         try:
             self._generator.begin(self._seat, at)
         except Exception as error:
             # This is the event loop; whoever runs the user is to hear of it.
             self.failed.set_exception(error)
-        else:
-            self._next()
+            return None
+        return self._next()
 
-    def _next(self) -> None:
+    def _next(self) -> int:
         self._at += self._seat.random.expovariate(1.0) * self._gap_us
-        self._generator.agenda.add(self, round(self._at))
+        return round(self._at)
 
 
 class Generator:
