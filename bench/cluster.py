@@ -161,9 +161,9 @@ class Process:
 
     def last_words(self) -> str:
         """The signal that killed it; else the last line of its log, without a leading `error:`."""
-        code = None if self._process is None else self._process.poll()
+        code = self.code
         if code is not None and code < 0:
-            return f"killed by {signal.Signals(-code).name}"
+            return f"killed by signal {-code}"
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:

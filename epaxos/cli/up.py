@@ -361,9 +361,8 @@ def _state(process: Process) -> str:
     """Of a replica that did not answer."""
     if process.running:
         return "silent"
-    code = process.code
-    how = f"killed by signal {-code}" if code is not None and code < 0 else f"ended with {code}"
-    return how if code is not None and code < 0 else f"{how}: {process.last_words()}"
+    code, said = process.code, process.last_words()
+    return said if code is not None and code < 0 else f"ended with {code}: {said}"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -115,7 +115,7 @@ def test_a_death_that_nobody_planned_makes_the_trial_invalid(tmp_path):
     outcome = run_trial(short(duration_s=1.0, durability="memory"), tmp_path, kill)
     assert killed
     assert outcome.validity == "INVALID"
-    assert "the replica in Region 3 ended: killed by SIGKILL" in outcome.reasons
+    assert "the replica in Region 3 ended: killed by signal 9" in outcome.reasons
     assert any(reason.startswith("Region 3: ") for reason in outcome.reasons)
     fates = outcome.load.fates[2]
     assert fates.answered < fates.sent
