@@ -191,11 +191,8 @@ class Meter:
         later = [*ended, *(status for status in after if status is not None)]
         counts = _Growth(self._before, later)
         lasts = list({status["replica"]: status for status in (*self._before, *later)}.values())
-        watched = [
-            late
-            for i, late in enumerate(self.lateness.end())
-            if i not in excused and late is not None
-        ]
+        late = {i: each for i, each in enumerate(self.lateness.end()) if each is not None}
+        watched = [each for i, each in late.items() if i not in excused] or list(late.values())
         errors = [each.link_us for each in watched if each.link_us is not None]
         return Measured(
             load,

@@ -6,6 +6,7 @@ other median: less is called level. The sentences say where EPaxos loses, too.
 Rules of this file: pure; it reads a summary (summary.py) and nothing else. Thresholds stand here.
 """
 
+from collections.abc import Iterable
 from math import ceil
 from typing import Any, Final
 
@@ -33,6 +34,14 @@ FAILED: Final = (0.0, 0.01)
 SAMPLES: Final = (100, 10)
 """Per cell: suspect below, invalid below."""
 
+_KEPT_UP: Final = {
+    "loop_lag_p99_ms": (LAG_MS, "loop lag p99 of a replica is {:.1f} ms"),
+    "client_lag_p99_ms": (LAG_MS, "loop lag p99 of the clients is {:.1f} ms"),
+    "start_error_p99_ms": (LAG_MS, "clients began {:.1f} ms late at the p99"),
+    "link_error_p99_ms": (LINK_ERROR_MS, "link error p99 is {:.1f} ms"),
+    "client_cpu": (CPU, "the clients used {:.2f} of a core"),
+}
+"""Figure of a run -> its limits, and how it is said."""
 _SIGNIFICANT: Final = (
     "Faster and slower are significant: the 95 % bootstrap interval of the difference of medians "
     f"excludes 0, and the difference is at least {LEVEL_SHARE * 100:g} %; otherwise level."
@@ -248,15 +257,7 @@ class Findings:
 
     def look_at_health(self, at: str, row: dict[str, Any]) -> None:
         """How replicas, clients and machine kept up."""
-        for key, limits, what in (
-            ("loop_lag_p99_ms", LAG_MS, "loop lag p99 of a replica is {:.1f} ms"),
-            ("client_lag_p99_ms", LAG_MS, "loop lag p99 of the clients is {:.1f} ms"),
-            ("start_error_p99_ms", LAG_MS, "clients began {:.1f} ms late at the p99"),
-            ("link_error_p99_ms", LINK_ERROR_MS, "link error p99 is {:.1f} ms"),
-            ("client_cpu", CPU, "the clients used {:.2f} of a core"),
-        ):
-            if row[key] is not None:
-                self.hold(row[key], limits, f"{at}{what.format(row[key])}")
+        self._look_at(at, row, _KEPT_UP)
         others = row["others_cpu"] or 0.0
         busy = row["machine_cpu"] + others
         what = f"the machine was busy to {busy:.2f}, {others:.2f} with other programs"
@@ -265,9 +266,15 @@ class Findings:
     def look_at_throughput(self, at: str, row: dict[str, Any]) -> None:
         """The same where clients ask for all that the machine can give: then lag and a busy machine
         are what is measured. The clients must not be what limits it, nor other programs."""
-        self.hold(row["client_cpu"], CPU, f"{at}the clients used {row['client_cpu']:.2f} of a core")
+        self._look_at(at, row, ("client_cpu",))
         others = row["others_cpu"] or 0.0
         self.hold(others, OTHERS, f"{at}other programs took {others:.2f} of the machine")
+
+    def _look_at(self, at: str, row: dict[str, Any], keys: Iterable[str]) -> None:
+        for key in keys:
+            limits, what = _KEPT_UP[key]
+            if row[key] is not None:
+                self.hold(row[key], limits, f"{at}{what.format(row[key])}")
 
     def look_at_samples(self, at: str, count: int) -> None:
         """Whether there are enough for figures."""

@@ -125,6 +125,8 @@ def test_who_was_made_late_says_nothing_of_the_machine():
     assert (found.loop_lag_p99_us, found.link_error_p99_us) == (near(900_000), near(800_000))
     found = Meter(Replicas(before, zero, late)).stop(LOAD, after, excused={1}).machine
     assert (found.loop_lag_p99_us, found.link_error_p99_us) == (near(500), near(100))
+    found = Meter(Replicas(before, zero, late)).stop(LOAD, after, excused={0, 1}).machine
+    assert (found.loop_lag_p99_us, found.link_error_p99_us) == (near(900_000), near(800_000))
 
 
 def test_the_measured_stretch_begins_when_the_load_is_warm():
