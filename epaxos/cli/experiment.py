@@ -272,13 +272,10 @@ def _progress(remarks: Console) -> "Iterator[Watch]":
             remarks.print(f"{_words(standing)} · {_left(standing)}", markup=False)
 
     with ExitStack() as bar:
-        show = bar.enter_context(progress_bar(remarks)) if remarks.is_terminal else None
-
-        def draw(standing: "Standing") -> None:
-            assert show is not None
-            show(standing.share, _words(standing), _left(standing))
-
-        watch = _Watch(tell if show is None else draw)
+        watch = _Watch(tell)
+        if remarks.is_terminal:
+            show = bar.enter_context(progress_bar(remarks))
+            watch = _Watch(lambda each: show(each.share, _words(each), _left(each)))
         try:
             yield watch
         except KeyboardInterrupt:
