@@ -1,9 +1,9 @@
-"""The load of one Locust process: connections, open and closed loops, and how late it itself was.
+"""The load of one Locust process: open and closed loops, and how late it itself was.
 
-Commands go over connections of its own: a request of Locust's fast client takes 250 µs of
-processor time, one of these 50, and a generator that is busy is late. Open loops wait on a timer of
-the kernel, because an event loop rounds its timers to milliseconds. Nothing is sent in an open loop
-before all users are there: the rate is divided over the users of all processes.
+A generator that is busy is late, so commands go over connections of their own (pool.py) instead of
+through Locust's client, and Locust hears of them afterwards, a few at a time. Open loops wait on a
+timer of the kernel, because an event loop rounds its timers to milliseconds. Nothing is sent in an
+open loop before all users are there: the rate is divided over the users of all processes.
 
 Rules of this file: gevent, but no Locust. All times are µs of `clock`. An answer counts where its
 intended start lies in the measured window of a step; what begins outside is sent and not counted.
@@ -12,37 +12,36 @@ intended start lies in the measured window of a step; what begins outside is sen
 import gc
 import os
 import resource
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import gevent
-import gevent.socket
 import msgspec
 from gevent.event import AsyncResult
-from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from bench.ledger import Health, Ledger, Window, bucket
 from bench.offered import Offer, Place
+from bench.pool import Answer, Pool
 from bench.wire import Call, Meaning, make_target
+from epaxos.core.types import Micros
 from epaxos.runtime.alarm import LATENESS_US, clock, timerfd_create, timerfd_settime
 from epaxos.workload import OWN_KEY, Command, Workload
 
 BEFORE: Final = -1
 """Instead of the number of a step, before the first."""
-_IDLE_S: Final = 15.0
-"""A connection that was idle for longer is not used again: the server may be closing it."""
 _BACK_OFF_S: Final = 0.1
 """A closed loop's pause after a failure: a refused connection takes no time."""
 _LATENESS_PERIOD_S: Final = 0.01
+_EXPIRY_PERIOD_S: Final = 0.05
 _AT_ONCE_MAX: Final = 32
 """So many commands that are due may begin before answers are read."""
-_BLOCK: Final = 65_536
-FAILURES: Final = (OSError, HTTPParseError, gevent.Timeout)
+_TELL_PERIOD_S: Final = 0.02
+_TOLD_AT_ONCE: Final = 8
+"""Of so many commands Locust hears before answers are read."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -57,8 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
     """What the step is about: the rate, or users per region."""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """One command, for Locust's own statistics."""
 
     call: Call
@@ -67,67 +65,6 @@ class Report:
     answer_ms: float
     length: int
     step: int
-
-
-class _Answer(HTTPResponse):
-    """An answer with its body."""
-
-    @property
-    def body(self) -> bytes:
-        return bytes(self._body_buffer)
-
-    def header(self, name: str) -> str | None:
-        """The value of a header; the first one of several."""
-        value = self.get(name)
-        return value[0] if isinstance(value, list) else value
-
-
-class Connections:
-    """Connections to one server, opened as they are needed and used again, the last one first."""
-
-    def __init__(self, address: tuple[str, int], patience_s: float) -> None:
-        self._address = address
-        self._patience_s = patience_s
-        self._idle: list[tuple[Any, float]] = []
-
-    def exchange(self, call: Call, meanwhile: Callable[[], None]) -> _Answer:
-        """Send a request and wait for its answer. Reading that takes so long that what is due
-        `meanwhile` goes first. Raises one of FAILURES."""
-        wire = self._take()
-        answer = _Answer(call.method)
-        try:
-            wire.sendall(call.octets)
-            while not answer.message_complete:
-                octets = wire.recv(_BLOCK)
-                if not octets:
-                    raise ConnectionResetError("the server closed the connection")
-                meanwhile()
-                answer.feed(octets)
-        except BaseException:
-            wire.close()
-            raise
-        if answer.should_keep_alive():
-            self._idle.append((wire, time.monotonic()))
-        else:
-            wire.close()
-        return answer
-
-    def _take(self) -> Any:
-        if self._idle:
-            wire, since = self._idle.pop()
-            if time.monotonic() - since < _IDLE_S:
-                return wire
-            wire.close()
-            self.close()  # the others were idle for longer
-        wire = gevent.socket.create_connection(self._address, timeout=self._patience_s)
-        wire.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
-        return wire
-
-    def close(self) -> None:
-        """Close those that are idle."""
-        for wire, _ in self._idle:
-            wire.close()
-        self._idle.clear()
 
 
 class Agenda:
@@ -196,11 +133,11 @@ class Agenda:
 class Site:
     """The server of one region, in this process."""
 
-    def __init__(self, place: Place, offer: Offer) -> None:
+    def __init__(self, place: Place, offer: Offer, meanwhile: Callable[[], None]) -> None:
         self.place = place
         host, port = place.address
         self.target = make_target(offer.target, f"{host}:{port}")
-        self.connections = Connections((host, port), offer.patience_s)
+        self.pool = Pool((host, port), offer.patience_s, meanwhile)
 
 
 class Seat:
@@ -262,25 +199,37 @@ class OpenLoop:
 class Generator:
     """Everything that one process sends, and what it counts."""
 
-    def __init__(self, offer: Offer, process: str, report: Callable[[Report], None]) -> None:
+    def __init__(
+        self,
+        offer: Offer,
+        places: Sequence[Place],
+        process: str,
+        report: Callable[[Report], None],
+    ) -> None:
         self.offer = offer
-        self.sites: list[Site] = []
+        self.agenda = Agenda()
+        self.sites = [Site(place, offer, self.agenda.run) for place in places]
         self.pending = Ledger()
         """What was counted since the last `take`."""
         self.plan = Plan(BEFORE, 0.0, {}, 0.0)
         self.stopping = False
         self.outstanding = 0
+        """Commands without an answer until now."""
         self._process = process
         self._report = report
         self._first = 0
         """From when on starts count."""
         self._zero = clock()
         """The start of the load."""
-        self.agenda = Agenda()
         self._loops: list[OpenLoop] = []
+        self._untold: deque[Report] = deque()
+        """What Locust is to hear of open loops, which wait for nothing."""
+        self._drained = False
         self._cpu_us = _cpu_us()
         self._wall_us = clock()
         self._watch = gevent.spawn(self._measure_lateness)
+        self._teller = gevent.spawn(self._tell)
+        self._expirer = gevent.spawn(self._expire)
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 50)
@@ -327,7 +276,10 @@ class Generator:
             gevent.sleep(0.01)
         self.pending.unfinished += self.outstanding
         for site in self.sites:
-            site.connections.close()
+            site.pool.close()
+        self._expirer.kill()
+        self._drained = True
+        self._teller.join(self.offer.patience_s)
 
     def closed_loop(self, seat: Seat) -> None:
         """One command of a user that waits for its answer."""
@@ -336,7 +288,12 @@ class Generator:
             return
         now = clock()
         step = self._counted(seat.site, self.plan.step, now)
-        meaning = self.send(seat.site, seat.next(now - self._zero), now, step, seat.found)
+        outcome: AsyncResult[Report] = AsyncResult()
+        command = seat.next(now - self._zero)
+        self._send(seat.site, command, now, step, outcome.set, seat.found)
+        report = outcome.get()
+        self._report(report)
+        meaning = report.meaning
         seat.found = None if meaning.failure else meaning.found
         if meaning.failure:
             gevent.sleep(_BACK_OFF_S)
@@ -360,7 +317,7 @@ class Generator:
         if step != BEFORE:
             self._health().start_error[bucket(max(0, clock() - intended))] += 1
         command = seat.next(intended - self._zero)
-        gevent.spawn_raw(self.send, seat.site, command, intended, step)
+        self._send(seat.site, command, intended, step, self._untold.append)
 
     def _counted(self, site: Site, step: int, start: int) -> int:
         """The step, if a command that begins then counts; and count it as sent."""
@@ -371,29 +328,34 @@ class Generator:
         sent[key] = sent.get(key, 0) + 1
         return step
 
-    def send(
-        self, site: Site, command: Command, intended: int, step: int, found: str | None = None
-    ) -> Meaning:
-        """One command, and what its answer says."""
+    def _send(
+        self,
+        site: Site,
+        command: Command,
+        intended: Micros,
+        step: int,
+        tell: Callable[[Report], None],
+        found: str | None = None,
+    ) -> None:
+        """Send a command, and count what its answer says."""
         call = site.target.call(command, found)
-        self.outstanding += 1
         began = clock()
-        length = 0
-        try:
-            answer = site.connections.exchange(call, self.agenda.run)
-            body = answer.body
-            length = len(body)
-            meaning = site.target.meaning(call, answer.get_code(), answer.header, body)
-        except FAILURES as error:
-            meaning = Meaning(call.operation, _why(error))
-        finally:
+
+        def done(answer: Answer | Exception) -> None:
             self.outstanding -= 1
-        now = clock()
-        if step != BEFORE:
-            self._count(site, step, meaning, command, now - intended, now - began)
-        answer_ms = (now - intended) / 1000
-        self._report(Report(call, meaning, site.place, answer_ms, length, step))
-        return meaning
+            if isinstance(answer, Answer):
+                now, body = answer.arrived, answer.body
+                meaning = site.target.meaning(call, answer.get_code(), answer.header, body)
+            else:
+                now, body = clock(), b""
+                meaning = Meaning(call.operation, _why(answer))
+            if step != BEFORE:
+                self._count(site, step, meaning, command, now - intended, now - began)
+            answer_ms = (now - intended) / 1000
+            tell(Report(call, meaning, site.place, answer_ms, len(body), step))
+
+        self.outstanding += 1
+        site.pool.exchange(call, done)
 
     def _count(
         self, site: Site, step: int, meaning: Meaning, command: Command, answer_us: int, own_us: int
@@ -432,15 +394,32 @@ class Generator:
             health.lateness[bucket(late_us)] += 1
             health.lateness_max_us = max(health.lateness_max_us, late_us)
 
+    def _tell(self) -> None:
+        """Tell Locust what became of commands. Whoever listens there may take its time."""
+        untold = self._untold
+        while untold or not self._drained:
+            gevent.sleep(_TELL_PERIOD_S)
+            while untold:
+                for _ in range(min(len(untold), _TOLD_AT_ONCE)):
+                    self._report(untold.popleft())
+                    self.agenda.run()
+                gevent.sleep(0)
+
+    def _expire(self) -> None:
+        while True:
+            gevent.sleep(_EXPIRY_PERIOD_S)
+            for site in self.sites:
+                site.pool.expire()
+
 
 def _cpu_us() -> int:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return round((used.ru_utime + used.ru_stime) * 1e6)
 
 
-def _why(error: BaseException) -> str:
+def _why(error: Exception) -> str:
     """In words that many failures share."""
-    if isinstance(error, TimeoutError | gevent.Timeout):
+    if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError):
         return "cannot connect: connection refused"

@@ -22,7 +22,7 @@ import msgspec
 from locust.exception import CatchResponseError
 from locust.runners import MasterRunner, WorkerRunner
 
-from bench.generator import Generator, Plan, Report, Seat, Site
+from bench.generator import Generator, Plan, Report, Seat
 from bench.ledger import Ledger, decode
 from bench.loadsummary import Document, Limits, broken, live, summarize, text, write
 from bench.offered import (
@@ -209,8 +209,7 @@ class Station:
         self._setup = self._describe(protocol)
         if not self._leads_workers:
             index = max(0, self._runner.worker_index)
-            self._generator = Generator(self._offer, str(index), self._fire)
-            self._generator.sites = [Site(place, self._offer) for place in self._places]
+            self._generator = Generator(self._offer, self._places, str(index), self._fire)
             self._workload = workload
             self._numbers = count(index * _USERS_MAX)
 

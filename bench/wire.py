@@ -54,7 +54,7 @@ class Meaning(NamedTuple):
 
 
 Header = Callable[[str], str | None]
-"""The value of a header of an answer."""
+"""The value of a header of an answer, by its name in small letters."""
 
 
 class Target(Protocol):
@@ -135,12 +135,12 @@ class Epaxos:
         elif status != 200 and not (status == 404 and operation in ("GET", "DELETE")):
             return Meaning(operation, f"{status} {_title(body)}".strip())
         waited_us = -1
-        timing = _TIMING.match(header("Server-Timing") or "")
+        timing = _TIMING.match(header("server-timing") or "")
         if timing is not None:
             committed, executed = timing.groups()
             waited_us = max(0, round((float(executed) - float(committed)) * 1000))
-        found = (header("ETag") or "") if operation == "GET" else ""
-        return Meaning(operation, "", header("X-EPaxos-Path") or "", waited_us, found)
+        found = (header("etag") or "") if operation == "GET" else ""
+        return Meaning(operation, "", header("x-epaxos-path") or "", waited_us, found)
 
 
 def _title(body: bytes) -> str:

@@ -6,10 +6,13 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.server import StreamServer
 
 import bench.generator
-from bench.generator import _AT_ONCE_MAX, Agenda, OpenLoop, Plan
+from bench.generator import _AT_ONCE_MAX, Agenda, OpenLoop, Plan, Report, Seat
+from bench.offered import Offer, Place
 from epaxos.runtime.alarm import clock
+from epaxos.workload import parse_workload
 
 
 class Generator:
@@ -127,3 +130,66 @@ def _drained(generator: Generator, each: OpenLoop) -> int:
         generator.agenda.run()
     generator.agenda.clear()
     return len(generator.begun)
+
+
+OK = b"HTTP/1.1 200 OK\r\nX-EPaxos-Path: fast\r\nContent-Length: 0\r\n\r\n"
+REFUSED = b"HTTP/1.1 503 No\r\nContent-Length: 26\r\n\r\n" + b'{"title":"It did not happen"}'[:26]
+
+
+def generate(answer: bytes, report: Any, each: Any, seconds: float = 0.2) -> Any:
+    """What a generator counts against a server that always says the same."""
+
+    def handle(wire: Any, address: object) -> None:
+        while wire.recv(65_536):
+            wire.sendall(answer)
+
+    listener = StreamServer(("127.0.0.1", 0), handle)
+    listener.start()
+    place = Place("JP", "Tokyo", f"http://127.0.0.1:{listener.server_port}", "Tokyo")
+    offer = Offer(rate=200.0, warmup_s=0.0, patience_s=2.0)
+    generator = bench.generator.Generator(offer, [place], "0", report)
+    workload = parse_workload("conflict:0", 1, ["JP"])
+    user = gevent.spawn(each, generator, Seat(generator.sites[0], workload, 0, 1))
+    gevent.sleep(0.01)
+    generator.apply(Plan(0, 200.0, {"Tokyo": 1}, 200.0))
+    gevent.sleep(seconds)
+    generator.drain()
+    user.kill()
+    listener.stop()
+    return generator.take()
+
+
+def in_open_loop(generator: Any, seat: Seat) -> None:
+    generator.open_loop(seat, "Tokyo")
+
+
+def in_closed_loop(generator: Any, seat: Seat) -> None:
+    while True:
+        generator.closed_loop(seat)
+
+
+@pytest.mark.parametrize("each", [in_open_loop, in_closed_loop])
+def test_every_command_is_counted_and_told_once_also_to_somebody_slow(each: Any):
+    told: list[Report] = []
+
+    def report(one: Report) -> None:
+        gevent.sleep(0.002)  # listeners of Locust's may wait, which nothing in its loop may
+        told.append(one)
+
+    counted = generate(OK, report, each)
+    cell = counted.of("Tokyo", 0)
+    assert cell.answered == counted.sent_by("Tokyo", 0) > 10
+    assert cell.failed == counted.unfinished == 0
+    assert cell.paths == {"fast": cell.answered}
+    assert sum(one.step == 0 for one in told) == cell.answered
+
+
+@pytest.mark.parametrize("each", [in_open_loop, in_closed_loop])
+def test_what_fails_is_counted_as_that(each: Any):
+    told: list[Report] = []
+    cell = generate(REFUSED, told.append, each).of("Tokyo", 0)
+    assert cell.answered == 0
+    assert sum(cell.failures.values()) == sum(one.step == 0 for one in told) > 0
+    assert all(failure.startswith("503") for failure in cell.failures)
+    if each is in_closed_loop:
+        assert len(told) <= 3, "it waits after a failure"
