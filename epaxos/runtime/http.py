@@ -318,9 +318,8 @@ class HttpPort:
                 415, "invalid", "Encoded body", "a value is stored as it comes; send it unencoded"
             )
         length = request.content_length
-        too_large = _Problem(413, "invalid", "Too large", f"a value may have {limit} bytes at most")
         if length is not None and length > limit:
-            raise too_large
+            raise _too_large(limit)
         content = request.content
         if not request.body_exists:
             return b""
@@ -338,14 +337,14 @@ class HttpPort:
                         parts.append(part)
                         size += len(part)
                         if size > limit:
-                            raise too_large
+                            raise _too_large(limit)
                     body = b"".join(parts)
             except TimeoutError:
                 raise _Problem(
                     408, "invalid", "Too slow", f"the body took more than {BODY_DEADLINE_S:.0f} s"
                 ) from None
         if len(body) > limit:
-            raise too_large
+            raise _too_large(limit)
         return body
 
     # Questions
@@ -484,6 +483,10 @@ def _decode(body: bytes, kind: Any) -> Any:
         return msgspec.json.decode(body, type=kind)
     except UNDECODABLE as error:
         raise _invalid(f"the body does not fit: {error}".replace("`", "")) from None
+
+
+def _too_large(limit: int) -> _Problem:
+    return _Problem(413, "invalid", "Too large", f"a value may have {limit} bytes at most")
 
 
 def _invalid(detail: str) -> _Problem:
