@@ -4,6 +4,7 @@
 
     aws-5-2020                        five EC2 regions, June 2020 (the default)
     sosp13-figure4                    the round trips printed in the EPaxos paper
+    sosp13-figure4-medians            those that the medians of its five-site graph imply
     epaxos-revisited, gryff-nsdi20, aws-tempo5-2021-02
     aws:us-east-1,eu-west-1,...       any regions of aws, aws-2020-06, gcp, azure, ibm
     lan[:n]                           one room, 0.2 ms
@@ -32,6 +33,7 @@ DEFAULT = "aws-5-2020"
 _NAMED = (
     "aws-5-2020",
     "sosp13-figure4",
+    "sosp13-figure4-medians",
     "epaxos-revisited",
     "gryff-nsdi20",
     "aws-tempo5-2021-02",

@@ -33,6 +33,8 @@ class Bars:
     """Ours, by region."""
     published: Mapping[str, Point] = field(default_factory=dict)
     """The paper's, by region."""
+    implied: Mapping[str, Point] = field(default_factory=dict)
+    """Ours under the round trips that the paper's medians imply, by region."""
 
 
 def bars_by_region(axes: Axes, regions: Sequence[str], series: Sequence[Bars]) -> None:
@@ -49,6 +51,10 @@ def bars_by_region(axes: Axes, regions: Sequence[str], series: Sequence[Bars]) -
             if median is not None and tail is not None:
                 axes.plot((place, place), (median, tail), color=INK, linewidth=0.7)
                 axes.plot(place, tail, marker="_", color=INK, markersize=3.5)
+            implied, _ = each.implied.get(region, (None, None))
+            if implied is not None:
+                ends = (place - width / 2, place + width / 2)
+                axes.plot(ends, (implied, implied), color=INK, linewidth=1.6, zorder=4)
             known, known_tail = each.published.get(region, (None, None))
             if known is not None:
                 axes.plot(place, known, **_PUBLISHED, marker="D", markersize=3.2)
@@ -69,13 +75,17 @@ _PUBLISHED: Final[dict[str, Any]] = {
 }
 
 
-def published_handles() -> list[Line2D]:
-    """For a legend: the marks of what the paper says."""
+def published_handles(*, implied: bool) -> list[Line2D]:
+    """For a legend: the marks of what the paper says, and of what its medians imply."""
     look = dict(_PUBLISHED)
-    return [
+    found = [
         Line2D([], [], marker="D", markersize=3.2, label="paper: median", **look),
         Line2D([], [], marker="^", markersize=3.4, label="paper: 99th percentile", **look),
     ]
+    if implied:
+        label = "ours, RTTs that its medians imply"
+        found.append(Line2D([], [], color=INK, linewidth=1.6, label=label))
+    return found
 
 
 def tail(axes: Axes, values: Ms, look: Look, label: str | None, *, least: float = 1e-4) -> None:
