@@ -12,6 +12,7 @@ intended start lies in the measured window of a step; what begins outside is sen
 import gc
 import os
 import resource
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
@@ -279,7 +280,11 @@ class Generator:
             site.pool.close()
         self._expirer.kill()
         self._drained = True
-        self._teller.join(self.offer.patience_s)
+        if gevent.getcurrent() is self._teller:  # a listener ended the run
+            while self._untold:
+                self._tell_next()
+        else:
+            self._teller.join(self.offer.patience_s)
 
     def closed_loop(self, seat: Seat) -> None:
         """One command of a user that waits for its answer."""
@@ -400,10 +405,18 @@ class Generator:
         while untold or not self._drained:
             gevent.sleep(_TELL_PERIOD_S)
             while untold:
-                for _ in range(min(len(untold), _TOLD_AT_ONCE)):
-                    self._report(untold.popleft())
-                    self.agenda.run()
+                for _ in range(_TOLD_AT_ONCE):
+                    if untold:  # a listener that ends the run has them all told
+                        self._tell_next()
+                        self.agenda.run()
                 gevent.sleep(0)
+
+    def _tell_next(self) -> None:
+        try:
+            self._report(self._untold.popleft())
+        except Exception:
+            # Locust lets some through, with which listeners end a user; here there is none.
+            gevent.get_hub().handle_error(self._teller, *sys.exc_info())
 
     def _expire(self) -> None:
         while True:

@@ -8,6 +8,7 @@ not block.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -91,6 +92,7 @@ class Pool:
         self.meanwhile = meanwhile
         self._address = address
         self._patience_s = patience_s
+        self._closed = False
         self._idle: list[_Connection] = []
         self._busy: dict[_Connection, None] = {}
         """In the order in which they began to wait."""
@@ -117,6 +119,7 @@ class Pool:
 
     def close(self) -> None:
         """Close all connections; what is under way is not called back."""
+        self._closed = True
         self._close_idle()
         for connection in self._busy:
             connection.close()
@@ -149,7 +152,13 @@ class Pool:
         except OSError as error:
             done(error)
             return
-        self._ask(_Connection(self, wire.detach()), call, done)
+        except UnicodeError:
+            done(OSError(f"{self._address[0]!r} is no name of a host"))
+            return
+        if self._closed:
+            wire.close()
+        else:
+            self._ask(_Connection(self, wire.detach()), call, done)
 
     def _close_idle(self) -> None:
         for connection in self._idle:
@@ -234,4 +243,8 @@ class _Connection:
             done, self._done, self._answer = self._done, None, None
             self._pool.release(self, usable=answer.should_keep_alive() and not self._unsent)
             if done is not None:
-                done(answer)
+                try:
+                    done(answer)
+                except Exception:
+                    # The event loop would no longer watch this connection, which is idle again.
+                    gevent.get_hub().handle_error(done, *sys.exc_info())

@@ -22,7 +22,8 @@ _NAMES: Final = {
     Operation.DELETE: "DELETE",
     Operation.CAS: "CAS",
 }
-_TIMING: Final = re.compile(r"commit;dur=([\d.]+), *exec;dur=([\d.]+)")
+_MS: Final = r"(\d{1,12}(?:\.\d+)?)"
+_TIMING: Final = re.compile(rf"commit;dur={_MS}, *exec;dur={_MS}(?=,|$)")
 _NEW: Final = "If-None-Match: *"
 _REVISION: Final = re.compile(rb'"mod_?[rR]evision": ?"(\d+)"')
 _PROBLEM_TITLE: Final = re.compile(rb'"title": ?"([^"]{1,80})"')

@@ -193,3 +193,35 @@ def test_what_fails_is_counted_as_that(each: Any):
     assert all(failure.startswith("503") for failure in cell.failures)
     if each is in_closed_loop:
         assert len(told) <= 3, "it waits after a failure"
+
+
+def test_a_listener_that_fails_does_not_keep_the_others_from_hearing(
+    capsys: pytest.CaptureFixture[str],
+):
+    told: list[Report] = []
+
+    def report(one: Report) -> None:
+        told.append(one)
+        if len(told) == 3:
+            raise ValueError("of a listener")
+
+    cell = generate(OK, report, in_open_loop).of("Tokyo", 0)
+    assert len(told) == cell.answered > 10
+    assert "of a listener" in capsys.readouterr().err
+
+
+def test_a_listener_may_end_the_run():
+    told: list[Report] = []
+
+    def each(generator: Any, seat: Seat) -> None:
+        def report(one: Report) -> None:
+            told.append(one)
+            if len(told) == 3:
+                generator.drain()
+
+        generator._report = report
+        in_open_loop(generator, seat)
+
+    cell = generate(OK, told.append, each).of("Tokyo", 0)
+    assert len(told) == cell.answered >= 3
+    assert cell.failed == 0

@@ -193,6 +193,34 @@ def test_a_request_larger_than_the_kernels_buffers_is_sent_whole():
         assert isinstance(ask(pool, call), Answer)
 
 
+def test_no_name_of_a_host_is_a_failure():
+    outcome = ask(Pool(("a..b", 80), PATIENCE_S, lambda: None))
+    assert isinstance(outcome, OSError)
+    assert "'a..b' is no name of a host" in str(outcome)
+
+
+def test_a_connection_that_opens_after_all_is_closed_is_not_used():
+    with serving(answers(OK)) as (pool, server):
+        found: list[Answer | Exception] = []
+        pool.exchange(GET, found.append)
+        pool.close()
+        gevent.sleep(0.05)
+        assert found == []
+        assert server.received == 0
+
+
+def test_a_caller_that_fails_leaves_the_connection_usable(capsys: pytest.CaptureFixture[str]):
+    def fail(outcome: Answer | Exception) -> None:
+        raise ValueError("of the caller")
+
+    with serving(answers(OK)) as (pool, server):
+        pool.exchange(GET, fail)
+        gevent.sleep(0.05)
+        assert isinstance(ask(pool), Answer)
+        assert server.opened == 1
+    assert "of the caller" in capsys.readouterr().err
+
+
 def test_what_is_under_way_when_all_is_closed_is_not_called_back():
     with serving(lambda wire: True) as (pool, _):
         found: list[Answer | Exception] = []

@@ -71,6 +71,14 @@ def test_commit_and_execution_are_told_apart():
     assert meaning(target, call, 200).waited_us == -1
 
 
+@pytest.mark.parametrize("wrong", ["1.2.3", ".", "", "9" * 400, "1e5", "-1"])
+def test_a_time_that_is_none_is_no_time(wrong):
+    target = Epaxos("h")
+    for timing in (f"commit;dur={wrong}, exec;dur=75.5", f"commit;dur=70.1, exec;dur={wrong}"):
+        found = meaning(target, target.call(PUT), 200, Server_Timing=timing)
+        assert (found.failure, found.waited_us) == ("", -1)
+
+
 def test_what_is_a_success():
     target = Epaxos("h")
     cas = target.call(Command(Operation.CAS, b"k", encode_cas(False, b"v"), 0))
