@@ -10,6 +10,7 @@ intended start lies in the measured window of a step; what begins outside is sen
 """
 
 import gc
+import logging
 import os
 import resource
 import sys
@@ -31,6 +32,8 @@ from bench.wire import Call, Meaning, make_target
 from epaxos.core.types import Micros
 from epaxos.runtime.alarm import LATENESS_US, clock, timerfd_create, timerfd_settime
 from epaxos.workload import OWN_KEY, Command, Workload
+
+log = logging.getLogger("epaxos")
 
 BEFORE: Final = -1
 """Instead of the number of a step, before the first."""
@@ -272,7 +275,9 @@ class Generator:
         self.agenda.close()
         # From here on Locust is busy with its own end.
         self._watch.kill()
-        limit = clock() + round(self.offer.patience_s * 1e6)
+        # So that whatever waits for longer has been given up, and is a failure like any other.
+        patience_us = round((self.offer.patience_s + 2 * _EXPIRY_PERIOD_S) * 1e6)
+        limit = clock() + patience_us
         while self.outstanding and clock() < limit:
             gevent.sleep(0.01)
         self.pending.unfinished += self.outstanding
@@ -281,10 +286,17 @@ class Generator:
         self._expirer.kill()
         self._drained = True
         if gevent.getcurrent() is self._teller:  # a listener ended the run
-            while self._untold:
+            limit = clock() + patience_us
+            while self._untold and clock() < limit:
                 self._tell_next()
         else:
             self._teller.join(self.offer.patience_s)
+            self._teller.kill()
+        if self._untold:
+            log.warning(
+                "a listener took too long: Locust's own tables lack %d commands", len(self._untold)
+            )
+            self._untold.clear()
 
     def closed_loop(self, seat: Seat) -> None:
         """One command of a user that waits for its answer."""

@@ -49,6 +49,7 @@ class Answer(HTTPResponseParser):
     def _on_message_begin(self) -> None:
         self.complete = False
         self.body = b""
+        self._parts: list[bytes] = []
         self._names: list[str] = []
         self._values: list[str] = []
 
@@ -71,10 +72,11 @@ class Answer(HTTPResponseParser):
         return False  # a body follows, if they say so: no HEAD is sent
 
     def _on_body(self, octets: bytearray) -> None:
-        self.body += octets
+        self._parts.append(bytes(octets))
 
     def _on_message_complete(self) -> None:
         self.complete = True
+        self.body = b"".join(self._parts)
 
 
 Done = Callable[[Answer | Exception], None]
