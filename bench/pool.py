@@ -21,7 +21,6 @@ from bench.wire import Call
 from epaxos.core.types import Micros
 from epaxos.runtime.alarm import clock
 
-FAILURES: Final = (OSError, HTTPParseError)
 _IDLE_S: Final = 15.0
 """A connection that was idle for longer is not used again: the server may be closing it."""
 _BLOCK: Final = 16_384
@@ -80,7 +79,7 @@ class Answer(HTTPResponseParser):
 
 
 Done = Callable[[Answer | Exception], None]
-"""Takes an answer, or one of FAILURES."""
+"""Takes an answer, or an OSError or HTTPParseError."""
 
 
 class Pool:
@@ -177,8 +176,7 @@ class _Connection:
         self._pool = pool
         self._fd = fd
         self._unsent = memoryview(b"")
-        self._answer: Answer | None = None
-        self._done: Done | None = None
+        self._exchange: tuple[Answer, Done] | None = None
         loop = gevent.get_hub().loop
         self._writable: Any = loop.io(fd, _WRITE)
         self._readable: Any = loop.io(fd, _READ)
@@ -186,15 +184,12 @@ class _Connection:
 
     def ask(self, call: Call, done: Done) -> None:
         """Send a request, and wait for its answer."""
-        self._answer, self._done = Answer(), done
+        self._exchange = Answer(), done
         self._write(memoryview(call.octets))
 
     def fail(self, error: Exception) -> None:
         """The present exchange comes to nothing."""
-        done, self._done, self._answer = self._done, None, None
-        self._pool.release(self, usable=False)
-        if done is not None:
-            done(error)
+        self._finish(error, usable=False)
 
     def close(self) -> None:
         """Hang up."""
@@ -227,13 +222,13 @@ class _Connection:
             octets, lost = b"", error
         else:
             lost = ConnectionResetError("the server closed the connection")
-        answer = self._answer
-        if answer is None:
+        if self._exchange is None:
             self._pool.forget(self)  # closed, or something that nobody asked for
             return
         if not octets:
             self.fail(lost)
             return
+        answer, _ = self._exchange
         answer.arrived = clock()
         self._pool.meanwhile()
         try:
@@ -242,11 +237,15 @@ class _Connection:
             self.fail(error)
             return
         if answer.complete:
-            done, self._done, self._answer = self._done, None, None
-            self._pool.release(self, usable=answer.should_keep_alive() and not self._unsent)
-            if done is not None:
-                try:
-                    done(answer)
-                except Exception:
-                    # The event loop would no longer watch this connection, which is idle again.
-                    gevent.get_hub().handle_error(done, *sys.exc_info())
+            self._finish(answer, usable=answer.should_keep_alive() and not self._unsent)
+
+    def _finish(self, outcome: Answer | Exception, *, usable: bool) -> None:
+        assert self._exchange is not None
+        (_, done), self._exchange = self._exchange, None
+        self._pool.release(self, usable)
+        try:
+            done(outcome)
+        except Exception:
+            # Else the event loop would no longer watch a connection that is idle again, and whoever
+            # gives up on connections would end with this one.
+            gevent.get_hub().handle_error(done, *sys.exc_info())
