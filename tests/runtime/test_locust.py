@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -29,9 +28,8 @@ WAIT_S = 120
 def neighbouring_ports(count):
     """The first of some free neighbouring ports: the locustfile counts upwards from one."""
     # By chance, since two workers of the test runner may look at the same moment.
-    chance = random.SystemRandom()
     for _ in range(1_000):
-        base = chance.randrange(12_000, 32_000)
+        (base,) = free_port_numbers(1)
         sockets = [socket.socket() for _ in range(count)]
         try:
             for offset, each in enumerate(sockets):
