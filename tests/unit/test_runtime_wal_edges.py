@@ -1,6 +1,7 @@
 """The log: nothing counts before it is synced, and the next segment is ready in time."""
 
 import os
+import threading
 
 from epaxos.codec import Codec, encode
 from epaxos.core.replica import Executed
@@ -29,13 +30,16 @@ def segments(tmp_path):
 
 
 def watch(log, monkeypatch):
-    """What is done from now on with the log's file of that moment (`old`) and with others."""
-    calls = []
+    """What this thread does from now on with the log's file of that moment (`old`) and with others:
+    beside it the next spare file is made, which may be sooner or later."""
+    calls, mine = [], threading.get_ident()
     old = log._fd
     for name in CALLS:
         real = getattr(os, name)
 
         def noted(*args, name=name, real=real, **more):
+            if threading.get_ident() != mine:
+                return real(*args, **more)
             if name in ("pwrite", "rename") or args[0] == old or args[0] == log._fd:
                 calls.append((name, args[0] == old))
             elif name == "fsync" or calls[-1:] == [("pwrite", False)]:
