@@ -26,8 +26,8 @@ import orjson
 from bench.cells import values_of
 from bench.executors import Executor, Failed, Here, Job, Stopped
 from bench.experiment import Experiment
-from bench.record import machine, make_directory, versions, write_json
 from bench.results import FORMAT, MANIFEST, Results
+from bench.run_directory import machine, make_directory, versions, write_json
 from bench.store import SUFFIX, Store, code_version, share, trial_key
 from bench.trial import Trial
 from epaxos.core.errors import StorageError

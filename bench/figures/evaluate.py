@@ -21,7 +21,7 @@ from typing import Any, Final
 from bench.executors import Executor
 from bench.figures import style
 from bench.figures.plan import Picture, Results, Scale, Study, validity
-from bench.record import machine, versions, write_json
+from bench.run_directory import machine, versions, write_json
 from bench.store import Store, code_version
 from bench.sweep import Ran, Watch, finish
 from bench.trial import Outcome, Trial

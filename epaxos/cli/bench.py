@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.record import machine, make_directory, versions, write_json
+from bench.run_directory import machine, make_directory, versions, write_json
 from bench.suite import WINDOWS, Options, Watch, run_suite, summarize, title
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import progress_bar

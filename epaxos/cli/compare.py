@@ -22,8 +22,8 @@ from bench.compare import Options, Watch
 from bench.compare import Progress as Standing
 from bench.compare import compare as run_comparison
 from bench.measure import SYNC_MS
-from bench.record import make_directory, sweep, write_results
 from bench.report import write_report
+from bench.run_directory import make_directory, sweep, write_results
 from bench.simulated import compare as run_simulation
 from bench.summary import run_labels, title
 from epaxos.cli.exits import ExitCode

@@ -16,7 +16,7 @@ from rich.text import Text
 from bench import demo as demos
 from bench.demo import Demo, Live
 from bench.figures import style
-from bench.record import machine, make_directory, versions, write_json
+from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trial import Outcome
 from epaxos.cli.output import console, make_table, print_json
 from topology import DEFAULT

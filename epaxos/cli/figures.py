@@ -15,7 +15,7 @@ from bench.figures import evaluate
 from bench.figures.catalogue import find_studies
 from bench.figures.page import write_page
 from bench.figures.plan import FULL, REDUCED, Scale, Study
-from bench.record import make_directory
+from bench.run_directory import make_directory
 from bench.store import Store
 from bench.sweep import STORE, Standing, Watch
 from epaxos.cli.exits import ExitCode

@@ -133,7 +133,7 @@ def _leader(topology: Topology, spec: ProtocolSpec, text: str) -> str:
 
 def _traces(data: Path | None) -> str:
     """A new directory for the traces of this cluster; it outlives it."""
-    from bench.record import make_directory
+    from bench.run_directory import make_directory
 
     parent = Path("results") if data is None else data / "traces"
     try:

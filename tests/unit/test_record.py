@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from bench.record import make_directory, sweep
+from bench.run_directory import make_directory, sweep
 from epaxos.core.errors import ConfigError
 
 

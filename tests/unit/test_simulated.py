@@ -10,8 +10,8 @@ import pytest
 
 from bench import simulated, virtual
 from bench.compare import Options
-from bench.record import write_samples
 from bench.report import render
+from bench.run_directory import write_samples
 from bench.summary import summarize, title
 from bench.verdict import judge
 from epaxos.core.errors import ConfigError, EpaxosError
