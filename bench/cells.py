@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.resampling import Values, ascending, interval, levels, quantile
-from bench.statistics import SAMPLES_FOR_P99
+from bench.analysis.resampling import Values, ascending, interval, levels, quantile
+from bench.analysis.statistics import SAMPLES_FOR_P99
 from bench.store import Entry
 from bench.trial import Trial
 from epaxos.core.errors import ConfigError

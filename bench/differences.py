@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from bench.analysis.resampling import Difference, difference, levels
 from bench.cells import LATENCIES, PERCENTS, Cell, flat, worst
-from bench.resampling import Difference, difference, levels
 from bench.results import Results, Table, shown
 from epaxos.core.errors import ConfigError
 

@@ -28,7 +28,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final, Protocol, TypeVar
 
-from bench.optimum import optimum
+from bench.analysis.optimum import optimum
 from bench.spawn import spawn
 from bench.store import Entry, code_version, encode
 from bench.trial import Trial, run_trial

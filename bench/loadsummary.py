@@ -19,10 +19,10 @@ import orjson
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
+from bench.analysis.statistics import SAMPLES_FOR_P99
 from bench.ledger import KINDS, Cell, Counts, Ledger, merged, percentile
 from bench.ledger import percentiles as several
 from bench.offered import Place
-from bench.statistics import SAMPLES_FOR_P99
 from bench.verdict import Findings
 
 Document = dict[str, Any]

@@ -14,7 +14,7 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
-from bench import waterfall
+from bench.analysis import stages as waterfall
 from bench.worldmap import HEIGHT, WIDTH, land_path, project, way_path
 
 Document = dict[str, Any]

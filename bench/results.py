@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from bench.analysis.resampling import levels
 from bench.cells import Cell, Configuration, gather, swept_keys, worst
-from bench.resampling import levels
 from bench.store import Entry, read
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Path as CommitPath

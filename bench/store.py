@@ -34,7 +34,7 @@ import orjson
 import bench
 import epaxos
 import topology
-from bench.optimum import Optimum
+from bench.analysis.optimum import Optimum
 from bench.trial import Outcome, Trial
 from epaxos.core.errors import ConfigError, StorageError
 
@@ -51,7 +51,7 @@ _SHOWN: Final = frozenset(
         "bench/pages.py",
         "bench/plots.py",
         "bench/report.py",
-        "bench/resampling.py",
+        "bench/analysis/resampling.py",
         "bench/results.py",
         "bench/store.py",
         "bench/sweep.py",

@@ -24,13 +24,13 @@ from typing import Any, Final
 
 from msgspec import to_builtins
 
-from bench import statistics
+from bench.analysis import statistics
+from bench.analysis.conflicts import realised
+from bench.analysis.optimum import optimum
+from bench.analysis.stages import waterfall
 from bench.compare import Options, Phase, Run
-from bench.conflicts import realised
 from bench.load import Sample
 from bench.measure import COOLDOWN_S, health
-from bench.optimum import optimum
-from bench.waterfall import waterfall
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
 from epaxos.registry import find_protocol

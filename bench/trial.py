@@ -18,8 +18,8 @@ from typing import Final
 
 import msgspec
 
+from bench.analysis.conflicts import realised
 from bench.cluster import Cluster, ClusterOptions, Process
-from bench.conflicts import realised
 from bench.faults import Fault, Happened, plan_timeline
 from bench.inflict import RealFaults, plan_virtual
 from bench.load import Demand, LoadProcess, LoadResult

@@ -17,9 +17,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench.conflicts import realised
+from bench.analysis.conflicts import realised
+from bench.analysis.statistics import SAMPLES_FOR_P99
 from bench.load import Sample
-from bench.statistics import SAMPLES_FOR_P99
 from bench.trial import Outcome, Trial
 from epaxos.core.errors import ConfigError
 from epaxos.core.quorum import quorums

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bench.conflicts import Realised, _meeting, realised
+from bench.analysis.conflicts import Realised, _meeting, realised
 from bench.load import Sample
 from epaxos.core.command import Operation
 from epaxos.core.replica import Path

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.conflicts import OWN_KEY
+from bench.analysis.conflicts import OWN_KEY
 from bench.experiments import what_does_a_site_see as sites
 from bench.figures import catalogue, evaluate, style
 from bench.figures.page import write_page

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench import statistics
+from bench.analysis import statistics
 
 
 def normal(mean_us, deviation_us, count, seed):
