@@ -15,9 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cluster import Cluster, ClusterOptions
-from bench.load import Demand, LoadResult
-from bench.measure import (
+from bench.clusters.counters import (
     CLUSTER_S,
     COOLDOWN_S,
     LOAD_EXTRA_S,
@@ -28,6 +26,8 @@ from bench.measure import (
     check_ranges,
     measure,
 )
+from bench.clusters.local import Cluster, ClusterOptions
+from bench.load import Demand, LoadResult
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.registry import find_protocol

@@ -23,9 +23,9 @@ from typing import Final
 
 import orjson
 
-from bench.cluster import Cluster, ClusterOptions, free_port_numbers
+from bench.clusters.counters import SETTLE_S, Late, Lateness
+from bench.clusters.local import Cluster, ClusterOptions, free_port_numbers
 from bench.loadsummary import Document
-from bench.measure import SETTLE_S, Late, Lateness
 from bench.offered import Offer, places
 from bench.spawn import spawn
 from bench.trial import Trial

@@ -18,9 +18,9 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Lock
 
+from bench.clusters.virtual import VirtualCluster, VirtualLoad, measure_virtual
 from bench.compare import Options, Phase, Progress, Run, Watch
 from bench.spawn import spawn
-from bench.virtual import VirtualCluster, VirtualLoad, measure_virtual
 from epaxos.core.errors import EpaxosError
 from epaxos.workload import Workload
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from bench.cluster import Cluster, ClusterOptions
+from bench.clusters.local import Cluster, ClusterOptions
 from bench.spawn import spawn
 from bench.window import Form, WindowResult, WindowSpec
 from epaxos.core.errors import ConfigError, EpaxosError

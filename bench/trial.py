@@ -19,11 +19,7 @@ from typing import Final
 import msgspec
 
 from bench.analysis.conflicts import realised
-from bench.cluster import Cluster, ClusterOptions, Process
-from bench.faults import Fault, Happened, plan_timeline
-from bench.inflict import RealFaults, plan_virtual
-from bench.load import Demand, LoadProcess, LoadResult
-from bench.measure import (
+from bench.clusters.counters import (
     CLUSTER_S,
     COOLDOWN_S,
     LOAD_EXTRA_S,
@@ -39,8 +35,12 @@ from bench.measure import (
     health,
     spec_for,
 )
+from bench.clusters.faults import Fault, Happened, plan_timeline
+from bench.clusters.inject import RealFaults, plan_virtual
+from bench.clusters.local import Cluster, ClusterOptions, Process
+from bench.clusters.virtual import VirtualCluster, VirtualLoad, measure_virtual
+from bench.load import Demand, LoadProcess, LoadResult
 from bench.verdict import Findings
-from bench.virtual import VirtualCluster, VirtualLoad, measure_virtual
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.exchange import Limits

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
-from bench.faults import Happened
+from bench.clusters.faults import Happened
 from bench.figures import style
 from bench.figures.plan import Ms, Pool
 

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.clusters.counters import SYNC_MS
 from bench.compare import Options, Watch
 from bench.compare import Progress as Standing
 from bench.compare import compare as run_comparison
-from bench.measure import SYNC_MS
 from bench.report import write_report
 from bench.run_directory import make_directory, sweep, write_results
 from bench.simulated import compare as run_simulation

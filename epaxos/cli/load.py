@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bench.cluster import free_port_numbers
+from bench.clusters.local import free_port_numbers
 from bench.loadpage import write_page
 from bench.loadsummary import broken
 from bench.locusting import LoadOptions, Standing, Watch, run_load, serve_page

@@ -20,7 +20,14 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from bench.cluster import Cluster, ClusterOptions, Process, check_ports, fixed_ports, free_ports
+from bench.clusters.local import (
+    Cluster,
+    ClusterOptions,
+    Process,
+    check_ports,
+    fixed_ports,
+    free_ports,
+)
 from epaxos.cli.output import console, count, make_table, milliseconds, size
 from epaxos.core.errors import AddressError, ConfigError
 from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine

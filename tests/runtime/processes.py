@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from bench.cluster import free_port_numbers as free_ports
+from bench.clusters.local import free_port_numbers as free_ports
 
 READY_WITHIN_S = 30
 STOPS_WITHIN_S = 20

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench.cluster import Cluster, ClusterOptions
+from bench.clusters.local import Cluster, ClusterOptions
 from bench.suite import Options, run_suite
 from bench.window import WindowSpec, run_window
 from topology import find

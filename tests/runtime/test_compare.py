@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cluster import Cluster, ClusterOptions
+from bench.clusters.local import Cluster, ClusterOptions
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import run
 from epaxos.core.errors import EpaxosError

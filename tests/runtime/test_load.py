@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cluster import free_port_numbers
+from bench.clusters.local import free_port_numbers
 from epaxos.cli.main import run
 
 WAIT_S = 120

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cluster import Cluster, ClusterOptions, Ports, free_port_numbers, free_ports
+from bench.clusters.local import Cluster, ClusterOptions, Ports, free_port_numbers, free_ports
 from topology import find
 
 LOCUSTFILE = Path(__file__).parents[2] / "bench" / "locustfile.py"

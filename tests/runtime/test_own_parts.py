@@ -3,7 +3,7 @@
 import os
 import urllib.request
 
-from bench.cluster import Cluster, ClusterOptions
+from bench.clusters.local import Cluster, ClusterOptions
 from epaxos.runtime.config import config_hash, load_cluster
 from epaxos.sim.replay import Replay
 from epaxos.trace import TraceReader

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from processes import free_ports
 
-from bench.cluster import Ports, check_ports
+from bench.clusters.local import Ports, check_ports
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import run
 from epaxos.core.errors import AddressError

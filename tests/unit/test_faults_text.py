@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.faults import Fault, parse_fault, plan_timeline
+from bench.clusters.faults import Fault, parse_fault, plan_timeline
 from epaxos.core.errors import ConfigError
 from topology import find
 

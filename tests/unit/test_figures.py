@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bench.analysis.conflicts import OWN_KEY
+from bench.clusters.counters import Costs
 from bench.experiments import what_does_a_site_see as sites
 from bench.figures import catalogue, evaluate, style
 from bench.figures.page import write_page
@@ -23,7 +24,6 @@ from bench.figures.plan import (
 from bench.figures.published import MEDIAN_READ_MS, figure_4
 from bench.figures.timeline import answers_per_s, medians
 from bench.load import Fates, LoadResult, Sample, Spread
-from bench.measure import Costs
 from bench.trial import Outcome, Trial, run_trial
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import run

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.cluster import free_port_numbers
+from bench.clusters.counters import Late, Lateness, Meter
+from bench.clusters.local import free_port_numbers
 from bench.load import Demand, LoadResult, Spec, Spread, Target, run_load
-from bench.measure import Late, Lateness, Meter
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.metrics import Distribution
 

@@ -8,7 +8,8 @@ from statistics import median
 
 import pytest
 
-from bench import simulated, virtual
+from bench import simulated
+from bench.clusters import virtual
 from bench.compare import Options
 from bench.report import render
 from bench.run_directory import write_samples

@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any, Final, cast
 
 from bench.analysis.stages import PER_SECOND, answered
+from bench.clusters.counters import COOLDOWN_S, SETTLE_S, Costs, Measured
 from bench.load import (
     CLOSED,
     CONNECTION_LOST,
@@ -27,7 +28,6 @@ from bench.load import (
     Sample,
     Spread,
 )
-from bench.measure import COOLDOWN_S, SETTLE_S, Costs, Measured
 from epaxos.codec import FRAME_HEADER
 from epaxos.core.errors import Definite, EpaxosError
 from epaxos.core.replica import Message

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from hdrh.histogram import HdrHistogram
 
 from bench.analysis.stages import PATH, Sampled, answered
-from bench.cluster import Cluster
+from bench.clusters.local import Cluster
 from bench.ledger import Counts, percentile
 from bench.load import Demand, LoadProcess, LoadResult, Spec, Target
 from epaxos.core.errors import ConfigError

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from bench.cluster import READY_WITHIN_S, Cluster
-from bench.faults import Fault, Happened
-from bench.measure import Status
-from bench.virtual import VirtualCluster
+from bench.clusters.counters import Status
+from bench.clusters.faults import Fault, Happened
+from bench.clusters.local import READY_WITHIN_S, Cluster
+from bench.clusters.virtual import VirtualCluster
 from epaxos.core.errors import EpaxosError
 from epaxos.core.types import Micros
 from topology import Topology
