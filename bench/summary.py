@@ -30,7 +30,7 @@ from bench.analysis.optimum import optimum
 from bench.analysis.stages import waterfall
 from bench.clusters.counters import COOLDOWN_S, health
 from bench.compare import Options, Phase, Run
-from bench.load import Sample
+from bench.load.client import Sample
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
 from epaxos.registry import find_protocol

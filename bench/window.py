@@ -19,7 +19,7 @@ from typing import Final, Literal
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-from bench.connection import Connection, connect
+from bench.load.connection import Connection, connect
 from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
 from epaxos.core.command import Operation
 from epaxos.runtime.alarm import clock

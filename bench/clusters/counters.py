@@ -18,7 +18,7 @@ from hdrh.histogram import HdrHistogram
 from bench.analysis.stages import PATH, Sampled, answered
 from bench.clusters.local import Cluster
 from bench.ledger import Counts, percentile
-from bench.load import Demand, LoadProcess, LoadResult, Spec, Target
+from bench.load.client import Demand, LoadProcess, LoadResult, Spec, Target
 from epaxos.core.errors import ConfigError
 from epaxos.runtime.alarm import clock
 

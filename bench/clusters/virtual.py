@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from bench.analysis.stages import PER_SECOND, answered
 from bench.clusters.counters import COOLDOWN_S, SETTLE_S, Costs, Measured
-from bench.load import (
+from bench.load.client import (
     CLOSED,
     CONNECTION_LOST,
     OPEN,

@@ -161,7 +161,7 @@ def replica_pids(directory):
             words = (entry / "cmdline").read_bytes().decode(errors="replace")
         except OSError:
             continue
-        if str(directory) in words and ("serve" in words or "bench.load" in words):
+        if str(directory) in words and ("serve" in words or "bench.load.client" in words):
             found.append(int(entry.name))
     return found
 

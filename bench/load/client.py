@@ -8,7 +8,7 @@ and cut from the figures.
 
     commit latency = answer latency - (execute_us - commit_us)
 
-where the two are what the replica measured of the command. `python -m bench.load SPEC RESULT` reads
+where the two are what the replica measured of the command. `python -m bench.load.client SPEC RESULT` reads
 a `Spec` and writes a `LoadResult`, both JSON; on stdout it says when the load starts.
 
 Rules of this file: it only measures; what the figures mean stands in statistics.py and verdict.py.
@@ -30,7 +30,7 @@ from typing import Final
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-from bench.connection import Connection, connect, measure_hop
+from bench.load.connection import Connection, connect, measure_hop
 from bench.spawn import spawn
 from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
 from epaxos.core.command import Operation
@@ -468,7 +468,7 @@ class LoadProcess:
         path.write_bytes(msgspec.json.encode(spec))
         self._result.unlink(missing_ok=True)
         self._process = spawn(
-            [sys.executable, "-m", "bench.load", str(path), str(self._result)],
+            [sys.executable, "-m", "bench.load.client", str(path), str(self._result)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
