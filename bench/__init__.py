@@ -7,19 +7,19 @@ pays for what stands here.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.experiment import Experiment
-    from bench.results import Results
+    from bench.trials.experiment import Experiment
+    from bench.trials.results import Results
 
 __all__ = ["Experiment", "Results"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Experiment":
-        from bench.experiment import Experiment
+        from bench.trials.experiment import Experiment
 
         return Experiment
     if name == "Results":
-        from bench.results import Results
+        from bench.trials.results import Results
 
         return Results
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

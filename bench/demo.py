@@ -22,11 +22,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.executors import Stopped
 from bench.figures import style
 from bench.figures.plan import Pool
 from bench.figures.timeline import draw_curve, medians, shade
-from bench.trial import Outcome, Trial, run_trial
+from bench.trials.executors import Stopped
+from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.core.errors import ConfigError
 from topology import DEFAULT, Topology, best_leader, find, worst_leader
 

@@ -17,8 +17,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from bench.figures.style import INK
-from bench.plots import SERIES_MAX
-from bench.results import Results
+from bench.trials.plots import SERIES_MAX
+from bench.trials.results import Results
 from epaxos.core.errors import ConfigError
 
 PAGE: Final = "report.html"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from bench.figures import style
 from bench.figures.draw import tail, tail_axes
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 MATRIX: Final = "epaxos-revisited"
 _WORKLOADS: Final = (("zipf:theta=0.9,keys=1000000", 0.9), ("zipf:theta=0.99,keys=1000000", 0.99))

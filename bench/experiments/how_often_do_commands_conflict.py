@@ -8,7 +8,7 @@ from typing import Any, Final
 from bench.experiments.how_long_is_the_tail import epaxos
 from bench.figures import style
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 _CONFLICTS: Final = (0, 2, 10, 25, 50, 100)
 _THETAS: Final = (0.5, 0.7, 0.8, 0.9, 0.99)

@@ -14,7 +14,7 @@ from bench.figures import style
 from bench.figures.draw import thousands
 from bench.figures.plan import Picture, Results, Scale, Study, conditions
 from bench.figures.published import THROUGHPUT
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 _CONFLICTS: Final = (0, 2, 25, 100)
 _SIZES: Final = (3, 5)

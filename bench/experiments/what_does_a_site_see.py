@@ -15,7 +15,7 @@ from bench.figures import style
 from bench.figures.draw import Bars, Point, bars_by_region, gaps, published_handles
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.figures.published import figure_4
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 MATRIX: Final = "sosp13-figure4"
 IMPLIED: Final = "sosp13-figure4-medians"

@@ -13,7 +13,7 @@ from bench.experiments.what_does_a_site_see import MATRIX, PAPERS_LEADER
 from bench.figures import style
 from bench.figures.plan import Picture, Results, Scale, Study, conditions, percentile
 from bench.figures.published import THROUGHPUT, WITH_A_SLOW_REPLICA
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 FACTOR: Final = 3
 _SLOW: Final = PAPERS_LEADER

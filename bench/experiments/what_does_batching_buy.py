@@ -11,7 +11,7 @@ import numpy as np
 from bench.figures import style
 from bench.figures.draw import gaps, plain_log
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 _CLIENTS: Final = (4, 32, 200)
 _SINGLE: Final = 1

@@ -12,7 +12,7 @@ from bench.experiments.how_long_is_the_tail import over_loads
 from bench.figures import style
 from bench.figures.draw import gaps, plain_log
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 _WORKLOAD: Final = "conflict:100"
 _RATES: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)

@@ -10,7 +10,7 @@ from bench.experiments.how_long_is_the_tail import over_loads
 from bench.figures import style
 from bench.figures.draw import gaps
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 _REMOTE: Final = (0, 10, 25, 50, 100)
 _KEYS: Final = 4

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from bench.figures import style
 from bench.figures.plan import Picture, Results, Scale, Study, conditions
 from bench.figures.timeline import answers_per_s, draw_curve, medians, shade
-from bench.trial import Trial
+from bench.trials.trial import Trial
 
 _MATRIX: Final = "sosp13-figure4"
 _SITES: Final = ("CA", "VA", "OR", "JP", "EU")

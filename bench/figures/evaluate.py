@@ -18,13 +18,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from bench.executors import Executor
 from bench.figures import style
 from bench.figures.plan import Picture, Results, Scale, Study, validity
 from bench.run_directory import machine, versions, write_json
-from bench.store import Store, code_version
-from bench.sweep import Ran, Watch, finish
-from bench.trial import Outcome, Trial
+from bench.trials.executors import Executor
+from bench.trials.store import Store, code_version
+from bench.trials.sweep import Ran, Watch, finish
+from bench.trials.trial import Outcome, Trial
 from epaxos.core.errors import EpaxosError
 
 FORMAT: Final = 1

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bench.analysis.conflicts import realised
 from bench.analysis.statistics import SAMPLES_FOR_P99
 from bench.load.client import Sample
-from bench.trial import Outcome, Trial
+from bench.trials.trial import Outcome, Trial
 from epaxos.core.errors import ConfigError
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path

@@ -17,7 +17,7 @@ from bench import demo as demos
 from bench.demo import Demo, Live
 from bench.figures import style
 from bench.run_directory import machine, make_directory, versions, write_json
-from bench.trial import Outcome
+from bench.trials.trial import Outcome
 from epaxos.cli.output import console, make_table, print_json
 from topology import DEFAULT
 

@@ -18,8 +18,8 @@ from epaxos.cli.progress import progress_bar
 from epaxos.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bench.results import Results, Table
-    from bench.sweep import Standing, Watch
+    from bench.trials.results import Results, Table
+    from bench.trials.sweep import Standing, Watch
 
 app = typer.Typer(
     help="Sweeps, resumable: run, show, report, diff.",
@@ -62,8 +62,8 @@ def run(
     from: the same trial of the same code is never run twice, and Ctrl-C loses only what is running.
     Real processes run one trial after another; simulated trials are shared out. Ends with 1 if the
     result is INVALID."""
-    from bench.experiment import Experiment
     from bench.pages import write_page
+    from bench.trials.experiment import Experiment
 
     experiment = Experiment.load(what)
     if repeats is not None:
@@ -92,7 +92,7 @@ def run(
 @app.command("list")
 def list_all(out: Out = Path("results"), json: Json = False) -> None:
     """The experiments that come with us, and your results."""
-    from bench.experiment import Experiment, built_in
+    from bench.trials.experiment import Experiment, built_in
 
     known = [Experiment.load(name) for name in built_in()]
     found = list(_all_results(out))
@@ -210,7 +210,7 @@ def _document(results: "Results") -> dict[str, Any]:
 
 def _all_results(out: Path) -> "Iterator[Results]":
     """The results below a directory, oldest first."""
-    from bench.results import MANIFEST, Results
+    from bench.trials.results import MANIFEST, Results
 
     for path in sorted(out.glob(f"*/{MANIFEST}")):
         yield Results(path.parent)
@@ -218,7 +218,7 @@ def _all_results(out: Path) -> "Iterator[Results]":
 
 def _find(which: str, out: Path) -> "Results":
     """A directory of results, or the newest of an experiment. Raises ConfigError."""
-    from bench.results import Results
+    from bench.trials.results import Results
 
     if Path(which).is_dir():
         return Results(Path(which))

@@ -10,14 +10,14 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from bench.executors import choose
 from bench.figures import evaluate
 from bench.figures.catalogue import find_studies
 from bench.figures.page import write_page
 from bench.figures.plan import FULL, REDUCED, Scale, Study
 from bench.run_directory import make_directory
-from bench.store import Store
-from bench.sweep import STORE, Standing, Watch
+from bench.trials.executors import choose
+from bench.trials.store import Store
+from bench.trials.sweep import STORE, Standing, Watch
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import progress_bar

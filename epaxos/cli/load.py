@@ -24,7 +24,7 @@ from bench.loadsummary import broken
 from bench.locusting import LoadOptions, Standing, Watch, run_load, serve_page
 from bench.offered import parse_limits, parse_seconds, parse_steps, places
 from bench.run_directory import machine, make_directory, versions, write_json
-from bench.trial import Trial
+from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.core.errors import ConfigError

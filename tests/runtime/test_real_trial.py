@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.trial import Trial, run_trial
+from bench.trials.trial import Trial, run_trial
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bench.results import Results
+from bench.trials.results import Results
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import run
 from tests.house.sources import ROOT

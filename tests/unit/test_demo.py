@@ -6,7 +6,7 @@ import pytest
 
 from bench import demo as demos
 from bench.demo import EPAXOS, MULTIPAXOS
-from bench.trial import run_trial
+from bench.trials.trial import run_trial
 from epaxos.cli.demo import spark
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import run

@@ -6,8 +6,8 @@ from dataclasses import fields
 import pytest
 
 from bench import Experiment
-from bench.experiment import built_in
-from bench.trial import Trial
+from bench.trials.experiment import built_in
+from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError
 from tests.house.sources import ROOT
 

@@ -24,7 +24,7 @@ from bench.figures.plan import (
 from bench.figures.published import MEDIAN_READ_MS, figure_4
 from bench.figures.timeline import answers_per_s, medians
 from bench.load.client import Fates, LoadResult, Sample, Spread
-from bench.trial import Outcome, Trial, run_trial
+from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import run
 from epaxos.core.errors import ConfigError

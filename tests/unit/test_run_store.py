@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import store as stored
-from bench.executors import Failed, Job, perform
-from bench.store import Store, code_version, decode, encode, read, share, trial_key
-from bench.trial import Trial
+from bench.trials import store as stored
+from bench.trials.executors import Failed, Job, perform
+from bench.trials.store import Store, code_version, decode, encode, read, share, trial_key
+from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError, StorageError
 from tests.house.sources import ROOT
 from topology import predict_epaxos
@@ -195,7 +195,7 @@ def test_the_code_version_changes_with_what_is_run_and_not_with_what_shows_it(tm
         return stored._version_of([tmp_path / name for name in names])
 
     before = version()
-    for name in ("bench/plots.py", "epaxos/cli/output.py", "bench/figures/style.py"):
+    for name in ("bench/trials/plots.py", "epaxos/cli/output.py", "bench/figures/style.py"):
         append(tmp_path / name)
     assert version() == before
     found = {before}

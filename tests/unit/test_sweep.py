@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import Experiment, Results, executors, sweep
-from bench.executors import Failed, Here, Job, Processes, Stopped, choose, perform
-from bench.results import Table
-from bench.store import Store, code_version, decode, encode, trial_key
-from bench.sweep import run_sweep
+from bench import Experiment, Results
+from bench.trials import executors, sweep
+from bench.trials.executors import Failed, Here, Job, Processes, Stopped, choose, perform
+from bench.trials.results import Table
+from bench.trials.store import Store, code_version, decode, encode, trial_key
+from bench.trials.sweep import run_sweep
 from epaxos.core.errors import AddressError, ConfigError, StorageError
 
 CALM = {"simulated": True, "replicas": 3, "warmup_s": 0.2, "duration_s": 1.0, "rate": 120.0}

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from bench.load.client import Sample
-from bench.trial import Outcome, Trial, run_trial
+from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.core.errors import ConfigError
 from tests.over_time import binned
 from topology import find, predict_epaxos, predict_leader

@@ -8,7 +8,7 @@ import pytest
 from bench.compare import Options
 from bench.simulated import compare
 from bench.summary import summarize, title
-from bench.trial import Trial, run_trial
+from bench.trials.trial import Trial, run_trial
 from epaxos.cli.main import run
 from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError

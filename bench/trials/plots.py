@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.cells import LATENCIES, Cell, Configuration
 from bench.figures.style import (
     EPAXOS,
     FAULT,
@@ -27,10 +26,11 @@ from bench.figures.style import (
     styled,
 )
 from bench.figures.timeline import median_per_step
+from bench.trials.cells import LATENCIES, Cell, Configuration
 from epaxos.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bench.results import Results
+    from bench.trials.results import Results
 
 SERIES_MAX: Final = 12
 """More lines or bars side by side tell nothing."""
@@ -142,7 +142,7 @@ class Plots:
 
     def _panels(self, by: str, only: Sequence[Configuration] | None) -> dict[str, list[Cell]]:
         _one_of("by", by, ("region", *self._results.swept))
-        from bench.results import shown
+        from bench.trials.results import shown
 
         found: dict[str, list[Cell]] = {}
         for cell in self._cells(only):

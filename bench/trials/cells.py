@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from bench.analysis.resampling import Values, ascending, interval, levels, quantile
 from bench.analysis.statistics import SAMPLES_FOR_P99
-from bench.store import Entry
-from bench.trial import Trial
+from bench.trials.store import Entry
+from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Path
 from epaxos.registry import find_protocol

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from bench.analysis.resampling import levels
-from bench.cells import Cell, Configuration, gather, swept_keys, worst
-from bench.store import Entry, read
+from bench.trials.cells import Cell, Configuration, gather, swept_keys, worst
+from bench.trials.store import Entry, read
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Path as CommitPath
 
 if TYPE_CHECKING:
-    from bench.differences import Differences
-    from bench.plots import Plots
+    from bench.trials.differences import Differences
+    from bench.trials.plots import Plots
 
 MANIFEST: Final = "experiment.json"
 FORMAT: Final = 1
@@ -269,13 +269,13 @@ class Results:
     @property
     def plot(self) -> "Plots":
         """Figures."""
-        from bench.plots import Plots
+        from bench.trials.plots import Plots
 
         return Plots(self)
 
     def diff(self, other: "Results") -> "Differences":
         """What `other` has more of, cell by cell."""
-        from bench.differences import compare_results
+        from bench.trials.differences import compare_results
 
         return compare_results(self, other)
 

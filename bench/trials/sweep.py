@@ -23,13 +23,13 @@ from typing import Any, Final
 
 import orjson
 
-from bench.cells import values_of
-from bench.executors import Executor, Failed, Here, Job, Stopped
-from bench.experiment import Experiment
-from bench.results import FORMAT, MANIFEST, Results
 from bench.run_directory import machine, make_directory, versions, write_json
-from bench.store import SUFFIX, Store, code_version, share, trial_key
-from bench.trial import Trial
+from bench.trials.cells import values_of
+from bench.trials.executors import Executor, Failed, Here, Job, Stopped
+from bench.trials.experiment import Experiment
+from bench.trials.results import FORMAT, MANIFEST, Results
+from bench.trials.store import SUFFIX, Store, code_version, share, trial_key
+from bench.trials.trial import Trial
 from epaxos.core.errors import StorageError
 
 STORE: Final = "store"

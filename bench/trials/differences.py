@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from bench.analysis.resampling import Difference, difference, levels
-from bench.cells import LATENCIES, PERCENTS, Cell, flat, worst
-from bench.results import Results, Table, shown
+from bench.trials.cells import LATENCIES, PERCENTS, Cell, flat, worst
+from bench.trials.results import Results, Table, shown
 from epaxos.core.errors import ConfigError
 
 _NAMED_MAX: Final = 4

@@ -6,7 +6,7 @@
     repeats = 3                            # each with a seed of its own
     seed = 1                               # of the first repeat
 
-    [trial]                                # keys of bench.trial.Trial
+    [trial]                                # keys of bench.trials.trial.Trial
     protocol = ["epaxos", "multipaxos"]    # a list is swept
     workload = ["conflict:0", "conflict:2", "conflict:100"]
     rate = 100                             # anything else is fixed
@@ -39,13 +39,13 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
-from bench.trial import Trial
+from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError
 from epaxos.registry import find_protocol
 
 if TYPE_CHECKING:
-    from bench.results import Results
-    from bench.sweep import Watch
+    from bench.trials.results import Results
+    from bench.trials.sweep import Watch
 
 REPEATS: Final = 3
 REPEATS_MAX: Final = 1000
@@ -277,8 +277,8 @@ class Experiment:
         watch: "Watch | None",
         stop: threading.Event,
     ) -> "Results":
-        from bench.executors import choose
-        from bench.sweep import run_sweep
+        from bench.trials.executors import choose
+        from bench.trials.sweep import run_sweep
 
         executor = choose(len(os.sched_getaffinity(0)) if jobs is None else jobs, dask)
         return run_sweep(self, Path(out), executor, watch or (lambda standing: None), stop)

@@ -30,8 +30,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 from bench.analysis.optimum import optimum
 from bench.spawn import spawn
-from bench.store import Entry, code_version, encode
-from bench.trial import Trial, run_trial
+from bench.trials.store import Entry, code_version, encode
+from bench.trials.trial import Trial, run_trial
 from epaxos.core.errors import AddressError, ConfigError, EpaxosError
 
 _POLL_S: Final = 0.2
@@ -185,7 +185,7 @@ class _Worker:
 
     def start(self) -> None:
         """A new process that imports what ours could."""
-        command = [sys.executable, "-c", "from bench.executors import main; main()"]
+        command = [sys.executable, "-c", "from bench.trials.executors import main; main()"]
         self._process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         with suppress(OSError):  # it died: whoever asks it will see
             self._tell(sys.path)

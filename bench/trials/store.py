@@ -35,7 +35,7 @@ import bench
 import epaxos
 import topology
 from bench.analysis.optimum import Optimum
-from bench.trial import Outcome, Trial
+from bench.trials.trial import Outcome, Trial
 from epaxos.core.errors import ConfigError, StorageError
 
 SUFFIX: Final = ".trial"
@@ -44,17 +44,17 @@ _DIGEST: Final = 32
 _KEY_DIGITS: Final = 32
 _SHOWN: Final = frozenset(
     {
-        "bench/differences.py",
-        "bench/cells.py",
-        "bench/executors.py",
-        "bench/experiment.py",
+        "bench/trials/differences.py",
+        "bench/trials/cells.py",
+        "bench/trials/executors.py",
+        "bench/trials/experiment.py",
         "bench/pages.py",
-        "bench/plots.py",
+        "bench/trials/plots.py",
         "bench/report.py",
         "bench/analysis/resampling.py",
-        "bench/results.py",
-        "bench/store.py",
-        "bench/sweep.py",
+        "bench/trials/results.py",
+        "bench/trials/store.py",
+        "bench/trials/sweep.py",
         "bench/worldmap.py",
     }
 )
