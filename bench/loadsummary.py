@@ -20,10 +20,10 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
 from bench.analysis.statistics import SAMPLES_FOR_P99
+from bench.compare.verdict import Findings
 from bench.ledger import KINDS, Cell, Counts, Ledger, merged, percentile
 from bench.ledger import percentiles as several
 from bench.offered import Place
-from bench.verdict import Findings
 
 Document = dict[str, Any]
 

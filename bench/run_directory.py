@@ -22,9 +22,9 @@ from typing import Any, Final
 import orjson
 
 import epaxos
-from bench.compare import Options, Phase
-from bench.summary import summarize
-from bench.verdict import judge
+from bench.compare.compare import Options, Phase
+from bench.compare.summary import summarize
+from bench.compare.verdict import judge
 from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Path as CommitPath

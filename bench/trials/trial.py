@@ -39,8 +39,8 @@ from bench.clusters.faults import Fault, Happened, plan_timeline
 from bench.clusters.inject import RealFaults, plan_virtual
 from bench.clusters.local import Cluster, ClusterOptions, Process
 from bench.clusters.virtual import VirtualCluster, VirtualLoad, measure_virtual
+from bench.compare.verdict import Findings
 from bench.load.client import Demand, LoadProcess, LoadResult
-from bench.verdict import Findings
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.exchange import Limits

@@ -19,13 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.clusters.counters import SYNC_MS
-from bench.compare import Options, Watch
-from bench.compare import Progress as Standing
-from bench.compare import compare as run_comparison
+from bench.compare.compare import Options, Watch
+from bench.compare.compare import Progress as Standing
+from bench.compare.compare import compare as run_comparison
+from bench.compare.simulated import compare as run_simulation
+from bench.compare.summary import run_labels, title
 from bench.report import write_report
 from bench.run_directory import make_directory, sweep, write_results
-from bench.simulated import compare as run_simulation
-from bench.summary import run_labels, title
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json, size
 from epaxos.cli.progress import progress_bar

@@ -3,10 +3,9 @@
 import pytest
 
 import topology
-from bench import simulated
 from bench.analysis.stages import Sampled, answered, figure, typical, waterfall
-from bench.compare import Options
-from bench.summary import summarize
+from bench.compare.compare import Options, simulated
+from bench.compare.summary import summarize
 
 
 def explained(answer_ms, age_ms=100.0, closed_by="B", **stages):

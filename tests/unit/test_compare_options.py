@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.compare import Options
-from bench.summary import run_labels, title
+from bench.compare.compare import Options
+from bench.compare.summary import run_labels, title
 from epaxos.core.errors import ConfigError
 from topology import TopologyError, find
 

@@ -8,13 +8,12 @@ from statistics import median
 
 import pytest
 
-from bench import simulated
 from bench.clusters import virtual
-from bench.compare import Options
+from bench.compare.compare import Options, simulated
+from bench.compare.summary import summarize, title
+from bench.compare.verdict import judge
 from bench.report import render
 from bench.run_directory import write_samples
-from bench.summary import summarize, title
-from bench.verdict import judge
 from epaxos.core.errors import ConfigError, EpaxosError
 from topology import TopologyError, find, find_homes, predict_epaxos, predict_leader
 

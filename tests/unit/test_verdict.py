@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.verdict import Findings, judge, validity
+from bench.compare.verdict import Findings, judge, validity
 
 SUMMARY = json.loads(
     (Path(__file__).parent.parent / "data" / "summary.json").read_text(encoding="utf-8")

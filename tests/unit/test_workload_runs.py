@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from bench.compare import Options
-from bench.simulated import compare
-from bench.summary import summarize, title
+from bench.compare.compare import Options
+from bench.compare.simulated import compare
+from bench.compare.summary import summarize, title
 from bench.trials.trial import Trial, run_trial
 from epaxos.cli.main import run
 from epaxos.core.command import Operation

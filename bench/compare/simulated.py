@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from threading import Lock
 
 from bench.clusters.virtual import VirtualCluster, VirtualLoad, measure_virtual
-from bench.compare import Options, Phase, Progress, Run, Watch
+from bench.compare.compare import Options, Phase, Progress, Run, Watch
 from bench.spawn import spawn
 from epaxos.core.errors import EpaxosError
 from epaxos.workload import Workload
@@ -142,7 +142,7 @@ class _Workers:
             worker.kill()
 
     def __enter__(self) -> "_Workers":
-        command = [sys.executable, "-m", "bench.simulated"]
+        command = [sys.executable, "-m", "bench.compare.simulated"]
         try:
             for _ in range(self._count):
                 worker = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

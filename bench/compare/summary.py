@@ -29,7 +29,7 @@ from bench.analysis.conflicts import realised
 from bench.analysis.optimum import optimum
 from bench.analysis.stages import waterfall
 from bench.clusters.counters import COOLDOWN_S, health
-from bench.compare import Options, Phase, Run
+from bench.compare.compare import Options, Phase, Run
 from bench.load.client import Sample
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
