@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bench.loadsummary import broken
+from bench.loadtest.summary import broken
 
 Document = dict[str, Any]
 

@@ -27,8 +27,8 @@ from locust import FastHttpUser, LoadTestShape, constant, events, runners, stats
 from locust.argument_parser import get_parser
 from locust.env import Environment
 
-from bench.offered import HTTP_PORT, TARGETS
-from bench.station import Station, check, make_places
+from bench.loadtest.options import HTTP_PORT, TARGETS
+from bench.loadtest.session import Station, check, make_places
 from epaxos.core.errors import EpaxosError
 from topology import DEFAULT, TopologyError
 

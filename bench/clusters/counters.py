@@ -17,8 +17,8 @@ from hdrh.histogram import HdrHistogram
 
 from bench.analysis.stages import PATH, Sampled, answered
 from bench.clusters.local import Cluster
-from bench.ledger import Counts, percentile
 from bench.load.client import Demand, LoadProcess, LoadResult, Spec, Target
+from bench.loadtest.counts import Counts, percentile
 from epaxos.core.errors import ConfigError
 from epaxos.runtime.alarm import clock
 

@@ -8,9 +8,9 @@ import gevent
 import pytest
 from gevent.server import StreamServer
 
-import bench.generator
-from bench.generator import _AT_ONCE_MAX, Agenda, OpenLoop, Plan, Report, Seat
-from bench.offered import Offer, Place
+import bench.loadtest.generator
+from bench.loadtest.generator import _AT_ONCE_MAX, Agenda, OpenLoop, Plan, Report, Seat
+from bench.loadtest.options import Offer, Place
 from epaxos.runtime.alarm import clock
 from epaxos.workload import parse_workload
 
@@ -40,7 +40,7 @@ def open_loop(generator: Any, name: str = "Tokyo") -> OpenLoop:
 @pytest.fixture(params=["timerfd", "timer of the loop"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "timerfd":
-        monkeypatch.setattr(bench.generator, "timerfd_create", lambda: -1)
+        monkeypatch.setattr(bench.loadtest.generator, "timerfd_create", lambda: -1)
 
 
 @pytest.mark.usefixtures("kind")
@@ -147,7 +147,7 @@ def generate(answer: bytes, report: Any, each: Any, seconds: float = 0.2) -> Any
     listener.start()
     place = Place("JP", "Tokyo", f"http://127.0.0.1:{listener.server_port}", "Tokyo")
     offer = Offer(rate=200.0, warmup_s=0.0, patience_s=2.0)
-    generator = bench.generator.Generator(offer, [place], "0", report)
+    generator = bench.loadtest.generator.Generator(offer, [place], "0", report)
     workload = parse_workload("conflict:0", 1, ["JP"])
     user = gevent.spawn(each, generator, Seat(generator.sites[0], workload, 0, 1))
     gevent.sleep(0.01)

@@ -8,9 +8,9 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from bench.ledger import Health, Ledger, Window, bucket, decode, percentile
-from bench.loadsummary import Limits, broken, live, summarize, text, write
-from bench.offered import places
+from bench.loadtest.counts import Health, Ledger, Window, bucket, decode, percentile
+from bench.loadtest.options import places
+from bench.loadtest.summary import Limits, broken, live, summarize, text, write
 
 PLACES = places("lan:3")
 SETUP = {"title": "lan:3", "loop": "open"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.offered import (
+from bench.loadtest.options import (
     Offer,
     loop_of,
     parse_limits,

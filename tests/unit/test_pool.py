@@ -9,9 +9,9 @@ import pytest
 from gevent.server import StreamServer
 from geventhttpclient._parser import HTTPParseError
 
-import bench.pool
-from bench.pool import Answer, Pool
-from bench.wire import Call
+import bench.loadtest.http
+from bench.loadtest.http import Answer, Pool
+from bench.loadtest.targets import Call
 
 GET = Call("GET", "GET", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 OK = b"HTTP/1.1 200 OK\r\nX-EPaxos-Path: fast\r\nContent-Length: 5\r\n\r\nhello"
@@ -116,7 +116,7 @@ def test_a_connection_is_used_again_and_more_are_opened_where_all_are_busy():
 def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch):
     with serving(answers(OK)) as (pool, server):
         ask(pool)
-        monkeypatch.setattr(bench.pool, "_IDLE_S", 0.0)
+        monkeypatch.setattr(bench.loadtest.http, "_IDLE_S", 0.0)
         ask(pool)
         assert server.opened == 2
 

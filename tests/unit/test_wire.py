@@ -5,7 +5,7 @@ from base64 import b64decode
 
 import pytest
 
-from bench.wire import Epaxos, Etcd, make_target
+from bench.loadtest.targets import Epaxos, Etcd, make_target
 from epaxos.core.command import Operation, encode_cas
 from epaxos.core.errors import ConfigError
 from epaxos.workload import Command

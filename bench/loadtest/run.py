@@ -26,8 +26,8 @@ import orjson
 from bench.clusters.counters import SETTLE_S, Late, Lateness
 from bench.clusters.local import Cluster, ClusterOptions, free_port_numbers
 from bench.compare.verdict import LAG_MS, LINK_ERROR_MS, Findings
-from bench.loadsummary import Document
-from bench.offered import Offer, places
+from bench.loadtest.options import Offer, places
+from bench.loadtest.summary import Document
 from bench.spawn import spawn
 from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError, EpaxosError

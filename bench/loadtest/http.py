@@ -17,7 +17,7 @@ import gevent
 import gevent.socket
 from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
 
-from bench.wire import Call
+from bench.loadtest.targets import Call
 from epaxos.core.types import Micros
 from epaxos.runtime.alarm import clock
 

@@ -21,9 +21,9 @@ from hdrh.log import HistogramLogWriter
 
 from bench.analysis.statistics import SAMPLES_FOR_P99
 from bench.compare.verdict import Findings
-from bench.ledger import KINDS, Cell, Counts, Ledger, merged, percentile
-from bench.ledger import percentiles as several
-from bench.offered import Place
+from bench.loadtest.counts import KINDS, Cell, Counts, Ledger, merged, percentile
+from bench.loadtest.counts import percentiles as several
+from bench.loadtest.options import Place
 
 Document = dict[str, Any]
 

@@ -25,10 +25,10 @@ import gevent
 import msgspec
 from gevent.event import AsyncResult
 
-from bench.ledger import Health, Ledger, Window, bucket
-from bench.offered import Offer, Place
-from bench.pool import Answer, Pool
-from bench.wire import Call, Meaning, make_target
+from bench.loadtest.counts import Health, Ledger, Window, bucket
+from bench.loadtest.http import Answer, Pool
+from bench.loadtest.options import Offer, Place
+from bench.loadtest.targets import Call, Meaning, make_target
 from epaxos.core.types import Micros
 from epaxos.runtime.alarm import LATENESS_US, clock, timerfd_create, timerfd_settime
 from epaxos.workload import OWN_KEY, Command, Workload

@@ -22,10 +22,9 @@ import msgspec
 from locust.exception import CatchResponseError
 from locust.runners import MasterRunner, WorkerRunner
 
-from bench.generator import Generator, Plan, Report, Seat
-from bench.ledger import Ledger, decode
-from bench.loadsummary import Document, Limits, broken, live, summarize, text, write
-from bench.offered import (
+from bench.loadtest.counts import Ledger, decode
+from bench.loadtest.generator import Generator, Plan, Report, Seat
+from bench.loadtest.options import (
     HTTP_PORT,
     Offer,
     Place,
@@ -36,7 +35,8 @@ from bench.offered import (
     places,
     workload_text,
 )
-from bench.wire import make_target
+from bench.loadtest.summary import Document, Limits, broken, live, summarize, text, write
+from bench.loadtest.targets import make_target
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.workload import Workload, parse_workload
 from topology import TopologyError
