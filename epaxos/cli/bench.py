@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.run_directory import machine, make_directory, versions, write_json
-from bench.suite import WINDOWS, Options, Watch, run_suite, summarize, title
+from bench.throughput.suite import WINDOWS, Options, Watch, run_suite, summarize, title
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import progress_bar
 from epaxos.core.errors import ConfigError

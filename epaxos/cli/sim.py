@@ -234,7 +234,7 @@ def _report(run: "Soak", soak: bool, shrink: bool, out: Path, json: bool) -> boo
 
 
 def _bench(json: bool) -> None:
-    from bench.simulation import measure
+    from bench.throughput.simulator import measure
     from epaxos.sim.soak import collect_rarely
 
     collect_rarely()

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from bench.clusters.local import Cluster, ClusterOptions
-from bench.suite import Options, run_suite
-from bench.window import WindowSpec, run_window
+from bench.throughput.suite import Options, run_suite
+from bench.throughput.window import WindowSpec, run_window
 from topology import find
 
 pytestmark = pytest.mark.timeout(120)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bench.simulation import (
+from bench.throughput.simulator import (
     Judged,
     Schedules,
     Speed,
@@ -56,7 +56,7 @@ def test_a_violation_is_counted_and_said(monkeypatch):
     def fail(options):
         raise Violation("a sentence", f"seed {options.seed}")
 
-    monkeypatch.setattr("bench.simulation.simulate", fail)
+    monkeypatch.setattr("bench.throughput.simulator.simulate", fail)
     found = measure_schedules("epaxos", 3)
     assert (found.count, found.violations) == (3, 3)
     virtual = Virtual("epaxos", "aws-5-2020", 1_000, 1, 10, 1, 1, 1.0)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.suite import ECHO, Options, Run, sentences, summarize
-from bench.window import WindowResult
+from bench.throughput.suite import ECHO, Options, Run, sentences, summarize
+from bench.throughput.window import WindowResult
 from epaxos.cli.bench import rows_table
 from epaxos.core.errors import ConfigError
 

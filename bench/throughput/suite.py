@@ -24,7 +24,7 @@ import orjson
 
 from bench.clusters.local import Cluster, ClusterOptions
 from bench.spawn import spawn
-from bench.window import Form, WindowResult, WindowSpec
+from bench.throughput.window import Form, WindowResult, WindowSpec
 from epaxos.core.errors import ConfigError, EpaxosError
 from topology import find
 
@@ -254,7 +254,7 @@ def _run(
 def _drive(spec: WindowSpec, place: Path) -> WindowResult:
     paths = place / "window.json", place / "window-result.json"
     paths[0].write_bytes(msgspec.json.encode(spec))
-    command = [sys.executable, "-m", "bench.window", *map(str, paths)]
+    command = [sys.executable, "-m", "bench.throughput.window", *map(str, paths)]
     limit = spec.warmup_s + spec.duration_s + _ENDS_WITHIN_S
     with spawn(command, stderr=subprocess.PIPE) as client:
         try:
@@ -314,7 +314,9 @@ class _EchoBackend:
 
     def __init__(self) -> None:
         self._process = spawn(
-            [sys.executable, "-m", "bench.echo"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "bench.throughput.echo"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self.ports: list[int] = []
 
