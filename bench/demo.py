@@ -22,9 +22,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.figures import style
+from bench.drawing import style
+from bench.drawing.timeline import draw_curve, medians, shade
 from bench.figures.plan import Pool
-from bench.figures.timeline import draw_curve, medians, shade
 from bench.trials.executors import Stopped
 from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.core.errors import ConfigError

@@ -16,7 +16,7 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bench.figures.style import INK
+from bench.drawing.style import INK
 from bench.trials.plots import SERIES_MAX
 from bench.trials.results import Results
 from epaxos.core.errors import ConfigError

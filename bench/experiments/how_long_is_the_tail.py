@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from bench.figures import style
-from bench.figures.draw import tail, tail_axes
+from bench.drawing import style
+from bench.drawing.draw import tail, tail_axes
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.trials.trial import Trial
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from bench.figures import style
-from bench.figures.draw import thousands
+from bench.drawing import style
+from bench.drawing.draw import thousands
 from bench.figures.plan import Picture, Results, Scale, Study, conditions
 from bench.figures.published import THROUGHPUT
 from bench.trials.trial import Trial

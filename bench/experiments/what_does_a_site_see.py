@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
-from bench.figures import style
-from bench.figures.draw import Bars, Point, bars_by_region, gaps, published_handles
+from bench.drawing import style
+from bench.drawing.draw import Bars, Point, bars_by_region, gaps, published_handles
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.figures.published import figure_4
 from bench.trials.trial import Trial

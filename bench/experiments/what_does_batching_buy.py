@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.figures import style
-from bench.figures.draw import gaps, plain_log
+from bench.drawing import style
+from bench.drawing.draw import gaps, plain_log
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.trials.trial import Trial
 

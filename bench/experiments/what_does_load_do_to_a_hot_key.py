@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
+from bench.drawing import style
+from bench.drawing.draw import gaps, plain_log
 from bench.experiments.how_long_is_the_tail import over_loads
-from bench.figures import style
-from bench.figures.draw import gaps, plain_log
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.trials.trial import Trial
 

@@ -6,9 +6,9 @@ of another.
 
 from typing import Any, Final
 
+from bench.drawing import style
+from bench.drawing.draw import gaps
 from bench.experiments.how_long_is_the_tail import over_loads
-from bench.figures import style
-from bench.figures.draw import gaps
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
 from bench.trials.trial import Trial
 

@@ -8,9 +8,9 @@ from typing import Final
 
 from matplotlib.lines import Line2D
 
-from bench.figures import style
+from bench.drawing import style
+from bench.drawing.timeline import answers_per_s, draw_curve, medians, shade
 from bench.figures.plan import Picture, Results, Scale, Study, conditions
-from bench.figures.timeline import answers_per_s, draw_curve, medians, shade
 from bench.trials.trial import Trial
 
 _MATRIX: Final = "sosp13-figure4"

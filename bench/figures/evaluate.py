@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from bench.figures import style
+from bench.drawing import style
 from bench.figures.plan import Picture, Results, Scale, Study, validity
 from bench.run_directory import machine, versions, write_json
 from bench.trials.executors import Executor

@@ -1,6 +1,6 @@
 """Figures of any experiment, for notebooks and reports: tails, bars, lines over time.
 
-Rules of this file: it draws what the cells say, in the house's style (bench/figures/style.py);
+Rules of this file: it draws what the cells say, in the house's style (bench/drawing/style.py);
 figures are returned, nothing is shown or saved here.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.figures.style import (
+from bench.drawing.style import (
     EPAXOS,
     FAULT,
     INK,
@@ -25,7 +25,7 @@ from bench.figures.style import (
     make,
     styled,
 )
-from bench.figures.timeline import median_per_step
+from bench.drawing.timeline import median_per_step
 from bench.trials.cells import LATENCIES, Cell, Configuration
 from epaxos.core.errors import ConfigError
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from bench import demo as demos
 from bench.demo import Demo, Live
-from bench.figures import style
+from bench.drawing import style
 from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trials.trial import Outcome
 from epaxos.cli.output import console, make_table, print_json

@@ -8,8 +8,10 @@ import pytest
 
 from bench.analysis.conflicts import OWN_KEY
 from bench.clusters.counters import Costs
+from bench.drawing import style
+from bench.drawing.timeline import answers_per_s, medians
 from bench.experiments import what_does_a_site_see as sites
-from bench.figures import catalogue, evaluate, style
+from bench.figures import catalogue, evaluate
 from bench.figures.page import write_page
 from bench.figures.plan import (
     Picture,
@@ -22,7 +24,6 @@ from bench.figures.plan import (
     validity,
 )
 from bench.figures.published import MEDIAN_READ_MS, figure_4
-from bench.figures.timeline import answers_per_s, medians
 from bench.load.client import Fates, LoadResult, Sample, Spread
 from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.cli.exits import ExitCode

@@ -195,7 +195,7 @@ def test_the_code_version_changes_with_what_is_run_and_not_with_what_shows_it(tm
         return stored._version_of([tmp_path / name for name in names])
 
     before = version()
-    for name in ("bench/trials/plots.py", "epaxos/cli/output.py", "bench/figures/style.py"):
+    for name in ("bench/trials/plots.py", "epaxos/cli/output.py", "bench/drawing/style.py"):
         append(tmp_path / name)
     assert version() == before
     found = {before}

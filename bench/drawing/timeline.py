@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bench.clusters.faults import Happened
-from bench.figures import style
+from bench.drawing import style
 from bench.figures.plan import Ms, Pool
 
 _MARKS: Final = 12
