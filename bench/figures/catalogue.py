@@ -6,7 +6,8 @@ Rules of this file: a list; each study stands in a module of bench/experiments.
 from collections.abc import Sequence
 from typing import Final
 
-from bench.experiments import (
+from bench.figures.plan import Study
+from bench.figures.studies import (
     how_long_is_the_tail,
     how_often_do_commands_conflict,
     what_do_conflicts_cost_in_throughput,
@@ -17,7 +18,6 @@ from bench.experiments import (
     what_does_locality_buy,
     what_happens_when_a_region_fails,
 )
-from bench.figures.plan import Study
 from epaxos.core.errors import ConfigError
 from topology.regions import suggestion
 

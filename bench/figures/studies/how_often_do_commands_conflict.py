@@ -6,8 +6,8 @@ Rules of this file: what was configured is on the x axis, what happened on the y
 from typing import Any, Final
 
 from bench.drawing import style
-from bench.experiments.how_long_is_the_tail import epaxos
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions
+from bench.figures.studies.how_long_is_the_tail import epaxos
 from bench.trials.trial import Trial
 
 _CONFLICTS: Final = (0, 2, 10, 25, 50, 100)

@@ -10,9 +10,9 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 
 from bench.drawing import style
-from bench.experiments.what_does_a_site_see import MATRIX, PAPERS_LEADER
 from bench.figures.plan import Picture, Results, Scale, Study, conditions, percentile
 from bench.figures.published import THROUGHPUT, WITH_A_SLOW_REPLICA
+from bench.figures.studies.what_does_a_site_see import MATRIX, PAPERS_LEADER
 from bench.trials.trial import Trial
 
 FACTOR: Final = 3

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from bench.drawing import style
 from bench.drawing.draw import gaps
-from bench.experiments.how_long_is_the_tail import over_loads
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
+from bench.figures.studies.how_long_is_the_tail import over_loads
 from bench.trials.trial import Trial
 
 _REMOTE: Final = (0, 10, 25, 50, 100)

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from bench.drawing import style
 from bench.drawing.draw import gaps, plain_log
-from bench.experiments.how_long_is_the_tail import over_loads
 from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
+from bench.figures.studies.how_long_is_the_tail import over_loads
 from bench.trials.trial import Trial
 
 _WORKLOAD: Final = "conflict:100"
