@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, Final, NamedTuple
 
-from bench.worldmap import WIDTH
+from bench.reports.worldmap import WIDTH
 from epaxos.waterfall import SAMPLES_KEPT, STAGES
 
 PATH: Final = f"/v1/explain?limit={SAMPLES_KEPT}"

@@ -48,14 +48,14 @@ _SHOWN: Final = frozenset(
         "bench/trials/cells.py",
         "bench/trials/executors.py",
         "bench/trials/experiment.py",
-        "bench/pages.py",
+        "bench/reports/experiment.py",
         "bench/trials/plots.py",
-        "bench/report.py",
+        "bench/reports/comparison.py",
         "bench/analysis/resampling.py",
         "bench/trials/results.py",
         "bench/trials/store.py",
         "bench/trials/sweep.py",
-        "bench/worldmap.py",
+        "bench/reports/worldmap.py",
     }
 )
 """Files of ours that no trial's outcome follows from; neither does it from these folders:"""

@@ -24,7 +24,7 @@ from bench.compare.compare import Progress as Standing
 from bench.compare.compare import compare as run_comparison
 from bench.compare.simulated import compare as run_simulation
 from bench.compare.summary import run_labels, title
-from bench.report import write_report
+from bench.reports.comparison import write_report
 from bench.run_directory import make_directory, sweep, write_results
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json, size

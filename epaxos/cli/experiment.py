@@ -62,7 +62,7 @@ def run(
     from: the same trial of the same code is never run twice, and Ctrl-C loses only what is running.
     Real processes run one trial after another; simulated trials are shared out. Ends with 1 if the
     result is INVALID."""
-    from bench.pages import write_page
+    from bench.reports.experiment import write_page
     from bench.trials.experiment import Experiment
 
     experiment = Experiment.load(what)
@@ -170,7 +170,7 @@ def report(
     """Write one HTML file with figures and tables.
 
     Prints where it is."""
-    from bench.pages import write_page
+    from bench.reports.experiment import write_page
 
     console().print(str(write_page(_find(which, out), to)), markup=False, soft_wrap=True)
 

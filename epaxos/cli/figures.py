@@ -12,8 +12,8 @@ from rich.console import Console
 
 from bench.figures import evaluate
 from bench.figures.catalogue import find_studies
-from bench.figures.page import write_page
 from bench.figures.plan import FULL, REDUCED, Scale, Study
+from bench.reports.figures import write_page
 from bench.run_directory import make_directory
 from bench.trials.executors import choose
 from bench.trials.store import Store

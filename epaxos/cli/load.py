@@ -19,10 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.clusters.local import free_port_numbers
-from bench.loadpage import write_page
 from bench.loadtest.options import parse_limits, parse_seconds, parse_steps, places
 from bench.loadtest.run import LoadOptions, Standing, Watch, run_load, serve_page
 from bench.loadtest.summary import broken
+from bench.reports.load import write_page
 from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import render, write_report
-from bench.worldmap import HEIGHT, WIDTH, land_path, project, way_path
+from bench.reports.comparison import render, write_report
+from bench.reports.worldmap import HEIGHT, WIDTH, land_path, project, way_path
 
 SUMMARY = Path(__file__).parent.parent / "data" / "summary.json"
 

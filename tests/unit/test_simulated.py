@@ -12,7 +12,7 @@ from bench.clusters import virtual
 from bench.compare.compare import Options, simulated
 from bench.compare.summary import summarize, title
 from bench.compare.verdict import judge
-from bench.report import render
+from bench.reports.comparison import render
 from bench.run_directory import write_samples
 from epaxos.core.errors import ConfigError, EpaxosError
 from topology import TopologyError, find, find_homes, predict_epaxos, predict_leader

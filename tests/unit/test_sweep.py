@@ -364,7 +364,7 @@ def test_too_many_configurations_for_a_figure_are_refused(tmp_path, packed):
 
 
 def test_a_page_is_whole_and_needs_no_network(results):
-    from bench.pages import render
+    from bench.reports.experiment import render
 
     page = render(results)
     assert page.count("<svg") == 2

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis import stages as waterfall
-from bench.worldmap import HEIGHT, WIDTH, land_path, project, way_path
+from bench.reports.worldmap import HEIGHT, WIDTH, land_path, project, way_path
 
 Document = dict[str, Any]
 
