@@ -8,8 +8,8 @@ and cut from the figures.
 
     commit latency = answer latency - (execute_us - commit_us)
 
-where the two are what the replica measured of the command. `python -m bench.load.client SPEC RESULT`
-reads a `Spec` and writes a `LoadResult`, both JSON; on stdout it says when the load starts.
+where the two are what the replica measured of the command. `python -m bench.load.client SPEC
+RESULT` reads a `Spec` and writes a `LoadResult`, both JSON; on stdout it says when the load starts.
 
 Rules of this file: it only measures; what the figures mean stands in statistics.py and verdict.py.
 It measures itself too: how late it sent, how late its loop was, how much CPU it took.

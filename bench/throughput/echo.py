@@ -1,7 +1,8 @@
 """A server that only reads the client port's frames and answers them: no agreement, no store.
 
 What the same client reaches against it is the ceiling of the machine and of the port in the same
-run. `python -m bench.throughput.echo` prints one JSON line with its port, and ends with its standard input.
+run. `python -m bench.throughput.echo` prints one JSON line with its port, and ends with its
+standard input.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Closed windows over the binary port: so many commands outstanding, a new one for each answer.
 
 A window is split evenly over one connection per replica (the first replicas, if it is smaller).
-`python -m bench.throughput.window SPEC RESULT` reads a `WindowSpec` and writes a `WindowResult`, both JSON.
+`python -m bench.throughput.window SPEC RESULT` reads a `WindowSpec` and writes a `WindowResult`,
+both JSON.
 
 Rules of this file: latency is that of a marked command, one at a time per connection, so that
 measuring costs the client little; what happens in the warm-up is not counted.
