@@ -18,7 +18,7 @@ from epaxos.node import Node, node_with
 from epaxos.registry import find_protocol, find_state_machine
 from epaxos.sim.directed import run_directed
 from epaxos.sim.options import WORKLOADS, Options, draw
-from epaxos.sim.plant import Planted, planted
+from epaxos.sim.planted import Planted, planted
 from epaxos.sim.run import Failure, Outcome, tell
 from epaxos.sim.situations import SITUATIONS
 from epaxos.workload import parse_workload
@@ -44,7 +44,7 @@ class Profile:
     directed: bool = True
     """Whether some seeds are directed."""
     plant: str | None = None
-    """A file with a class that takes the place of the real one (`epaxos.sim.plant`)."""
+    """A file with a class that takes the place of the real one (`epaxos.sim.planted`)."""
     state_machine: str = ""
     """`package.module:CLASS`; empty: the key-value store."""
 

@@ -24,7 +24,7 @@ from epaxos.sim.museum.exhibit import (
     must_be_answered,
 )
 from epaxos.sim.options import Faults, Options, delays_of
-from epaxos.sim.plant import Planted
+from epaxos.sim.planted import Planted
 from epaxos.sim.stage import Stage
 from epaxos.sim.world import World
 

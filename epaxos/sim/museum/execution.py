@@ -34,7 +34,7 @@ from epaxos.sim.museum.exhibit import (
     must_be_executed,
     preaccept,
 )
-from epaxos.sim.plant import Planted
+from epaxos.sim.planted import Planted
 from epaxos.sim.stage import Stage
 
 Id = tuple[ReplicaId, Slot]

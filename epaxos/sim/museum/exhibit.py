@@ -20,7 +20,7 @@ from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.checkers import CONVERGES, EXECUTES, Violation
 from epaxos.sim.options import Options, draw
-from epaxos.sim.plant import Planted
+from epaxos.sim.planted import Planted
 from epaxos.sim.run import Failure, tell
 from epaxos.sim.schedule import Schedule
 from epaxos.sim.stage import Stage, as_id, directed

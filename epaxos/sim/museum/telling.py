@@ -14,7 +14,7 @@ from epaxos.sim import checkers
 from epaxos.sim.chart import say_commands, say_deps
 from epaxos.sim.checkers import AGREEMENT, ONCE, VISIBILITY, Violation
 from epaxos.sim.museum.exhibit import Caught, Directed, Exhibit
-from epaxos.sim.plant import Planted
+from epaxos.sim.planted import Planted
 from epaxos.sim.player import Player
 from epaxos.sim.run import Failure, tell
 from epaxos.sim.schedule import Schedule
