@@ -50,7 +50,7 @@ class ProtocolSpec:
     short: str = ""
     """What a person reads where there is little room: `MP`; empty: the title."""
     invariants: str = ""
-    """The module of its invariants (`epaxos.sim.watch`); empty: it has none."""
+    """The module of its invariants (`epaxos.sim.check.protocol_invariants`); empty: it has none."""
     survives: Callable[[int], int] = minority
     """How many of n replicas may be lost for good before commands are no longer decided. The
     simulator loses no more of them, and then wants everything decided."""

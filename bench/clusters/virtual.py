@@ -34,10 +34,10 @@ from epaxos.core.replica import Message
 from epaxos.core.types import Micros, ReplicaId
 from epaxos.exchange import Limits, Refusal, Reply, Request
 from epaxos.runtime.transport import encode_stamp
-from epaxos.sim.checkers import DecisionChecker, ExecutionChecker
+from epaxos.sim.check.checkers import DecisionChecker, ExecutionChecker
+from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.network import Network, Parcel
 from epaxos.sim.options import Faults, Options, delays_of
-from epaxos.sim.watch import ProtocolWatch
 from epaxos.sim.world import World
 from epaxos.waterfall import SAMPLES_KEPT, document
 from epaxos.workload import Asker, Command

@@ -22,9 +22,9 @@ from typing import Final
 import topology
 from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
-from epaxos.sim.checkers import Violation
+from epaxos.sim.check.checkers import Violation
+from epaxos.sim.check.linearizability import Op, Verdict, check_all, step, together
 from epaxos.sim.clients import Clients
-from epaxos.sim.linearizability import Op, Verdict, check_all, step, together
 from epaxos.sim.options import Faults, Options, delays_of, draw
 from epaxos.sim.run import simulate
 from epaxos.sim.world import World

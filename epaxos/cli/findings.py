@@ -13,7 +13,7 @@ from rich.console import Console
 
 from epaxos.cli.output import count, make_table
 from epaxos.cli.soaking import Lost, Soak
-from epaxos.sim.checkers import CONVERGES, EXECUTES
+from epaxos.sim.check.checkers import CONVERGES, EXECUTES
 from epaxos.sim.planted import Planted
 from epaxos.sim.run import Failure
 from epaxos.sim.situations import SITUATIONS

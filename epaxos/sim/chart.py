@@ -26,7 +26,7 @@ from epaxos.sim.schedule import Crash, label_of
 
 if TYPE_CHECKING:
     # The player draws its own chart; the world, on which it stands, tells its story with this file.
-    from epaxos.sim.checkers import Violation
+    from epaxos.sim.check.checkers import Violation
     from epaxos.sim.player import Happening, Player
 
 LINES = 120

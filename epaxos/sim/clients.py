@@ -19,9 +19,9 @@ from epaxos.core.command import Operation, decode_cas, encode_cas
 from epaxos.core.errors import Definite
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.exchange import Refusal, Reply, Request
-from epaxos.sim.calls import Call, check_refusals, histories
-from epaxos.sim.checkers import Place
-from epaxos.sim.linearizability import Op
+from epaxos.sim.check.calls import Call, check_refusals, histories
+from epaxos.sim.check.checkers import Place
+from epaxos.sim.check.linearizability import Op
 from epaxos.sim.world import World
 from epaxos.workload import Command, parse_workload
 

@@ -19,7 +19,7 @@ from epaxos.core.quorum import quorums
 from epaxos.core.types import InstanceId, replica_name
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
-from epaxos.sim.checkers import EXECUTES, Violation
+from epaxos.sim.check.checkers import EXECUTES, Violation
 from epaxos.sim.options import Options
 from epaxos.sim.run import Failure, Outcome
 from epaxos.sim.situations import SITUATIONS

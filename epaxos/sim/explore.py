@@ -43,7 +43,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from epaxos.core.types import ReplicaId
-from epaxos.sim.checkers import Violation
+from epaxos.sim.check.checkers import Violation
 from epaxos.sim.explore_boxes import BOX_BITS, BOX_MASK, Boxes, Broken, Step
 from epaxos.sim.explore_member import Inbox, Member, SmallWorld
 from epaxos.sim.explore_story import Path, check, prelude, shorten, tell, walk

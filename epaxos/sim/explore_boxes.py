@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from epaxos.core.types import ReplicaId
-from epaxos.sim.checkers import Violation
+from epaxos.sim.check.checkers import Violation
 from epaxos.sim.explore_member import Inbox, Input, Kind, Member, Move, SmallWorld
 
 BOX_BITS = 26

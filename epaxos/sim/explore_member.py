@@ -29,7 +29,7 @@ from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.chart import show
-from epaxos.sim.checkers import ASSERTION, INVARIANT, RAISES, REMEMBERED, Violation
+from epaxos.sim.check.checkers import ASSERTION, INVARIANT, RAISES, REMEMBERED, Violation
 from epaxos.sim.explore_freeze import digest
 from epaxos.sim.explore_protocols import Listener, listener, takeovers
 

@@ -14,7 +14,7 @@ import orjson
 from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import parse_instance, replica_name
-from epaxos.sim import checkers
+from epaxos.sim.check import checkers
 from epaxos.sim.plainer import PATIENCE_US, first_starts, has_plain_starts, plain_rtts
 from epaxos.sim.player import show_schedule
 from epaxos.sim.schedule import (
@@ -62,7 +62,7 @@ def to_pytest(
     if planted is not None:
         module, _, broken = planted.partition(":")
         story.use(module, broken)
-        story.use("epaxos.sim.checkers", name, "Violation")
+        story.use("epaxos.sim.check.checkers", name, "Violation")
         body += [
             *("", ""),
             f"def test_{name.lower()}_is_caught():",
@@ -77,7 +77,7 @@ def to_pytest(
 
 
 def _name_of(sentence: str) -> str:
-    """The constant of `epaxos.sim.checkers` that says so."""
+    """The constant of `epaxos.sim.check.checkers` that says so."""
     for name, value in vars(checkers).items():
         if value == sentence and name.isupper():
             return name
@@ -115,7 +115,7 @@ class _Story:
             for module, names in sorted(self._used.items())
             if module != "dataclasses"
         ]
-        if "epaxos.sim.checkers" in self._used:
+        if "epaxos.sim.check.checkers" in self._used:
             lines = ["import re", "", "import pytest", "", *lines]
         if "dataclasses" in self._used:
             lines.insert(1, "from dataclasses import replace")

@@ -23,7 +23,7 @@ from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.chart import draw
-from epaxos.sim.checkers import (
+from epaxos.sim.check.checkers import (
     INVARIANT,
     REMEMBERED,
     DecisionChecker,
@@ -31,6 +31,7 @@ from epaxos.sim.checkers import (
     Violation,
     broken_by,
 )
+from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.history import History
 from epaxos.sim.options import Options
 from epaxos.sim.schedule import (
@@ -46,7 +47,6 @@ from epaxos.sim.schedule import (
     label_of,
 )
 from epaxos.sim.tunables import tuned
-from epaxos.sim.watch import ProtocolWatch
 from epaxos.sim.world import Watched
 from epaxos.waterfall import Samples
 

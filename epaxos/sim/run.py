@@ -13,7 +13,7 @@ from epaxos.core.replica import LeaderReplica
 from epaxos.core.types import ReplicaId
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
-from epaxos.sim.checkers import (
+from epaxos.sim.check.checkers import (
     CONVERGES,
     COUNTED,
     EXECUTES,
@@ -22,9 +22,9 @@ from epaxos.sim.checkers import (
     Violation,
     broken_by,
 )
+from epaxos.sim.check.linearizability import Verdict, check, explains, say_illegal
 from epaxos.sim.clients import Clients
 from epaxos.sim.faults import FaultPlan
-from epaxos.sim.linearizability import Verdict, check, explains, say_illegal
 from epaxos.sim.options import Options
 from epaxos.sim.schedule import Schedule
 from epaxos.sim.situations import situations_of

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 from epaxos.core.types import InstanceId
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
-from epaxos.sim.checkers import Violation
+from epaxos.sim.check.checkers import Violation
 from epaxos.sim.plainer import (
     PATIENCE_US,
     ROUND_US,

@@ -12,7 +12,7 @@ from typing import Any
 
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
-from epaxos.sim.checkers import ASSERTION, RAISES, Violation
+from epaxos.sim.check.checkers import ASSERTION, RAISES, Violation
 from epaxos.sim.options import Faults, Options
 from epaxos.sim.plainer import RTT_US
 from epaxos.sim.run import simulate

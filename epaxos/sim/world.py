@@ -24,7 +24,8 @@ from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.chart import Story, show
-from epaxos.sim.checkers import BOUNDED, DecisionChecker, ExecutionChecker, Violation
+from epaxos.sim.check.checkers import BOUNDED, DecisionChecker, ExecutionChecker, Violation
+from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Corrupt
 from epaxos.sim.network import Network, Parcel
@@ -41,7 +42,6 @@ from epaxos.sim.schedule import (
     Step,
 )
 from epaxos.sim.situations import Meter
-from epaxos.sim.watch import ProtocolWatch
 from epaxos.waterfall import Samples
 
 Action = Callable[..., object]

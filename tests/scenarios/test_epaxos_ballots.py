@@ -12,7 +12,7 @@ from epaxos.protocols.epaxos.conflicts import ConflictIndex
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.messages import PreAccepted
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import AGREEMENT, VISIBILITY, Violation
+from epaxos.sim.check.checkers import AGREEMENT, VISIBILITY, Violation
 from tests.scenarios.cluster import Broken, cluster
 
 

@@ -17,8 +17,8 @@ from epaxos.node import Node
 from epaxos.protocols.epaxos.conflicts import ConflictIndex
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import AGREEMENT, ONCE, Violation
-from epaxos.sim.linearizability import Op, Verdict, check
+from epaxos.sim.check.checkers import AGREEMENT, ONCE, Violation
+from epaxos.sim.check.linearizability import Op, Verdict, check
 from tests.scenarios.cluster import Broken, cluster
 from tests.scenarios.test_epaxos_recovery import ask
 

@@ -9,7 +9,7 @@ import pytest
 from epaxos.protocols.epaxos import recovery
 from epaxos.protocols.epaxos.instance import Phase, Waiting
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import AGREEMENT, VISIBILITY, Violation
+from epaxos.sim.check.checkers import AGREEMENT, VISIBILITY, Violation
 from tests.scenarios.cluster import cluster
 
 

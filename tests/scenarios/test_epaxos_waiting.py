@@ -10,7 +10,7 @@ import pytest
 from epaxos.protocols.epaxos import recovery
 from epaxos.protocols.epaxos.instance import Waiting
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import VISIBILITY, Violation
+from epaxos.sim.check.checkers import VISIBILITY, Violation
 from tests.scenarios.cluster import Broken, cluster
 from tests.scenarios.test_epaxos_recovery import ask, validate
 

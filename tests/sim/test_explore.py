@@ -14,7 +14,7 @@ from epaxos.protocols.multipaxos.messages import Forward
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading
 from epaxos.registry import find_protocol
-from epaxos.sim.checkers import AGREEMENT, INVARIANT, ONCE, REMEMBERED, VISIBILITY
+from epaxos.sim.check.checkers import AGREEMENT, INVARIANT, ONCE, REMEMBERED, VISIBILITY
 from epaxos.sim.explore import Search, explore
 from epaxos.sim.explore_member import Batch, SmallWorld
 

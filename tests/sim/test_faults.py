@@ -13,7 +13,7 @@ from epaxos.execution.executor import GraphExecutor
 from epaxos.node import Node
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import find_protocol
-from epaxos.sim import checkers
+from epaxos.sim.check import checkers
 from epaxos.sim.directed import run_directed
 from epaxos.sim.options import LIMITS, ORDERS, TUNABLES, Faults, Options, draw, restrict
 from epaxos.sim.run import Failure, Outcome, simulate, tell

@@ -10,7 +10,7 @@ import pytest
 from epaxos.cli.main import run
 from epaxos.core.errors import ConfigError
 from epaxos.registry import find_protocol
-from epaxos.sim import checkers
+from epaxos.sim.check import checkers
 from epaxos.sim.museum import EXHIBITS, find
 from epaxos.sim.museum.exhibit import Directed, acquit, examine
 from epaxos.sim.museum.telling import narrate

@@ -12,7 +12,7 @@ from epaxos.protocols.epaxos.messages import PreAccepted
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.registry import find_protocol
-from epaxos.sim.checkers import EXECUTES, REMEMBERED, VISIBILITY, Violation
+from epaxos.sim.check.checkers import EXECUTES, REMEMBERED, VISIBILITY, Violation
 from epaxos.sim.export import from_json, to_json, to_pytest
 from epaxos.sim.options import Faults, Options, draw
 from epaxos.sim.plainer import without_members, without_slot

@@ -7,7 +7,7 @@ import pytest
 from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import AGREEMENT, LINEARIZABLE, REMEMBERED, VISIBILITY, Violation
+from epaxos.sim.check.checkers import AGREEMENT, LINEARIZABLE, REMEMBERED, VISIBILITY, Violation
 from epaxos.sim.export import from_json, to_json
 from epaxos.sim.options import Faults, draw
 from epaxos.sim.player import Player, show_schedule

@@ -13,8 +13,8 @@ from epaxos.protocols.epaxos.messages import PreAccepted
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.registry import find_protocol
-from epaxos.sim import checkers
 from epaxos.sim.__main__ import main
+from epaxos.sim.check import checkers
 from epaxos.sim.options import Options, draw
 from epaxos.sim.run import Failure, Outcome, simulate, tell
 

@@ -20,7 +20,7 @@ from epaxos.core.command import Batch, Operation, Payload, Status
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Decided, Path
 from epaxos.registry import BUILT_IN, find_protocol, find_state_machine, protocol_names
-from epaxos.sim import checkers
+from epaxos.sim.check import checkers
 from epaxos.sim.options import draw
 from epaxos.sim.run import Failure, Outcome, simulate, tell
 from epaxos.sim.soak import Profile, run_seed

@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from epaxos.sim.linearizability import (
+from epaxos.sim.check.linearizability import (
     Op,
     Verdict,
     check,

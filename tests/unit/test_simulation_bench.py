@@ -16,8 +16,8 @@ from bench.throughput.simulator import (
     measure_virtual,
 )
 from epaxos.core.errors import ConfigError
-from epaxos.sim.checkers import Violation
-from epaxos.sim.linearizability import Verdict, check
+from epaxos.sim.check.checkers import Violation
+from epaxos.sim.check.linearizability import Verdict, check
 
 
 def test_measure_gives_all_figures_and_what_they_are_of():

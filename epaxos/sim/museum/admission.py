@@ -13,7 +13,7 @@ from epaxos.node import Node
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import ProtocolSpec
-from epaxos.sim.checkers import EXECUTES, ONCE, Violation
+from epaxos.sim.check.checkers import EXECUTES, ONCE, Violation
 from epaxos.sim.clients import Clients
 from epaxos.sim.directed import ask
 from epaxos.sim.museum.exhibit import (

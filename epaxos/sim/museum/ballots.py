@@ -11,7 +11,7 @@ from epaxos.protocols.epaxos.instance import Instance, Phase
 from epaxos.protocols.epaxos.messages import PreAccept, Recover, Vote
 from epaxos.protocols.epaxos.recovery import Decision
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import AGREEMENT, VISIBILITY
+from epaxos.sim.check.checkers import AGREEMENT, VISIBILITY
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,

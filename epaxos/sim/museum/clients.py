@@ -9,7 +9,7 @@ from epaxos.core.replica import Decided
 from epaxos.core.types import Micros
 from epaxos.exchange import Flight, Run
 from epaxos.node import Node
-from epaxos.sim.checkers import HONEST, LINEARIZABLE
+from epaxos.sim.check.checkers import HONEST, LINEARIZABLE
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of, preaccept
 from epaxos.sim.stage import Stage
 

@@ -9,7 +9,7 @@ from epaxos.protocols.epaxos.instance import Instance
 from epaxos.protocols.epaxos.messages import PreAccepted, Promised
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import ProtocolSpec
-from epaxos.sim.checkers import (
+from epaxos.sim.check.checkers import (
     AGREEMENT,
     CONVERGES,
     LINEARIZABLE,

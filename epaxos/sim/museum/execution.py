@@ -14,7 +14,7 @@ from epaxos.execution.store import Store
 from epaxos.node import Node
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import ProtocolSpec
-from epaxos.sim.checkers import (
+from epaxos.sim.check.checkers import (
     CONVERGES,
     EXECUTES,
     IN_ORDER,

@@ -18,7 +18,7 @@ from epaxos.core.types import Micros
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
-from epaxos.sim.checkers import CONVERGES, EXECUTES, Violation
+from epaxos.sim.check.checkers import CONVERGES, EXECUTES, Violation
 from epaxos.sim.options import Options, draw
 from epaxos.sim.planted import Planted
 from epaxos.sim.run import Failure, tell

@@ -8,7 +8,7 @@ from epaxos.protocols.epaxos.conflicts import ConflictIndex
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.messages import Progress
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import AGREEMENT, EXECUTES
+from epaxos.sim.check.checkers import AGREEMENT, EXECUTES
 from epaxos.sim.directed import ask
 from epaxos.sim.museum.exhibit import (
     Directed,

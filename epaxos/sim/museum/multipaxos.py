@@ -9,7 +9,7 @@ from epaxos.protocols.multipaxos.log import SlotLog, TickOutbox
 from epaxos.protocols.multipaxos.messages import Accept, Forward, Promise, Promised, Voted
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading, Preparing
-from epaxos.sim.checkers import (
+from epaxos.sim.check.checkers import (
     AGREEMENT,
     CONVERGES,
     INVARIANT,

@@ -5,7 +5,7 @@ from epaxos.core.types import Micros, ReplicaId, Slot
 from epaxos.protocols.epaxos.columns import Columns
 from epaxos.protocols.epaxos.instance import Attempt
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import EXECUTES
+from epaxos.sim.check.checkers import EXECUTES
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_replica, must_be_decided
 from epaxos.sim.stage import Stage
 

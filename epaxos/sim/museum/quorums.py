@@ -7,7 +7,7 @@ from epaxos.core.types import Deps, Micros, ReplicaId, Slot
 from epaxos.protocols.epaxos.instance import Instance, Phase, PreAccepting
 from epaxos.protocols.epaxos.messages import PreAcceptOk
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import (
+from epaxos.sim.check.checkers import (
     AGREEMENT,
     CONVERGES,
     COUNTED,

@@ -10,7 +10,7 @@ from epaxos.protocols.epaxos.instance import Instance, Phase, Recovering
 from epaxos.protocols.epaxos.messages import CommitReq, RecoverOk, Validate, Vote
 from epaxos.protocols.epaxos.recovery import Action, Decision
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import AGREEMENT, EXECUTES, VISIBILITY
+from epaxos.sim.check.checkers import AGREEMENT, EXECUTES, VISIBILITY
 from epaxos.sim.directed import ask, validate
 from epaxos.sim.museum.exhibit import (
     Directed,

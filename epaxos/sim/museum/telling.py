@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 from epaxos.core.replica import Decided
 from epaxos.core.types import InstanceId, replica_name
 from epaxos.registry import find_protocol
-from epaxos.sim import checkers
 from epaxos.sim.chart import say_commands, say_deps
-from epaxos.sim.checkers import AGREEMENT, ONCE, VISIBILITY, Violation
+from epaxos.sim.check import checkers
+from epaxos.sim.check.checkers import AGREEMENT, ONCE, VISIBILITY, Violation
 from epaxos.sim.museum.exhibit import Caught, Directed, Exhibit
 from epaxos.sim.planted import Planted
 from epaxos.sim.player import Player

@@ -11,7 +11,7 @@ from epaxos.protocols.epaxos.instance import Instance
 from epaxos.protocols.epaxos.messages import Vote
 from epaxos.protocols.epaxos.recovery import Action, Decision, Objector
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.checkers import EXECUTES, VISIBILITY
+from epaxos.sim.check.checkers import EXECUTES, VISIBILITY
 from epaxos.sim.directed import ask, validate
 from epaxos.sim.museum.exhibit import (
     Directed,

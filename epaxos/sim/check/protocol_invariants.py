@@ -12,7 +12,7 @@ from epaxos.core.replica import Message
 from epaxos.core.types import ReplicaId
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
-from epaxos.sim.checkers import INVARIANT, REMEMBERED, Violation
+from epaxos.sim.check.checkers import INVARIANT, REMEMBERED, Violation
 from epaxos.sim.options import Options
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from epaxos.core.command import Operation, Status, decode_cas
 from epaxos.core.types import InstanceId, ReplicaId, replica_name
 from epaxos.exchange import Reply
-from epaxos.sim.checkers import HONEST, ExecutionChecker, Place, Violation
-from epaxos.sim.linearizability import Op
+from epaxos.sim.check.checkers import HONEST, ExecutionChecker, Place, Violation
+from epaxos.sim.check.linearizability import Op
 
 _KINDS = {
     Operation.GET: "get",
