@@ -14,8 +14,8 @@ from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import replica_name
 from epaxos.registry import BUILT_IN, find_protocol
-from epaxos.sim.explore import Report, Tally, explore
-from epaxos.sim.explore_member import Batch, SmallWorld
+from epaxos.sim.explore.replica import Batch, SmallWorld
+from epaxos.sim.explore.search import Report, Tally, explore
 
 app = typer.Typer()
 

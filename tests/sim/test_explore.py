@@ -15,8 +15,8 @@ from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading
 from epaxos.registry import find_protocol
 from epaxos.sim.check.checkers import AGREEMENT, INVARIANT, ONCE, REMEMBERED, VISIBILITY
-from epaxos.sim.explore import Search, explore
-from epaxos.sim.explore_member import Batch, SmallWorld
+from epaxos.sim.explore.replica import Batch, SmallWorld
+from epaxos.sim.explore.search import Search, explore
 
 A, B, C, D, E = range(5)
 BUDGET = 60_000

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from epaxos.core.types import ReplicaId
 from epaxos.sim.check.checkers import Violation
-from epaxos.sim.explore_member import Inbox, Input, Kind, Member, Move, SmallWorld
+from epaxos.sim.explore.replica import Inbox, Input, Kind, Member, Move, SmallWorld
 
 BOX_BITS = 26
 """So many bits number the boxes of one replica."""

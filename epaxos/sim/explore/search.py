@@ -44,9 +44,9 @@ from typing import NamedTuple
 
 from epaxos.core.types import ReplicaId
 from epaxos.sim.check.checkers import Violation
-from epaxos.sim.explore_boxes import BOX_BITS, BOX_MASK, Boxes, Broken, Step
-from epaxos.sim.explore_member import Inbox, Member, SmallWorld
-from epaxos.sim.explore_story import Path, check, prelude, shorten, tell, walk
+from epaxos.sim.explore.replica import Inbox, Member, SmallWorld
+from epaxos.sim.explore.states import BOX_BITS, BOX_MASK, Boxes, Broken, Step
+from epaxos.sim.explore.trace import Path, check, prelude, shorten, tell, walk
 
 LEFT_BITS = 4
 """So many bits say how much of one budget is left."""

@@ -9,7 +9,7 @@ from epaxos.codec import Codec, encode
 from epaxos.core.command import interferes
 from epaxos.core.types import InstanceId, ReplicaId
 from epaxos.sim.check.checkers import ONCE, ORDER, DecisionChecker, Violation
-from epaxos.sim.explore_member import Input, Kind, Life, Member, Observed, SmallWorld, describe
+from epaxos.sim.explore.replica import Input, Kind, Life, Member, Observed, SmallWorld, describe
 
 Path = list[tuple[ReplicaId, Input]]
 """Who takes which step."""

@@ -30,8 +30,8 @@ from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.chart import show
 from epaxos.sim.check.checkers import ASSERTION, INVARIANT, RAISES, REMEMBERED, Violation
-from epaxos.sim.explore_freeze import digest
-from epaxos.sim.explore_protocols import Listener, listener, takeovers
+from epaxos.sim.explore.digest import digest
+from epaxos.sim.explore.protocols import Listener, listener, takeovers
 
 RTT_US = 40_000
 """Equal for all, so that a command leader never waits for a nearer answer (H7)."""
