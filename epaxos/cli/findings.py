@@ -94,9 +94,9 @@ def _print_smaller_options(screen: Console, failure: Failure, cast: Planted) -> 
 
 
 def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path) -> None:
-    from epaxos.sim.export import to_json, to_pytest
-    from epaxos.sim.player import show_schedule
-    from epaxos.sim.shrink import NotViolated, shrink, size_of
+    from epaxos.sim.schedule.export import to_json, to_pytest
+    from epaxos.sim.schedule.player import show_schedule
+    from epaxos.sim.schedule.shrink import NotViolated, shrink, size_of
 
     try:
         shortest = shrink(failure.schedule, *cast, failure.sentence, _clock(SHRINK_S))

@@ -22,8 +22,8 @@ from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import EXECUTES, Violation
 from epaxos.sim.options import Options
 from epaxos.sim.run import Failure, Outcome
+from epaxos.sim.schedule.stage import Stage, directed
 from epaxos.sim.situations import SITUATIONS
-from epaxos.sim.stage import Stage, directed
 
 ROUNDS = 400
 """Rounds of deliveries and wakes at the end, within which everything must be executed."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from epaxos.codec import encode
 from epaxos.core.replica import EVERYONE, Message
 from epaxos.core.types import Micros, ReplicaId
-from epaxos.sim.schedule import label_of
+from epaxos.sim.schedule.schedule import label_of
 
 if TYPE_CHECKING:
     from epaxos.sim.world import World

@@ -13,7 +13,7 @@ from epaxos.node import Node
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Disk
 from epaxos.sim.network import Parcel
-from epaxos.sim.schedule import Step
+from epaxos.sim.schedule.schedule import Step
 
 
 class CrashPoint(Enum):

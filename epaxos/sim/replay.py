@@ -30,8 +30,8 @@ from epaxos.exchange import NodeReady, Reply
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node, node_with
 from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
-from epaxos.sim.chart import show
 from epaxos.sim.instance_chart import Observer
+from epaxos.sim.schedule.chart import show
 from epaxos.trace import (
     Answer,
     Answered,

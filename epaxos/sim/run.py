@@ -26,7 +26,7 @@ from epaxos.sim.check.linearizability import Verdict, check, explains, say_illeg
 from epaxos.sim.clients import Clients
 from epaxos.sim.faults import FaultPlan
 from epaxos.sim.options import Options
-from epaxos.sim.schedule import Schedule
+from epaxos.sim.schedule.schedule import Schedule
 from epaxos.sim.situations import situations_of
 from epaxos.sim.tunables import tuned
 from epaxos.sim.world import Process, World

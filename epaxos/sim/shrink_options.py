@@ -14,8 +14,8 @@ from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import ASSERTION, RAISES, Violation
 from epaxos.sim.options import Faults, Options
-from epaxos.sim.plainer import RTT_US
 from epaxos.sim.run import simulate
+from epaxos.sim.schedule.simplify import RTT_US
 
 SEEDS_TRIED = 4
 """How many seeds, besides its own, smaller options get to fail in."""

@@ -23,7 +23,6 @@ from epaxos.exchange import AskTransfer, Limits, NodeReady, Refusal, Reply, Requ
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
-from epaxos.sim.chart import Story, show
 from epaxos.sim.check.checkers import BOUNDED, DecisionChecker, ExecutionChecker, Violation
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.clocks import LocalClock
@@ -31,7 +30,8 @@ from epaxos.sim.disk import Corrupt
 from epaxos.sim.network import Network, Parcel
 from epaxos.sim.options import Options
 from epaxos.sim.process import CrashPoint, Process, Watched
-from epaxos.sim.schedule import (
+from epaxos.sim.schedule.chart import Story, show
+from epaxos.sim.schedule.schedule import (
     Arrival,
     Commands,
     Crash,

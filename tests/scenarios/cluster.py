@@ -3,7 +3,7 @@ one only what others see, or the one sentence that its story is about."""
 
 from epaxos.node import Node
 from epaxos.protocols.epaxos.replica import EPaxosReplica
-from epaxos.sim.stage import directed
+from epaxos.sim.schedule.stage import directed
 
 
 class Broken(Exception):

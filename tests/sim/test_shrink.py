@@ -13,15 +13,15 @@ from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.registry import find_protocol
 from epaxos.sim.check.checkers import EXECUTES, REMEMBERED, VISIBILITY, Violation
-from epaxos.sim.export import from_json, to_json, to_pytest
 from epaxos.sim.options import Faults, Options, draw
-from epaxos.sim.plainer import without_members, without_slot
-from epaxos.sim.player import Player, show_schedule
 from epaxos.sim.run import Failure, _run, _schedule_of, tell
-from epaxos.sim.schedule import Arrival, Crash, Step, TakeOver
-from epaxos.sim.shrink import NotViolated, Shrinker, shrink, size_of
+from epaxos.sim.schedule.export import from_json, to_json, to_pytest
+from epaxos.sim.schedule.player import Player, show_schedule
+from epaxos.sim.schedule.schedule import Arrival, Crash, Step, TakeOver
+from epaxos.sim.schedule.shrink import NotViolated, Shrinker, shrink, size_of
+from epaxos.sim.schedule.simplify import without_members, without_slot
+from epaxos.sim.schedule.stage import directed
 from epaxos.sim.shrink_options import shrink_options
-from epaxos.sim.stage import directed
 from epaxos.sim.world import World
 
 EVENTS_MAX = 30

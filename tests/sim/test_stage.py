@@ -8,12 +8,12 @@ from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.check.checkers import AGREEMENT, LINEARIZABLE, REMEMBERED, VISIBILITY, Violation
-from epaxos.sim.export import from_json, to_json
 from epaxos.sim.options import Faults, draw
-from epaxos.sim.player import Player, show_schedule
 from epaxos.sim.run import _run, _schedule_of
-from epaxos.sim.schedule import Arrival, Crash
-from epaxos.sim.stage import directed
+from epaxos.sim.schedule.export import from_json, to_json
+from epaxos.sim.schedule.player import Player, show_schedule
+from epaxos.sim.schedule.schedule import Arrival, Crash
+from epaxos.sim.schedule.stage import directed
 from epaxos.sim.world import World
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from epaxos.core.stamps import Stamps
 from epaxos.core.types import InstanceId
-from epaxos.sim.stage import Stage, head_of
+from epaxos.sim.schedule.stage import Stage, head_of
 from epaxos.waterfall import SAMPLES_KEPT, Samples, document, instance_of, stages, under_way
 
 EVERY = 1_000_000

@@ -25,7 +25,7 @@ from epaxos.sim.museum.exhibit import (
 )
 from epaxos.sim.options import Faults, Options, delays_of
 from epaxos.sim.planted import Planted
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 from epaxos.sim.world import World
 
 PER_SECOND = 40

@@ -18,7 +18,7 @@ from epaxos.sim.museum.exhibit import (
     in_place_of,
     in_replica,
 )
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 
 def _nop_at_b_only(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from epaxos.exchange import Flight, Run
 from epaxos.node import Node
 from epaxos.sim.check.checkers import HONEST, LINEARIZABLE
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of, preaccept
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 _PUT = int(Operation.PUT)
 

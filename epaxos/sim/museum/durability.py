@@ -28,7 +28,7 @@ from epaxos.sim.museum.exhibit import (
     in_replica,
     preaccept,
 )
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 _CRASHES = {"crashes": 10}
 

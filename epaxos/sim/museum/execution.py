@@ -35,7 +35,7 @@ from epaxos.sim.museum.exhibit import (
     preaccept,
 )
 from epaxos.sim.planted import Planted
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 Id = tuple[ReplicaId, Slot]
 

@@ -22,8 +22,8 @@ from epaxos.sim.check.checkers import CONVERGES, EXECUTES, Violation
 from epaxos.sim.options import Options, draw
 from epaxos.sim.planted import Planted
 from epaxos.sim.run import Failure, tell
-from epaxos.sim.schedule import Schedule
-from epaxos.sim.stage import Stage, as_id, directed
+from epaxos.sim.schedule.schedule import Schedule
+from epaxos.sim.schedule.stage import Stage, as_id, directed
 
 ACTIVE_US: Micros = 800_000
 """Random runs last so long before they heal: a few bugs need company, none needs time."""

@@ -18,7 +18,7 @@ from epaxos.sim.museum.exhibit import (
     must_be_executed,
     preaccept,
 )
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 HEARTBEAT_US = 60_000
 """After so long every replica has its next heartbeat due."""

@@ -18,7 +18,7 @@ from epaxos.sim.check.checkers import (
     ORDER,
 )
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_place_of, in_replica
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 _ONE_VALUE = (AGREEMENT, INVARIANT, ORDER, ONCE, LINEARIZABLE, CONVERGES)
 _FAULTS = {"crashes": 6, "partitions": 4, "loss": 0.1}

@@ -7,7 +7,7 @@ from epaxos.protocols.epaxos.instance import Attempt
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.check.checkers import EXECUTES
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_replica, must_be_decided
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 LONG_US: Micros = 2_000_000
 """Longer than any pause between two questions."""

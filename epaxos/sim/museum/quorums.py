@@ -23,7 +23,7 @@ from epaxos.sim.museum.exhibit import (
     in_replica,
     preaccept,
 )
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 _ONE_ORDER = (AGREEMENT, VISIBILITY, ORDER, LINEARIZABLE, CONVERGES)
 """What breaks when two quorums miss each other."""

@@ -20,7 +20,7 @@ from epaxos.sim.museum.exhibit import (
     must_be_decided,
     preaccept,
 )
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 # What it believes --------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from epaxos.sim.museum.exhibit import (
     in_replica,
     must_be_decided,
 )
-from epaxos.sim.stage import Stage
+from epaxos.sim.schedule.stage import Stage
 
 
 def _two_orphans(stage: Stage) -> None:

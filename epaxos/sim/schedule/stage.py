@@ -33,9 +33,8 @@ from epaxos.exchange import Refusal, Reply
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
-from epaxos.sim.plainer import PATIENCE_US, RTT_US, plain_rtts
-from epaxos.sim.player import Player, Sent
-from epaxos.sim.schedule import (
+from epaxos.sim.schedule.player import Player, Sent
+from epaxos.sim.schedule.schedule import (
     Arrival,
     Commands,
     Crash,
@@ -46,6 +45,7 @@ from epaxos.sim.schedule import (
     Step,
     TakeOver,
 )
+from epaxos.sim.schedule.simplify import PATIENCE_US, RTT_US, plain_rtts
 
 MESSAGES_MAX = 10_000
 """So many deliveries and `deliver_all` gives up."""

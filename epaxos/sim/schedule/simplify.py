@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from epaxos.core.command import Operation, decode_cas, encode_cas
 from epaxos.core.types import InstanceId, Micros, ReplicaId, replica_name
-from epaxos.sim.schedule import (
+from epaxos.sim.schedule.schedule import (
     Arrival,
     Commands,
     Event,

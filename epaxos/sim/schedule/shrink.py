@@ -20,7 +20,19 @@ from epaxos.core.types import InstanceId
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.check.checkers import Violation
-from epaxos.sim.plainer import (
+from epaxos.sim.schedule.player import Player
+from epaxos.sim.schedule.schedule import (
+    Arrival,
+    Commands,
+    Crash,
+    Event,
+    Schedule,
+    Start,
+    Step,
+    TakeOver,
+    label_of,
+)
+from epaxos.sim.schedule.simplify import (
     PATIENCE_US,
     ROUND_US,
     appearance,
@@ -36,18 +48,6 @@ from epaxos.sim.plainer import (
     without_members,
     without_slot,
     without_waits_for_disks,
-)
-from epaxos.sim.player import Player
-from epaxos.sim.schedule import (
-    Arrival,
-    Commands,
-    Crash,
-    Event,
-    Schedule,
-    Start,
-    Step,
-    TakeOver,
-    label_of,
 )
 
 Measure: TypeAlias = tuple[int, ...]

@@ -15,9 +15,8 @@ from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import parse_instance, replica_name
 from epaxos.sim.check import checkers
-from epaxos.sim.plainer import PATIENCE_US, first_starts, has_plain_starts, plain_rtts
-from epaxos.sim.player import show_schedule
-from epaxos.sim.schedule import (
+from epaxos.sim.schedule.player import show_schedule
+from epaxos.sim.schedule.schedule import (
     Arrival,
     Commands,
     Crash,
@@ -29,6 +28,7 @@ from epaxos.sim.schedule import (
     Step,
     TakeOver,
 )
+from epaxos.sim.schedule.simplify import PATIENCE_US, first_starts, has_plain_starts, plain_rtts
 
 # A test ------------------------------------------------------------------------------------------
 
@@ -125,14 +125,14 @@ class _Story:
         """The expression that makes the stage, with a broken replica or the real one."""
         schedule = self._schedule
         if not self._plain:
-            self.use("epaxos.sim.stage", "Stage")
+            self.use("epaxos.sim.schedule.stage", "Stage")
             if broken is None:
                 return f"Stage(HEAD, {arguments})"
             self.use("dataclasses", "replace")
             self.use("epaxos.registry", "find_protocol")
             self._broken = broken
             return f"Stage(HEAD, SPEC, {arguments})"
-        self.use("epaxos.sim.stage", "directed")
+        self.use("epaxos.sim.schedule.stage", "directed")
         words = [str(schedule.replicas)]
         if schedule.protocol != "epaxos":
             words.append(f'"{schedule.protocol}"')
@@ -153,7 +153,7 @@ class _Story:
             return []
         head = self._schedule._replace(events=())
         plain = _plain_head(head)
-        self.use("epaxos.sim.stage", "head_of")
+        self.use("epaxos.sim.schedule.stage", "head_of")
         words = [str(head.replicas), f'"{head.protocol}"']
         words += [f"leader={head.leader}"] if head.leader else []
         words += [f"{name}=True" for name in ("gate", "memory") if getattr(head, name)]
@@ -196,7 +196,7 @@ class _Story:
         if _is_first_step(event, following):
             seed = "" if event.seed == event.member else f", seed={event.seed}"
             return [*lines, f'world.start("{_letter(event)}"{seed})']
-        self.use("epaxos.sim.schedule", "Start")
+        self.use("epaxos.sim.schedule.schedule", "Start")
         return [*lines, f"world.perform({event!r})"]
 
     def _step(self, event: Step) -> list[str]:
@@ -253,7 +253,7 @@ class _Story:
         if event.released_at is not None:
             lines.append(f"    released_at={event.released_at:_},")
         if event.crash is not None:
-            self.use("epaxos.sim.schedule", "Crash")
+            self.use("epaxos.sim.schedule.schedule", "Crash")
             lines.append(f"    crash={event.crash!r},")
         return [line for text in (*lines, ")") for line in text.split("\n")]
 
@@ -267,9 +267,9 @@ class _Story:
             return f"world.commands({self._columns(given)}, {given.patience_us})"
         if isinstance(given, TakeOver):
             self.use("epaxos.core.types", "InstanceId")
-            self.use("epaxos.sim.schedule", "TakeOver")
+            self.use("epaxos.sim.schedule.schedule", "TakeOver")
             return repr(given)
-        self.use("epaxos.sim.schedule", "HandOver")
+        self.use("epaxos.sim.schedule.schedule", "HandOver")
         return repr(given)
 
 

@@ -22,7 +22,6 @@ from epaxos.exchange import AskTransfer, Limits, NodeReady, Refusal, Reply, Requ
 from epaxos.execution.ordering import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
-from epaxos.sim.chart import draw
 from epaxos.sim.check.checkers import (
     INVARIANT,
     REMEMBERED,
@@ -32,9 +31,10 @@ from epaxos.sim.check.checkers import (
     broken_by,
 )
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
-from epaxos.sim.history import History
 from epaxos.sim.options import Options
-from epaxos.sim.schedule import (
+from epaxos.sim.schedule.chart import draw
+from epaxos.sim.schedule.history import History
+from epaxos.sim.schedule.schedule import (
     Arrival,
     Commands,
     Crash,

@@ -10,11 +10,11 @@ outcome stays in it without an end.
 from epaxos.core.errors import Definite
 from epaxos.core.types import ReplicaId
 from epaxos.exchange import Refusal, Reply
-from epaxos.sim.chart import say_commands
 from epaxos.sim.check.calls import Call, check_refusals, histories
 from epaxos.sim.check.checkers import LINEARIZABLE, ExecutionChecker, Violation
 from epaxos.sim.check.linearizability import Op, Verdict, check, say_answer, say_illegal
-from epaxos.sim.schedule import Commands
+from epaxos.sim.schedule.chart import say_commands
+from epaxos.sim.schedule.schedule import Commands
 
 OPERATIONS_SHOWN = 4
 """How many answers before the one that cannot be explained are shown."""

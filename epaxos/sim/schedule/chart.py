@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 from epaxos.core.command import Operation, Payload, decode_cas, format_version
 from epaxos.core.replica import EVERYONE, Decided, Executed, Message, Record
 from epaxos.core.types import InstanceId, Micros, ReplicaId, ballot_name, replica_name
-from epaxos.sim.schedule import Crash, label_of
+from epaxos.sim.schedule.schedule import Crash, label_of
 
 if TYPE_CHECKING:
     # The player draws its own chart; the world, on which it stands, tells its story with this file.
     from epaxos.sim.check.checkers import Violation
-    from epaxos.sim.player import Happening, Player
+    from epaxos.sim.schedule.player import Happening, Player
 
 LINES = 120
 """How many lines the story of a failure shows: the last ones."""
