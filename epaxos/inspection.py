@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from epaxos.core.replica import LeaderReplica, Replica
 from epaxos.core.types import Deps, InstanceId, ReplicaId, replica_name
-from epaxos.execution.ordering import Executor
+from epaxos.execution.interface import Executor
 
 
 def status_document(replica: Replica, executor: Executor, has_leader: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from epaxos.core.errors import ConfigError
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import RECORD_TAG_PROTOCOL, Message, Record, Replica, Setup
-from epaxos.execution.ordering import Executor
+from epaxos.execution.interface import Executor
 from epaxos.execution.store import StateMachine, Store
 from epaxos.extensions import entry_names, is_place, load_entry, load_place
 
@@ -101,7 +101,7 @@ def find_state_machine(place: str) -> type[StateMachine]:
 
 
 def _epaxos() -> ProtocolSpec:
-    from epaxos.execution.executor import GraphExecutor
+    from epaxos.execution.graph_executor import GraphExecutor
     from epaxos.protocols.epaxos import messages
     from epaxos.protocols.epaxos.replica import EPaxosReplica
 
@@ -119,7 +119,7 @@ def _epaxos() -> ProtocolSpec:
 
 
 def _multipaxos() -> ProtocolSpec:
-    from epaxos.execution.sequence import SlotExecutor
+    from epaxos.execution.slot_executor import SlotExecutor
     from epaxos.protocols.multipaxos import messages
     from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 

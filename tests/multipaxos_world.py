@@ -14,7 +14,7 @@ from epaxos.core.command import Batch, Operation, Payload
 from epaxos.core.errors import Definite
 from epaxos.core.replica import EVERYONE, Decided, Executed, Setup
 from epaxos.core.types import InstanceId
-from epaxos.execution.sequence import SlotExecutor
+from epaxos.execution.slot_executor import SlotExecutor
 from epaxos.protocols.multipaxos import invariants
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading

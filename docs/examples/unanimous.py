@@ -20,7 +20,7 @@ import msgspec
 from epaxos.core.command import Footprint, Payload, interferes, show_footprint
 from epaxos.core.replica import Message, Outbox, Path, Record, Setup
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
-from epaxos.execution.executor import GraphExecutor
+from epaxos.execution.graph_executor import GraphExecutor
 from epaxos.registry import ProtocolSpec
 
 HEARTBEAT_US = 100_000

@@ -8,7 +8,7 @@ from enum import Enum
 from epaxos.core.replica import Decided, Executed
 from epaxos.core.types import InstanceId, Micros, ReplicaId, Slot
 from epaxos.exchange import AskTransfer, Request
-from epaxos.execution.ordering import Executor
+from epaxos.execution.interface import Executor
 from epaxos.node import Node
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Disk

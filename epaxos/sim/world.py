@@ -20,7 +20,7 @@ from epaxos.codec import Codec, encode
 from epaxos.core.replica import Executed, LeaderReplica, Message, Record, Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.exchange import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
-from epaxos.execution.ordering import Executor
+from epaxos.execution.interface import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.check.checkers import BOUNDED, DecisionChecker, ExecutionChecker, Violation

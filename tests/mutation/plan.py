@@ -68,10 +68,12 @@ TARGETS = (
         (*_first("epaxos_columns", "epaxos_retries"), *_EPAXOS),
         ("epaxos",),
     ),
-    Target("epaxos/execution/executor.py", _EXECUTION, ("epaxos",)),
+    Target("epaxos/execution/graph_executor.py", _EXECUTION, ("epaxos",)),
     Target("epaxos/execution/graph.py", _EXECUTION, ("epaxos",)),
     Target(
-        "epaxos/execution/sequence.py", ("tests/unit/test_node.py", *_MULTIPAXOS), ("multipaxos",)
+        "epaxos/execution/slot_executor.py",
+        ("tests/unit/test_node.py", *_MULTIPAXOS),
+        ("multipaxos",),
     ),
     Target("epaxos/protocols/multipaxos/log.py", _MULTIPAXOS, ("multipaxos",)),
     Target("epaxos/protocols/multipaxos/stages.py", _MULTIPAXOS[1:], ("multipaxos",)),

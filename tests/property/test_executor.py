@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from epaxos.core.command import Batch, Payload, interferes
 from epaxos.core.replica import Decided, Path
-from epaxos.execution.executor import GraphExecutor
+from epaxos.execution.graph_executor import GraphExecutor
 
 N = 3
 

@@ -12,7 +12,7 @@ from epaxos.admission import HotQueue, Wanted
 from epaxos.core.command import Batch, Operation, Payload
 from epaxos.core.replica import Decided, Path
 from epaxos.core.types import InstanceId
-from epaxos.execution.executor import GraphExecutor
+from epaxos.execution.graph_executor import GraphExecutor
 from epaxos.node import Node
 from epaxos.protocols.epaxos.conflicts import ConflictIndex
 from epaxos.protocols.epaxos.instance import Phase

@@ -9,7 +9,7 @@ from epaxos.core.command import Batch, Payload
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Executed
 from epaxos.exchange import Limits
-from epaxos.execution.executor import GraphExecutor
+from epaxos.execution.graph_executor import GraphExecutor
 from epaxos.node import Node
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import find_protocol

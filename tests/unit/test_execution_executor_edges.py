@@ -5,7 +5,7 @@ import pytest
 from epaxos.core.command import Batch, Payload
 from epaxos.core.replica import Decided, Path
 from epaxos.core.types import InstanceId
-from epaxos.execution.executor import GraphExecutor
+from epaxos.execution.graph_executor import GraphExecutor
 
 A, B, C = range(3)
 

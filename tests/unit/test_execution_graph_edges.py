@@ -2,7 +2,7 @@
 
 from epaxos.core.command import Batch, Payload
 from epaxos.core.replica import Decided, Path
-from epaxos.execution.executor import GraphExecutor
+from epaxos.execution.graph_executor import GraphExecutor
 
 A, B, C, D = range(4)
 MANY = 2400

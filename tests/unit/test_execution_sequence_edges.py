@@ -2,7 +2,7 @@
 
 from epaxos.core.replica import Decided, Path
 from epaxos.core.types import InstanceId
-from epaxos.execution.sequence import SlotExecutor
+from epaxos.execution.slot_executor import SlotExecutor
 
 
 def test_the_last_executed_slot_is_executed_and_the_next_is_not():

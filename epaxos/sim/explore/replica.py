@@ -25,7 +25,7 @@ from epaxos.core.command import Operation
 from epaxos.core.replica import EVERYONE, Decided, Message, Setup
 from epaxos.core.types import InstanceId, ReplicaId, replica_name
 from epaxos.exchange import Limits, Request
-from epaxos.execution.ordering import Executor
+from epaxos.execution.interface import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import ASSERTION, INVARIANT, RAISES, REMEMBERED, Violation

@@ -8,8 +8,8 @@ from epaxos.core.command import Footprint, Payload, Results
 from epaxos.core.replica import Decided, Replica, Setup
 from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot
 from epaxos.exchange import Limits
-from epaxos.execution.executor import GraphExecutor
-from epaxos.execution.ordering import Executor
+from epaxos.execution.graph_executor import GraphExecutor
+from epaxos.execution.interface import Executor
 from epaxos.execution.store import Store
 from epaxos.node import Node
 from epaxos.protocols.epaxos.replica import EPaxosReplica

@@ -19,7 +19,7 @@ from epaxos.core.command import Payload
 from epaxos.core.replica import EVERYONE, Executed, Message, Record, Setup
 from epaxos.core.types import Deps, Micros, ReplicaId, Slot
 from epaxos.exchange import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
-from epaxos.execution.ordering import Executor
+from epaxos.execution.interface import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.check.checkers import (

@@ -30,7 +30,7 @@ from epaxos.core.types import (
     replica_name,
 )
 from epaxos.exchange import Refusal, Reply
-from epaxos.execution.ordering import Executor
+from epaxos.execution.interface import Executor
 from epaxos.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.schedule.player import Player, Sent
