@@ -25,7 +25,7 @@ from epaxos.core.command import UNDECODABLE
 from epaxos.core.errors import Definite, StorageError
 from epaxos.core.replica import Message, Record
 from epaxos.core.types import InstanceId, Micros, ReplicaId, Slot
-from epaxos.exchange import (
+from epaxos.node.requests import (
     AskGraph,
     AskInstance,
     AskKeys,

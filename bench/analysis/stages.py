@@ -1,6 +1,6 @@
 """Where the time of a command goes: the stages of sampled batches, per run and region, stacked.
 
-Replicas stamp a sample of their batches (`epaxos.waterfall`) and keep the latest of them; here they
+Replicas stamp a sample of their batches (`epaxos.node.sampling`) and keep the latest of them; here they
 are read at the end of a load. Medians of stages would not add up to anything, so a bar shows the
 typical batch: the mean of each stage over the middle fifth of the samples, by answer. Its stages
 add up.
@@ -15,7 +15,7 @@ from html import escape
 from typing import Any, Final, NamedTuple
 
 from bench.reports.worldmap import WIDTH
-from epaxos.waterfall import SAMPLES_KEPT, STAGES
+from epaxos.node.sampling import SAMPLES_KEPT, STAGES
 
 PATH: Final = f"/v1/explain?limit={SAMPLES_KEPT}"
 """What a replica is asked at the end of a load."""

@@ -32,14 +32,14 @@ from epaxos.codec import FRAME_HEADER
 from epaxos.core.errors import Definite, EpaxosError
 from epaxos.core.replica import Message
 from epaxos.core.types import Micros, ReplicaId
-from epaxos.exchange import Limits, Refusal, Reply, Request
+from epaxos.node.requests import Limits, Refusal, Reply, Request
+from epaxos.node.sampling import SAMPLES_KEPT, document
 from epaxos.runtime.transport import encode_stamp
 from epaxos.sim.check.checkers import DecisionChecker, ExecutionChecker
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.network import Network, Parcel
 from epaxos.sim.options import Faults, Options, delays_of
 from epaxos.sim.world import World
-from epaxos.waterfall import SAMPLES_KEPT, document
 from epaxos.workload import Asker, Command
 from topology import Home, Topology
 

@@ -43,7 +43,7 @@ from bench.compare.verdict import Findings
 from bench.load.client import Demand, LoadProcess, LoadResult
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
-from epaxos.exchange import Limits
+from epaxos.node.requests import Limits
 from epaxos.registry import find_protocol
 from epaxos.runtime.alarm import clock
 from topology import (

@@ -383,7 +383,7 @@ def _id(sample: Sample) -> str:
 
 def latest_table(samples: list[dict[str, Any]]) -> Any:
     """Samples as rows, their stages as columns."""
-    from epaxos.waterfall import STAGES
+    from epaxos.node.sampling import STAGES
 
     present = {stage["name"] for sample in samples for stage in sample["stages"]}
     columns = [name for name in STAGES if name in present]

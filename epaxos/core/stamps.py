@@ -2,7 +2,7 @@
 
 Only sampled batches carry stamps. The node, the replica and the driver write what each of them
 sees; nobody decides anything by them. All times are of one clock, the maker's own: stamps of two
-replicas are never compared. `epaxos.waterfall` turns them into stages.
+replicas are never compared. `epaxos.node.sampling` turns them into stages.
 
 Rules of this file: plain data and its writing; None is "not yet".
 """

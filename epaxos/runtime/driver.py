@@ -20,10 +20,10 @@ from typing import Any, Final, Protocol, cast
 
 from epaxos.core.replica import Message, Path, Record
 from epaxos.core.types import Micros, ReplicaId
-from epaxos.node import Flight, NodeReady, Question, Refusal, Reply, Request, Told
+from epaxos.node.node import Flight, NodeReady, Question, Refusal, Reply, Request, Told
+from epaxos.node.sampling import Samples
 from epaxos.runtime.alarm import Alarm, clock
 from epaxos.runtime.metrics import Distribution
-from epaxos.waterfall import Samples
 
 STEP_MESSAGES_MAX: Final = 1024
 """Messages per tick, for fairness towards clients and timers."""
@@ -63,7 +63,7 @@ class Log(Protocol):
 
 
 class DrivenNode(Protocol):
-    """What the driver uses of `epaxos.node.Node`."""
+    """What the driver uses of `epaxos.node.node.Node`."""
 
     def request(self, requests: list[Request], now: Micros) -> None: ...
     def ask(self, waiter: Any, question: Question, now: Micros) -> None: ...

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 import epaxos
 from epaxos.core.quorum import quorums
 from epaxos.core.types import replica_name
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import ClientPort
 from epaxos.runtime.config import ServeConfig

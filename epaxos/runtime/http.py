@@ -34,12 +34,12 @@ from epaxos.core.command import (
 from epaxos.core.errors import ConfigError, Definite
 from epaxos.core.replica import Path
 from epaxos.core.types import InstanceId, Micros, ReplicaId, parse_instance
-from epaxos.node import AskGraph, AskInstance, AskTransfer, Question, Refusal, Reply, Request
+from epaxos.node.node import AskGraph, AskInstance, AskTransfer, Question, Refusal, Reply, Request
+from epaxos.node.sampling import SAMPLES_KEPT, document, instance_of
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import KEY_BYTES_MAX
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.webserver import problem
-from epaxos.waterfall import SAMPLES_KEPT, document, instance_of
 
 BODY_DEADLINE_S: Final = 30.0
 GRAPH_MAX: Final = 1_000

@@ -30,7 +30,7 @@ from epaxos.core.errors import AddressError, ConfigError
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Message, Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
-from epaxos.node import AskStatus, Limits, Node, node_with
+from epaxos.node.node import AskStatus, Limits, Node, node_with
 from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import ClientPort

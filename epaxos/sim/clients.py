@@ -18,7 +18,7 @@ from itertools import groupby
 from epaxos.core.command import Operation, decode_cas, encode_cas
 from epaxos.core.errors import Definite
 from epaxos.core.types import Micros, ReplicaId, replica_name
-from epaxos.exchange import Refusal, Reply, Request
+from epaxos.node.requests import Refusal, Reply, Request
 from epaxos.sim.check.calls import Call, check_refusals, histories
 from epaxos.sim.check.checkers import Place
 from epaxos.sim.check.linearizability import Op

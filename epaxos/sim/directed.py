@@ -17,7 +17,7 @@ from zlib import crc32
 
 from epaxos.core.quorum import quorums
 from epaxos.core.types import InstanceId, replica_name
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import EXECUTES, Violation
 from epaxos.sim.options import Options

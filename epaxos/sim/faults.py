@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from epaxos.core.quorum import quorums
 from epaxos.core.types import Micros, ReplicaId, replica_name
-from epaxos.exchange import Limits
+from epaxos.node.requests import Limits
 from epaxos.sim.disk import Disk
 from epaxos.sim.network import Network
 from epaxos.sim.world import CrashPoint, World

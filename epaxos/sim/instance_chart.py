@@ -23,8 +23,8 @@ import msgspec
 from epaxos.core.command import Batch, Operation, Payload
 from epaxos.core.replica import EVERYONE, Decided, Executed, Message, Path, Record
 from epaxos.core.types import InstanceId, Micros, ReplicaId, replica_name
-from epaxos.exchange import NodeReady, Reply
 from epaxos.execution.interface import Executor
+from epaxos.node.requests import NodeReady, Reply
 from epaxos.sim.schedule.chart import show
 from epaxos.trace import Step
 

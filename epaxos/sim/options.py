@@ -118,7 +118,7 @@ class Options:
     transfers: int = 0
     """Leader protocols: how many times leadership is handed over on request."""
     limits: tuple[tuple[str, int], ...] = ()
-    """Bounds of the nodes that differ from the defaults (`epaxos.exchange.Limits`)."""
+    """Bounds of the nodes that differ from the defaults (`epaxos.node.requests.Limits`)."""
     tunables: tuple[tuple[str, float], ...] = ()
     """Constants of the protocols that differ from the defaults (`epaxos.sim.tunables`)."""
     deep: bool = True

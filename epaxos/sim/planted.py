@@ -15,7 +15,7 @@ from traceback import extract_tb
 from typing import Any, NamedTuple
 
 from epaxos.core.errors import ConfigError
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 
 

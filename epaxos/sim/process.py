@@ -7,9 +7,9 @@ from enum import Enum
 
 from epaxos.core.replica import Decided, Executed
 from epaxos.core.types import InstanceId, Micros, ReplicaId, Slot
-from epaxos.exchange import AskTransfer, Request
 from epaxos.execution.interface import Executor
-from epaxos.node import Node
+from epaxos.node.node import Node
+from epaxos.node.requests import AskTransfer, Request
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Disk
 from epaxos.sim.network import Parcel

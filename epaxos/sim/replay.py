@@ -26,9 +26,9 @@ from epaxos.core.command import Results
 from epaxos.core.errors import CodecError
 from epaxos.core.replica import EVERYONE, Decided, Path, Setup
 from epaxos.core.types import InstanceId, Micros, replica_name
-from epaxos.exchange import NodeReady, Reply
 from epaxos.execution.interface import Executor
-from epaxos.node import Node, node_with
+from epaxos.node.node import Node, node_with
+from epaxos.node.requests import NodeReady, Reply
 from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
 from epaxos.sim.instance_chart import Observer
 from epaxos.sim.schedule.chart import show

@@ -11,7 +11,7 @@ from typing import cast
 
 from epaxos.core.replica import LeaderReplica
 from epaxos.core.types import ReplicaId
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import (
     CONVERGES,

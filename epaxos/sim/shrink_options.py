@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import ASSERTION, RAISES, Violation
 from epaxos.sim.options import Faults, Options

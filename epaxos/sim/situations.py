@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Decided, Message, Path
 from epaxos.core.types import ReplicaId
-from epaxos.exchange import Refusal, Reply, Request
+from epaxos.node.requests import Refusal, Reply, Request
 from epaxos.sim.options import Options
 
 if TYPE_CHECKING:

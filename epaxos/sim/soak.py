@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import topology
 from epaxos.core.errors import ConfigError
-from epaxos.node import Node, node_with
+from epaxos.node.node import Node, node_with
 from epaxos.registry import find_protocol, find_state_machine
 from epaxos.sim.directed import run_directed
 from epaxos.sim.options import WORKLOADS, Options, draw

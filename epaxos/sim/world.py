@@ -19,9 +19,10 @@ from zlib import crc32
 from epaxos.codec import Codec, encode
 from epaxos.core.replica import Executed, LeaderReplica, Message, Record, Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
-from epaxos.exchange import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
 from epaxos.execution.interface import Executor
-from epaxos.node import Node
+from epaxos.node.node import Node
+from epaxos.node.requests import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
+from epaxos.node.sampling import Samples
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.check.checkers import BOUNDED, DecisionChecker, ExecutionChecker, Violation
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
@@ -42,7 +43,6 @@ from epaxos.sim.schedule.schedule import (
     Step,
 )
 from epaxos.sim.situations import Meter
-from epaxos.waterfall import Samples
 
 Action = Callable[..., object]
 

@@ -11,7 +11,7 @@ from epaxos.codec import PROTOCOL_VERSION, ServerHello
 from epaxos.core.command import NO_VERSION, Operation, Results, Status, decode_cas
 from epaxos.core.errors import Ambiguous, ConfigError, Definite
 from epaxos.core.replica import Executed, Path
-from epaxos.node import AskGraph, AskInstance, AskTransfer, NodeReady, Refusal, Reply, Told
+from epaxos.node.node import AskGraph, AskInstance, AskTransfer, NodeReady, Refusal, Reply, Told
 from epaxos.runtime.binary import ClientPort
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.http import HttpPort

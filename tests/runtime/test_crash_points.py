@@ -55,7 +55,7 @@ os.{name} = fail
 """
 
 BUG = """
-from epaxos.node import Node
+from epaxos.node.node import Node
 real = Node.request
 def request(self, *arguments):
     assert len(self.counts) < 0, "planted"

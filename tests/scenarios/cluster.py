@@ -1,7 +1,7 @@
 """The stage of the stories about EPaxos*: the real replica is watched in all it does; of a broken
 one only what others see, or the one sentence that its story is about."""
 
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.schedule.stage import directed
 

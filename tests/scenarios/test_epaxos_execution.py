@@ -8,12 +8,12 @@ where it must not.
 import networkx as nx
 import pytest
 
-from epaxos.admission import HotQueue, Wanted
 from epaxos.core.command import Batch, Operation, Payload
 from epaxos.core.replica import Decided, Path
 from epaxos.core.types import InstanceId
 from epaxos.execution.graph_executor import GraphExecutor
-from epaxos.node import Node
+from epaxos.node.admission import HotQueue, Wanted
+from epaxos.node.node import Node
 from epaxos.protocols.epaxos.conflicts import ConflictIndex
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.replica import EPaxosReplica

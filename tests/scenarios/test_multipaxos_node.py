@@ -7,7 +7,7 @@ from epaxos.codec import Codec, encode
 from epaxos.core.command import Operation
 from epaxos.core.errors import Ambiguous
 from epaxos.core.replica import EVERYONE, Setup
-from epaxos.node import AskTransfer, Limits, Node, Refusal, Reply, Request, Told
+from epaxos.node.node import AskTransfer, Limits, Node, Refusal, Reply, Request, Told
 from epaxos.registry import find_protocol
 
 PROTOCOL = find_protocol("multipaxos")

@@ -8,9 +8,9 @@ import pytest
 from epaxos.core.command import Batch, Payload
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Executed
-from epaxos.exchange import Limits
 from epaxos.execution.graph_executor import GraphExecutor
-from epaxos.node import Node
+from epaxos.node.node import Node
+from epaxos.node.requests import Limits
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import find_protocol
 from epaxos.sim.check import checkers

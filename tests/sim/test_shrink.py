@@ -7,7 +7,7 @@ import pytest
 
 from epaxos.core.replica import Outbox
 from epaxos.core.types import InstanceId
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.protocols.epaxos.messages import PreAccepted
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica

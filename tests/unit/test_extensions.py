@@ -339,7 +339,7 @@ def test_a_state_machine_that_counts_across_keys_is_caught(examples, tmp_path, m
 
 def test_a_key_value_store_that_answers_wrongly_is_still_caught():
     from epaxos.execution.store import Store
-    from epaxos.node import node_with
+    from epaxos.node.node import node_with
 
     class Stale(Store):
         """Removes nothing."""

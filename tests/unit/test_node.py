@@ -12,7 +12,7 @@ from epaxos.core.command import Batch, Operation, Payload, encode_cas
 from epaxos.core.errors import Ambiguous, Definite, StorageError
 from epaxos.core.replica import Executed, Outbox, Path, Setup
 from epaxos.core.types import InstanceId
-from epaxos.node import (
+from epaxos.node.node import (
     AskGraph,
     AskInstance,
     AskKeys,

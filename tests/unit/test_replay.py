@@ -13,7 +13,8 @@ from epaxos.core.command import Operation, Results
 from epaxos.core.errors import Ambiguous, ConfigError, Definite, StorageError
 from epaxos.core.replica import EVERYONE, Path, Setup
 from epaxos.core.types import InstanceId, no_deps
-from epaxos.exchange import (
+from epaxos.node.node import Node
+from epaxos.node.requests import (
     AskGraph,
     AskInstance,
     AskKeys,
@@ -26,7 +27,6 @@ from epaxos.exchange import (
     Request,
     Told,
 )
-from epaxos.node import Node
 from epaxos.protocols.epaxos import messages as m
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.protocols.multipaxos import messages as mp

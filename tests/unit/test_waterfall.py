@@ -4,8 +4,8 @@ import pytest
 
 from epaxos.core.stamps import Stamps
 from epaxos.core.types import InstanceId
+from epaxos.node.sampling import SAMPLES_KEPT, Samples, document, instance_of, stages, under_way
 from epaxos.sim.schedule.stage import Stage, head_of
-from epaxos.waterfall import SAMPLES_KEPT, Samples, document, instance_of, stages, under_way
 
 EVERY = 1_000_000
 

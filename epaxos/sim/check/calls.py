@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from epaxos.core.command import Operation, Status, decode_cas
 from epaxos.core.types import InstanceId, ReplicaId, replica_name
-from epaxos.exchange import Reply
+from epaxos.node.requests import Reply
 from epaxos.sim.check.checkers import HONEST, ExecutionChecker, Place, Violation
 from epaxos.sim.check.linearizability import Op
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from epaxos.core.replica import Message
 from epaxos.core.types import ReplicaId
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import INVARIANT, REMEMBERED, Violation
 from epaxos.sim.options import Options

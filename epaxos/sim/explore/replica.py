@@ -24,9 +24,9 @@ from epaxos.codec import Codec, encode
 from epaxos.core.command import Operation
 from epaxos.core.replica import EVERYONE, Decided, Message, Setup
 from epaxos.core.types import InstanceId, ReplicaId, replica_name
-from epaxos.exchange import Limits, Request
 from epaxos.execution.interface import Executor
-from epaxos.node import Node
+from epaxos.node.node import Node
+from epaxos.node.requests import Limits, Request
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import ASSERTION, INVARIANT, RAISES, REMEMBERED, Violation
 from epaxos.sim.explore.digest import digest

@@ -4,12 +4,12 @@ import random
 from functools import partial
 
 import topology
-from epaxos.admission import HotQueue
 from epaxos.core.command import Operation
 from epaxos.core.replica import Message, Path, Setup
 from epaxos.core.types import Micros, ReplicaId, Slot
-from epaxos.exchange import Limits, Run
-from epaxos.node import Node
+from epaxos.node.admission import HotQueue
+from epaxos.node.node import Node
+from epaxos.node.requests import Limits, Run
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import ProtocolSpec

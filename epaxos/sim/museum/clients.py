@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from epaxos import node
 from epaxos.core.command import Operation, Results
 from epaxos.core.errors import Ambiguous, Definite, RequestError
 from epaxos.core.replica import Decided
 from epaxos.core.types import Micros
-from epaxos.exchange import Flight, Run
-from epaxos.node import Node
+from epaxos.node.node import Node, node
+from epaxos.node.requests import Flight, Run
 from epaxos.sim.check.checkers import HONEST, LINEARIZABLE
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of, preaccept
 from epaxos.sim.schedule.stage import Stage

@@ -3,8 +3,8 @@
 from epaxos.core.command import Payload
 from epaxos.core.replica import Executed, Outbox, Path, Record, Setup
 from epaxos.core.types import Deps, Micros, ReplicaId, Slot
-from epaxos.exchange import Limits, NodeReady
-from epaxos.node import Node
+from epaxos.node.node import Node
+from epaxos.node.requests import Limits, NodeReady
 from epaxos.protocols.epaxos.instance import Instance
 from epaxos.protocols.epaxos.messages import PreAccepted, Promised
 from epaxos.protocols.epaxos.replica import EPaxosReplica

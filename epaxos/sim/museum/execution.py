@@ -7,11 +7,11 @@ from dataclasses import replace
 from epaxos.core.command import Footprint, Payload, Results
 from epaxos.core.replica import Decided, Replica, Setup
 from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot
-from epaxos.exchange import Limits
 from epaxos.execution.graph_executor import GraphExecutor
 from epaxos.execution.interface import Executor
 from epaxos.execution.store import Store
-from epaxos.node import Node
+from epaxos.node.node import Node
+from epaxos.node.requests import Limits
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import (

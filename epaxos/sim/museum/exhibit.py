@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from epaxos.core.replica import Replica, Setup
 from epaxos.core.types import Micros
 from epaxos.execution.interface import Executor
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.check.checkers import CONVERGES, EXECUTES, Violation
 from epaxos.sim.options import Options, draw

@@ -2,8 +2,8 @@
 
 from epaxos.core.command import Payload
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId
-from epaxos.exchange import NodeReady
-from epaxos.node import Node
+from epaxos.node.node import Node
+from epaxos.node.requests import NodeReady
 from epaxos.protocols.epaxos.conflicts import ConflictIndex
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.messages import Progress

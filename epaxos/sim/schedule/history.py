@@ -9,7 +9,7 @@ outcome stays in it without an end.
 
 from epaxos.core.errors import Definite
 from epaxos.core.types import ReplicaId
-from epaxos.exchange import Refusal, Reply
+from epaxos.node.requests import Refusal, Reply
 from epaxos.sim.check.calls import Call, check_refusals, histories
 from epaxos.sim.check.checkers import LINEARIZABLE, ExecutionChecker, Violation
 from epaxos.sim.check.linearizability import Op, Verdict, check, say_answer, say_illegal

@@ -18,9 +18,10 @@ from epaxos.codec import Codec, encode
 from epaxos.core.command import Payload
 from epaxos.core.replica import EVERYONE, Executed, Message, Record, Setup
 from epaxos.core.types import Deps, Micros, ReplicaId, Slot
-from epaxos.exchange import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
 from epaxos.execution.interface import Executor
-from epaxos.node import Node
+from epaxos.node.node import Node
+from epaxos.node.requests import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
+from epaxos.node.sampling import Samples
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.check.checkers import (
     INVARIANT,
@@ -48,7 +49,6 @@ from epaxos.sim.schedule.schedule import (
 )
 from epaxos.sim.tunables import tuned
 from epaxos.sim.world import Watched
-from epaxos.waterfall import Samples
 
 
 class Sent(NamedTuple):

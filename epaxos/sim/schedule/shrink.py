@@ -17,7 +17,7 @@ from itertools import combinations, pairwise
 from typing import NamedTuple, TypeAlias
 
 from epaxos.core.types import InstanceId
-from epaxos.node import Node
+from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.check.checkers import Violation
 from epaxos.sim.schedule.player import Player

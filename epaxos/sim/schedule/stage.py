@@ -29,9 +29,9 @@ from epaxos.core.types import (
     parse_instance,
     replica_name,
 )
-from epaxos.exchange import Refusal, Reply
 from epaxos.execution.interface import Executor
-from epaxos.node import Node
+from epaxos.node.node import Node
+from epaxos.node.requests import Refusal, Reply
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.schedule.player import Player, Sent
 from epaxos.sim.schedule.schedule import (

@@ -25,7 +25,7 @@ from epaxos.core.command import Operation, parse_version
 from epaxos.core.replica import Decided, Path
 from epaxos.core.stamps import Answer, Held, Stamps
 from epaxos.core.types import InstanceId, Micros, ReplicaId, parse_instance, replica_name
-from epaxos.exchange import Flight
+from epaxos.node.requests import Flight
 
 SAMPLES_KEPT: Final = 1024
 """So many of the latest samples a replica keeps."""

@@ -6,7 +6,7 @@ Rules of this file: pure functions over columns; no protocol, no time.
 from epaxos.core.command import Batch, Operation, Results, decode_cas
 from epaxos.core.errors import CodecError
 from epaxos.core.types import ReplicaId
-from epaxos.exchange import Run
+from epaxos.node.requests import Run
 
 
 def fault_of(run: Run) -> str | None:

@@ -18,12 +18,14 @@ from collections.abc import Hashable, Iterator
 from operator import gt
 from typing import Any, ClassVar, cast
 
-from epaxos.admission import HotQueue, Wanted, contended_keys
 from epaxos.core.command import Footprint, Operation, Payload, Results
 from epaxos.core.errors import Ambiguous, Definite, RequestError
 from epaxos.core.replica import Decided, Executed, LeaderReplica, Message, Path, Record, Setup
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
-from epaxos.exchange import (
+from epaxos.execution.store import StateMachine, Store
+from epaxos.node.admission import HotQueue, Wanted, contended_keys
+from epaxos.node.inspection import graph_document, instance_document, status_document
+from epaxos.node.requests import (
     AskGraph,
     AskInstance,
     AskKeys,
@@ -39,11 +41,9 @@ from epaxos.exchange import (
     Run,
     Told,
 )
-from epaxos.execution.store import StateMachine, Store
-from epaxos.inspection import graph_document, instance_document, status_document
+from epaxos.node.runs import batch_of, fault_of, slice_of
+from epaxos.node.sampling import Sampler
 from epaxos.registry import ProtocolSpec
-from epaxos.runs import batch_of, fault_of, slice_of
-from epaxos.waterfall import Sampler
 
 
 class Node:
