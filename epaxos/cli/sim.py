@@ -18,7 +18,7 @@ from epaxos.sim.options import KINDS, WORKLOADS
 from epaxos.sim.soak import Profile
 
 if TYPE_CHECKING:
-    from epaxos.cli.soaking import Soak
+    from epaxos.cli.sim_workers import Soak
 
 app = typer.Typer()
 
@@ -99,7 +99,7 @@ def sim(
     Prints its options first. Ends with 1 if a sentence about the protocols was violated."""
     _refuse_what_would_be_ignored(context)
     if replay is not None:
-        from epaxos.cli.replay import replay as replay_directory
+        from epaxos.cli.sim_replay import replay as replay_directory
 
         raise typer.Exit(replay_directory(replay, instance, json))
     if bench:
@@ -122,7 +122,7 @@ def sim(
         )
         for name in _protocols(protocol)
     ]
-    from epaxos.cli.soaking import Soak, terminable
+    from epaxos.cli.sim_workers import Soak, terminable
 
     wanted = range(first_seed, first_seed + seeds) if seed is None else range(seed, seed + 1)
     run = Soak(profiles, wanted, minutes, jobs)
@@ -203,7 +203,7 @@ def _kinds(text: str) -> frozenset[str] | None:
 
 def _report(run: "Soak", soak: bool, shrink: bool, out: Path, json: bool) -> bool:
     """Print what was found; whether it is a failure. Who interrupts gets the summary at once."""
-    from epaxos.cli.findings import document_of, print_failure, print_lost, print_tallies
+    from epaxos.cli.sim_report import document_of, print_failure, print_lost, print_tallies
 
     for tally in run.tallies:
         tally.failures.sort(key=lambda failure: failure.options.seed)

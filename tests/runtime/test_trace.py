@@ -13,7 +13,7 @@ from processes import ProcessCluster
 from test_up import get, put, running
 
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.replay import replay, replay_with
+from epaxos.cli.sim_replay import replay, replay_with
 from epaxos.core.errors import StorageError
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import find_protocol

@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from epaxos.cli import findings, soaking
+from epaxos.cli import sim_report as findings
+from epaxos.cli import sim_workers as soaking
 from epaxos.cli.main import run as run_verb
 from epaxos.sim.soak import run_seeds
 

@@ -7,7 +7,7 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from epaxos.cli.replay import replay, replay_with
+from epaxos.cli.sim_replay import replay, replay_with
 from epaxos.codec import FRAME_HEADER, PROTOCOL_VERSION, encode, encode_frame
 from epaxos.core.command import Operation, Results
 from epaxos.core.errors import Ambiguous, ConfigError, Definite, StorageError

@@ -12,7 +12,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from epaxos.cli.output import count, make_table
-from epaxos.cli.soaking import Lost, Soak
+from epaxos.cli.sim_workers import Lost, Soak
 from epaxos.sim.check.checkers import CONVERGES, EXECUTES
 from epaxos.sim.planted import Planted
 from epaxos.sim.run import Failure
