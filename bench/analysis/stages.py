@@ -1,6 +1,6 @@
 """Where the time of a command goes: the stages of sampled batches, per run and region, stacked.
 
-Replicas stamp a sample of their batches (`epaxos.node.sampling`) and keep the latest of them; here they
+Replicas stamp a sample of their batches (`epaxos.node.sampling`) and keep the latest; here they
 are read at the end of a load. Medians of stages would not add up to anything, so a bar shows the
 typical batch: the mean of each stage over the middle fifth of the samples, by answer. Its stages
 add up.

@@ -6,7 +6,8 @@ from epaxos.core.command import Operation, Results
 from epaxos.core.errors import Ambiguous, Definite, RequestError
 from epaxos.core.replica import Decided
 from epaxos.core.types import Micros
-from epaxos.node.node import Node, node
+from epaxos.node import node
+from epaxos.node.node import Node
 from epaxos.node.requests import Flight, Run
 from epaxos.sim.check.checkers import HONEST, LINEARIZABLE
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of, preaccept
