@@ -11,7 +11,7 @@ and cut from the figures.
 where the two are what the replica measured of the command. `python -m bench.load.client SPEC
 RESULT` reads a `Spec` and writes a `LoadResult`, both JSON; on stdout it says when the load starts.
 
-Rules of this file: it only measures; what the figures mean stands in statistics.py and verdict.py.
+Rules of this file: it only measures; what the figures mean stands in analysis and compare.verdict.
 It measures itself too: how late it sent, how late its loop was, how much CPU it took.
 """
 

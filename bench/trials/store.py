@@ -44,22 +44,25 @@ _DIGEST: Final = 32
 _KEY_DIGITS: Final = 32
 _SHOWN: Final = frozenset(
     {
-        "bench/trials/differences.py",
+        "bench/analysis/resampling.py",
         "bench/trials/cells.py",
+        "bench/trials/differences.py",
         "bench/trials/executors.py",
         "bench/trials/experiment.py",
-        "bench/reports/experiment.py",
         "bench/trials/plots.py",
-        "bench/reports/comparison.py",
-        "bench/analysis/resampling.py",
         "bench/trials/results.py",
         "bench/trials/store.py",
         "bench/trials/sweep.py",
-        "bench/reports/worldmap.py",
     }
 )
 """Files of ours that no trial's outcome follows from; neither does it from these folders:"""
-_SHOWN_FOLDERS: Final = ("bench/experiments/", "bench/figures/", "epaxos/cli/")
+_SHOWN_FOLDERS: Final = (
+    "bench/drawing/",
+    "bench/experiments/",
+    "bench/figures/",
+    "bench/reports/",
+    "epaxos/cli/",
+)
 _STILL: Final = "epaxos/cli/serve.py"
 """But from this: it starts a replica."""
 _CODE: Final = frozenset({".py", ".json"})

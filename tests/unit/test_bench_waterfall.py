@@ -4,7 +4,8 @@ import pytest
 
 import topology
 from bench.analysis.stages import Sampled, answered, figure, typical, waterfall
-from bench.compare.compare import Options, simulated
+from bench.compare import simulated
+from bench.compare.compare import Options
 from bench.compare.summary import summarize
 
 

@@ -6,8 +6,7 @@ import signal
 
 import pytest
 
-from epaxos.cli import sim_report as findings
-from epaxos.cli import sim_workers as soaking
+from epaxos.cli import sim_report, sim_workers
 from epaxos.cli.main import run as run_verb
 from epaxos.sim.soak import run_seeds
 
@@ -86,8 +85,8 @@ def die(profile, seeds):
 
 
 def test_seeds_that_the_simulator_fails_on_are_named_and_the_others_kept(capsys, monkeypatch):
-    monkeypatch.setattr(soaking, "run_seeds", fail_late)
-    monkeypatch.setattr(soaking, "CHUNK", 2)
+    monkeypatch.setattr(sim_workers, "run_seeds", fail_late)
+    monkeypatch.setattr(sim_workers, "CHUNK", 2)
     words = ("--first-seed", 19, "--seeds", 20, "--commands", 4, "--protocol", "multipaxos")
     for jobs in (1, 2):
         code, out, err = run(capsys, *words, "--jobs", jobs, "--json")
@@ -106,7 +105,7 @@ def test_seeds_that_the_simulator_fails_on_are_named_and_the_others_kept(capsys,
 
 
 def test_a_worker_that_is_killed_takes_only_its_own_seeds_along(capsys, monkeypatch):
-    monkeypatch.setattr(soaking, "run_seeds", die)
+    monkeypatch.setattr(sim_workers, "run_seeds", die)
     words = ("--seeds", 200, "--commands", 2, "--protocol", "multipaxos", "--jobs", 1, "--json")
     code, out, _ = run(capsys, *words)
     document = json.loads(out)
@@ -119,7 +118,7 @@ def test_ctrl_c_while_a_failure_is_cut_down_shows_the_summary(capsys, monkeypatc
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(findings, "print_failure", interrupt)
+    monkeypatch.setattr(sim_report, "print_failure", interrupt)
     words = ("--protocol", "epaxos", "--seeds", 5, "--plant", careless)
     code, out, _ = run(capsys, *words)
     assert code == 130

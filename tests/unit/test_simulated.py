@@ -9,7 +9,8 @@ from statistics import median
 import pytest
 
 from bench.clusters import virtual
-from bench.compare.compare import Options, simulated
+from bench.compare import simulated
+from bench.compare.compare import Options
 from bench.compare.summary import summarize, title
 from bench.compare.verdict import judge
 from bench.reports.comparison import render

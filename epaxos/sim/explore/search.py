@@ -1,7 +1,7 @@
 """Every order of events in a small world: a model checker over the very code that runs.
 
 A global state is the local state of each replica, the messages on their way to each, and what is
-left to go wrong. Local states come from tables that real nodes filled (`explore_member`), so the
+left to go wrong. Local states come from tables that real nodes filled (`explore.replica`), so the
 search itself moves small integers about. It is breadth first: the path to a violation has the
 fewest steps.
 
@@ -18,7 +18,7 @@ local states; so every violation is also reached from the richer, and the poorer
 
 *Spent messages*: one whose arrival changes and sends nothing, now and ever after, is not carried
 along. That it does nothing now is tried on the code; that it never will is known of answers and of
-news of decisions (`explore_protocols`).
+news of decisions (`explore.protocols`).
 
 *Partial order.* A step changes one replica and only adds to what is on its way to others, so steps
 of different replicas commute. With duplicates, a delivery that leaves its replica's state as it is
