@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.drawing import style
-from bench.drawing.timeline import draw_curve, medians, shade
+from bench.drawing.timeline import draw_curve, shade
+from bench.figures.over_time import medians
 from bench.figures.plan import Pool
 from bench.trials.executors import Stopped
 from bench.trials.trial import Outcome, Trial, run_trial

@@ -1,7 +1,7 @@
 """Results on disk: a directory per run that is never written over.
 
 results/2026-11-23-1507-compare/
-  summary.json     every figure and the verdict (summary.py)
+  summary.json     every figure and the verdict
   manifest.json    what is needed to repeat it: command line, seed, versions, machine
   samples.jsonl    one answered command per line
   report.html      the same for eyes
@@ -10,10 +10,8 @@ results/2026-11-23-1507-compare/
 
 import os
 import platform
-import shlex
 import shutil
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,12 +20,7 @@ from typing import Any, Final
 import orjson
 
 import epaxos
-from bench.compare.compare import Options, Phase
-from bench.compare.summary import summarize
-from bench.compare.verdict import judge
-from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
-from epaxos.core.replica import Path as CommitPath
 
 _PACKAGES: Final = ("msgspec", "orjson", "aiohttp", "uvloop", "hdrhistogram", "numpy")
 _INDENTED: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -50,36 +43,6 @@ def make_directory(parent: Path, kind: str, now: datetime) -> Path:
             f"--out {parent}: {error.strerror}; name a directory that can be written"
         ) from None
     raise ConfigError(f"--out {parent}: there are a thousand results of this minute; name another")
-
-
-def write_results(
-    directory: Path,
-    options: Options,
-    phases: Sequence[Phase],
-    arguments: Sequence[str],
-    begun: datetime,
-) -> dict[str, Any]:
-    """Everything of a comparison but the report; returns what `summary.json` says."""
-    document = summarize(options, phases)
-    document["verdict"] = judge(document)
-    document["manifest"] = manifest(document, arguments, begun)
-    write_json(directory / "summary.json", document)
-    write_json(directory / "manifest.json", document["manifest"] | {"setup": document["setup"]})
-    names = [home.region.name for home in options.homes]
-    write_samples(directory / "samples.jsonl", phases, names)
-    return document
-
-
-def manifest(summary: dict[str, Any], arguments: Sequence[str], begun: datetime) -> dict[str, Any]:
-    """Everything that is needed to repeat a run, and to know where it ran."""
-    return {
-        "begun": begun.astimezone().isoformat(timespec="seconds"),
-        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command_line": shlex.join(["epaxos", *arguments]),
-        "seed": summary["setup"]["seed"],
-        **versions(),
-        "machine": machine(),
-    }
 
 
 def versions() -> dict[str, Any]:
@@ -116,29 +79,6 @@ def _cpu_model() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def write_samples(path: Path, phases: Sequence[Phase], regions: Sequence[str]) -> None:
-    """One JSON object per measured command, in order of run, workload and answer."""
-    with path.open("wb") as file:
-        for phase in phases:
-            for sample in phase.load.samples:
-                if not sample.measured:
-                    continue
-                line = {
-                    "run": phase.run.name,
-                    "workload": str(phase.workload),
-                    "conflict": phase.workload.conflict_rate,
-                    "region": regions[sample.region],
-                    "start_s": sample.start_us / 1e6,
-                    "commit_ms": sample.commit_us / 1000,
-                    "answer_ms": sample.answer_us / 1000,
-                    "operation": Operation(sample.operation).name.lower(),
-                    "path": CommitPath(sample.path).name.lower(),
-                    "instance": sample.instance,
-                    "shared_key": sample.shared if sample.shared >= 0 else None,
-                }
-                file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.load.client import Sample
+from bench.load.samples import Sample
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ sufficient.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from bench.load.client import Sample
+from bench.load.samples import Sample
 from epaxos.core.command import Operation
 from epaxos.core.replica import Path
 from epaxos.core.types import Micros

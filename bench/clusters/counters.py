@@ -16,9 +16,10 @@ from typing import Any, Final, TypeVar
 from hdrh.histogram import HdrHistogram
 
 from bench.analysis.stages import PATH, Sampled, answered
+from bench.analysis.statistics import Counts, count_percentile
 from bench.clusters.local import Cluster
-from bench.load.client import Demand, LoadProcess, LoadResult, Spec, Target
-from bench.loadtest.counts import Counts, percentile
+from bench.load.client import LoadProcess
+from bench.load.samples import Demand, LoadResult, Spec, Target
 from epaxos.core.errors import ConfigError
 from epaxos.runtime.alarm import clock
 
@@ -139,7 +140,7 @@ def _late(before: Status | None, after: Status) -> Late:
         _grown(_counts_of(before.get(name)), _counts_of(after[name]))
         for name in ("loop_lag", "link_error")
     )
-    return Late(percentile(loop, 99) or 0, percentile(link, 99))
+    return Late(count_percentile(loop, 99) or 0, count_percentile(link, 99))
 
 
 def _grown(before: Counts, after: Counts) -> Counts:

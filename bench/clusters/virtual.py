@@ -15,19 +15,8 @@ from typing import Any, Final, cast
 
 from bench.analysis.stages import PER_SECOND, answered
 from bench.clusters.counters import COOLDOWN_S, SETTLE_S, Costs, Measured
-from bench.load.client import (
-    CLOSED,
-    CONNECTION_LOST,
-    OPEN,
-    PAUSE_US,
-    STAGGER_US,
-    UNREACHABLE,
-    Demand,
-    Fates,
-    LoadResult,
-    Sample,
-    Spread,
-)
+from bench.load.client import CONNECTION_LOST, PAUSE_US, STAGGER_US, UNREACHABLE
+from bench.load.samples import CLOSED, OPEN, Demand, Fates, LoadResult, Sample, Spread
 from epaxos.codec import FRAME_HEADER
 from epaxos.core.errors import Definite, EpaxosError
 from epaxos.core.replica import Message

@@ -27,7 +27,7 @@ from bench.clusters.counters import (
     measure,
 )
 from bench.clusters.local import Cluster, ClusterOptions
-from bench.load.client import Demand, LoadResult
+from bench.load.samples import Demand, LoadResult
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.registry import find_protocol

@@ -30,7 +30,7 @@ from bench.analysis.optimum import optimum
 from bench.analysis.stages import waterfall
 from bench.clusters.counters import COOLDOWN_S, health
 from bench.compare.compare import Options, Phase, Run
-from bench.load.client import Sample
+from bench.load.samples import Sample
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
 from epaxos.registry import find_protocol
@@ -257,10 +257,10 @@ def _comparisons(options: Options, phases: Sequence[Phase]) -> list[dict[str, An
                     "run": ours.run.name,
                     "against": phase.run.name,
                     "region": home.region.name,
-                    "commit": statistics.difference(
+                    "commit": statistics.median_difference(
                         [s.commit_us for s in a], [s.commit_us for s in b], options.seed
                     ),
-                    "answer": statistics.difference(
+                    "answer": statistics.median_difference(
                         [s.answer_us for s in a], [s.answer_us for s in b], options.seed
                     ),
                 }

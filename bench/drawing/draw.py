@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from bench.analysis.statistics import Ms
 from bench.drawing.style import INK, Look
-from bench.figures.plan import Ms
 
 Point = tuple[float | None, float | None]
 """A median and a 99th percentile in ms; None: not known."""

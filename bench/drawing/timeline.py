@@ -1,7 +1,6 @@
-"""A trial over time: what clients were answered in short steps, with what went wrong as shades.
+"""Curves over time, with what went wrong as shades.
 
-Rules of this file: times in seconds from the start of what is measured; a step without answers is a
-gap in medians, and zero in rates.
+Rules of this file: times in seconds from the start of what is measured.
 """
 
 from collections.abc import Sequence
@@ -11,9 +10,9 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
+from bench.analysis.statistics import Ms
 from bench.clusters.faults import Happened
 from bench.drawing import style
-from bench.figures.plan import Ms, Pool
 
 _MARKS: Final = 12
 """How many markers a line gets, at most about so many."""
@@ -28,21 +27,6 @@ class Curve:
     values: list[float]
 
 
-def answers_per_s(pool: Pool, region: str | None, step_s: float) -> Curve:
-    """Answers per second, by when they came."""
-    starts, answers = _times(pool, region)
-    edges = _edges(pool, step_s)
-    counts, _ = np.histogram(starts + answers / 1000, edges)
-    return Curve(_middles(edges), (counts / step_s / len(pool.outcomes)).tolist())
-
-
-def medians(pool: Pool, region: str, step_s: float) -> Curve:
-    """Median execution latency in ms, by when it was asked."""
-    starts, answers = _times(pool, region)
-    edges = _edges(pool, step_s)
-    return Curve(_middles(edges), median_per_step(starts, answers, edges))
-
-
 def median_per_step(starts: Ms, values: Ms, edges: Ms) -> list[float]:
     """The median of the values that begin between each two neighbouring edges; NaN for none."""
     steps = np.digitize(starts, edges) - 1
@@ -50,23 +34,6 @@ def median_per_step(starts: Ms, values: Ms, edges: Ms) -> list[float]:
         float(np.median(values[steps == step])) if (steps == step).any() else float("nan")
         for step in range(len(edges) - 1)
     ]
-
-
-def _times(pool: Pool, region: str | None) -> tuple[Ms, Ms]:
-    """Starts in s and execution latencies in ms, of one region or of all."""
-    number = None if region is None else pool.regions.index(region)
-    first_s = pool.trial.warmup_s
-    mine = [(s.start_us, s.answer_us) for s in pool.samples if number in (None, s.region)]
-    table = np.array(mine, dtype=np.float64).reshape(-1, 2)
-    return table[:, 0] / 1e6 - first_s, table[:, 1] / 1000
-
-
-def _edges(pool: Pool, step_s: float) -> Ms:
-    return np.arange(0, pool.trial.duration_s + step_s / 2, step_s, dtype=np.float64)
-
-
-def _middles(edges: Ms) -> list[float]:
-    return [round(float(each), 3) for each in (edges[:-1] + edges[1:]) / 2]
 
 
 def shade(axes: Axes, events: Sequence[Happened], end_s: float) -> None:

@@ -18,15 +18,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.analysis.conflicts import realised
-from bench.analysis.statistics import SAMPLES_FOR_P99
-from bench.load.client import Sample
+from bench.analysis.statistics import SAMPLES_FOR_P99, Ms
+from bench.load.samples import Sample
 from bench.trials.trial import Outcome, Trial
 from epaxos.core.errors import ConfigError
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
 from topology import find
-
-Ms = NDArray[np.float64]
 
 _LEVELS: Final = ("VALID", "SUSPECT", "INVALID")
 

@@ -8,49 +8,15 @@ Rules of this file: no clock, no network; times are integers of µs.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-Counts = dict[int, int]
-"""Lower end of a bucket in µs -> how many."""
-_DIGIT_BITS: Final = 11
-"""2,048 buckets per power of two: three digits."""
+from bench.analysis.statistics import Counts
+
 KINDS: Final = ("answer", "service", "commit", "wait")
 """answer: intended start to answer. service: sending to answer. commit: intended start until the
 replica could have answered, had it answered at commit. wait: from there to the answer."""
-
-
-def bucket(us: int) -> int:
-    """The lower end of the bucket of a time."""
-    shift = us.bit_length() - _DIGIT_BITS
-    return us >> shift << shift if shift > 0 else us
-
-
-def percentile(counts: Counts, percent: float) -> int | None:
-    """In µs; None for no counts."""
-    return percentiles(counts, (percent,))[0]
-
-
-def percentiles(counts: Counts, percents: Sequence[float]) -> list[int | None]:
-    """Several of them, ascending, in µs."""
-    total, below = sum(counts.values()), 0
-    found: list[int | None] = []
-    for us in sorted(counts):
-        below += counts[us]
-        while len(found) < len(percents) and below >= total * percents[len(found)] / 100 - 1e-9:
-            found.append(us)
-    return found + [None] * (len(percents) - len(found))
-
-
-def merged(many: Iterable[Counts]) -> Counts:
-    """The sum of some counts."""
-    found: Counts = defaultdict(int)
-    for counts in many:
-        for us, count in counts.items():
-            found[us] += count
-    return found
 
 
 def _counts() -> Counts:

@@ -25,7 +25,8 @@ import gevent
 import msgspec
 from gevent.event import AsyncResult
 
-from bench.loadtest.counts import Health, Ledger, Window, bucket
+from bench.analysis.statistics import bucket
+from bench.loadtest.counts import Health, Ledger, Window
 from bench.loadtest.http import Answer, Pool
 from bench.loadtest.options import Offer, Place
 from bench.loadtest.targets import Call, Meaning, make_target

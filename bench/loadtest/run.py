@@ -23,9 +23,9 @@ from typing import Final
 
 import orjson
 
+from bench.analysis.validity import LAG_MS, LINK_ERROR_MS, Findings
 from bench.clusters.counters import SETTLE_S, Late, Lateness
 from bench.clusters.local import Cluster, ClusterOptions, free_port_numbers
-from bench.compare.verdict import LAG_MS, LINK_ERROR_MS, Findings
 from bench.loadtest.options import Offer, places
 from bench.loadtest.summary import Document
 from bench.spawn import spawn

@@ -19,10 +19,15 @@ import orjson
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
-from bench.analysis.statistics import SAMPLES_FOR_P99
-from bench.compare.verdict import Findings
-from bench.loadtest.counts import KINDS, Cell, Counts, Ledger, merged, percentile
-from bench.loadtest.counts import percentiles as several
+from bench.analysis.statistics import (
+    SAMPLES_FOR_P99,
+    Counts,
+    count_percentile,
+    count_percentiles,
+    merged_counts,
+)
+from bench.analysis.validity import Findings
+from bench.loadtest.counts import KINDS, Cell, Ledger
 from bench.loadtest.options import Place
 
 Document = dict[str, Any]
@@ -107,12 +112,12 @@ def percentiles(counts: Counts) -> Document:
     """In ms. A p99 is stated from SAMPLES_FOR_P99 samples on; `p99_found` is for criteria, which
     take what there is."""
     samples = sum(counts.values())
-    p99 = _ms(percentile(counts, 99))
+    p99 = _ms(count_percentile(counts, 99))
     mean = sum(us * count for us, count in counts.items()) / samples if samples else None
     return {
         "samples": samples,
-        "p50": _ms(percentile(counts, 50)),
-        "p95": _ms(percentile(counts, 95)),
+        "p50": _ms(count_percentile(counts, 50)),
+        "p95": _ms(count_percentile(counts, 95)),
         "p99": p99 if samples >= SAMPLES_FOR_P99 else None,
         "p99_found": p99,
         "mean": _ms(mean),
@@ -138,9 +143,9 @@ def _generator(process: str, ledger: Ledger) -> Document:
     health = ledger.health[process]
     return {
         "process": process,
-        "lateness_p99_ms": _ms(percentile(health.lateness, 99)),
+        "lateness_p99_ms": _ms(count_percentile(health.lateness, 99)),
         "lateness_max_ms": _ms(health.lateness_max_us),
-        "start_error_p99_ms": _ms(percentile(health.start_error, 99)),
+        "start_error_p99_ms": _ms(count_percentile(health.start_error, 99)),
         "start_error_max_ms": _ms(max(health.start_error, default=None)),
         "cpu_share": round(health.cpu_us / health.wall_us, 3) if health.wall_us else 0.0,
     }
@@ -311,7 +316,9 @@ def live(
     for place in places:
         meanwhile()
         cells = [c for k, c in ledger.cells.items() if (k.step, k.region) == (step, place.title)]
-        counts = cells[0].answer if len(cells) == 1 else merged(cell.answer for cell in cells)
+        counts = (
+            cells[0].answer if len(cells) == 1 else merged_counts(cell.answer for cell in cells)
+        )
         failures: dict[str, int] = {}
         for cell in cells:
             for why, count in cell.failures.items():
@@ -322,7 +329,7 @@ def live(
                 "sent": ledger.sent.get((step, place.title), 0),
                 "answered": sum(cell.answered for cell in cells),
                 "failures": failures,
-                **{f"p{p}": _ms(us) for p, us in zip(_LIVE, several(counts, _LIVE))},
+                **{f"p{p}": _ms(us) for p, us in zip(_LIVE, count_percentiles(counts, _LIVE))},
             }
         )
     return {

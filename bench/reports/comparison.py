@@ -14,7 +14,7 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
-from bench.analysis import stages as waterfall
+from bench.reports import stages
 from bench.reports.worldmap import HEIGHT, WIDTH, land_path, project, way_path
 
 Document = dict[str, Any]
@@ -377,7 +377,7 @@ def _stages(summary: Document, phase: Document) -> str:
     def scale(longest: float) -> list[float]:
         return _range(_step(longest), longest)
 
-    return waterfall.figure(phase.get("waterfalls", ()), _runs(summary), _titles(summary), scale)
+    return stages.figure(phase.get("waterfalls", ()), _runs(summary), _titles(summary), scale)
 
 
 def _waiting(summary: Document, phase: Document) -> str:

@@ -1,7 +1,7 @@
 """The figures of an experiment: a cell is one configuration in one region, over all its repeats.
 
 A configuration is a trial without its seed. What is stated of a cell is a mean over its repeats:
-its p50 is the mean of the medians of each repeat. Intervals are those of resampling.py.
+its p50 is the mean of the medians of each repeat. Intervals are those of analysis.statistics.
 
 Rules of this file: milliseconds, names of regions; the same trials give the same figures. A p99 is
 stated only from SAMPLES_FOR_P99 samples per cell.
@@ -16,8 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.resampling import Values, ascending, interval, levels, quantile
-from bench.analysis.statistics import SAMPLES_FOR_P99
+from bench.analysis.statistics import SAMPLES_FOR_P99, Values, ascending, interval, levels, quantile
 from bench.trials.store import Entry
 from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError

@@ -3,7 +3,7 @@
 Cells are matched by their region and by every key that is swept in one of the two. The keys that
 are fixed in both, at other values, are what was changed: EPaxos with the gate against without is
 matched cell by cell. A difference is significant when its 95 % bootstrap interval excludes 0
-(resampling.py: repeats and samples are drawn again).
+(analysis.statistics: repeats and samples are drawn again).
 
 Rules of this file: it says what the intervals say and no more; milliseconds; positive means that
 the second one is slower.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from bench.analysis.resampling import Difference, difference, levels
+from bench.analysis.statistics import Difference, difference, levels
 from bench.trials.cells import LATENCIES, PERCENTS, Cell, flat, worst
 from bench.trials.results import Results, Table, shown
 from epaxos.core.errors import ConfigError

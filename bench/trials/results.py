@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bench.analysis.resampling import levels
+from bench.analysis.statistics import levels
 from bench.trials.cells import Cell, Configuration, gather, swept_keys, worst
 from bench.trials.store import Entry, read
 from epaxos.core.errors import ConfigError

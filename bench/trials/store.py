@@ -44,7 +44,6 @@ _DIGEST: Final = 32
 _KEY_DIGITS: Final = 32
 _SHOWN: Final = frozenset(
     {
-        "bench/analysis/resampling.py",
         "bench/trials/cells.py",
         "bench/trials/differences.py",
         "bench/trials/executors.py",

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from bench.analysis.conflicts import realised
+from bench.analysis.validity import Findings
 from bench.clusters.counters import (
     CLUSTER_S,
     COOLDOWN_S,
@@ -39,8 +40,8 @@ from bench.clusters.faults import Fault, Happened, plan_timeline
 from bench.clusters.inject import RealFaults, plan_virtual
 from bench.clusters.local import Cluster, ClusterOptions, Process
 from bench.clusters.virtual import VirtualCluster, VirtualLoad, measure_virtual
-from bench.compare.verdict import Findings
-from bench.load.client import Demand, LoadProcess, LoadResult
+from bench.load.client import LoadProcess
+from bench.load.samples import Demand, LoadResult
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.node.requests import Limits

@@ -22,10 +22,11 @@ from bench.clusters.counters import SYNC_MS
 from bench.compare.compare import Options, Watch
 from bench.compare.compare import Progress as Standing
 from bench.compare.compare import compare as run_comparison
+from bench.compare.save import write_results
 from bench.compare.simulated import compare as run_simulation
 from bench.compare.summary import run_labels, title
 from bench.reports.comparison import write_report
-from bench.run_directory import make_directory, sweep, write_results
+from bench.run_directory import make_directory, sweep
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json, size
 from epaxos.cli.progress import progress_bar

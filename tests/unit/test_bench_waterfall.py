@@ -3,10 +3,11 @@
 import pytest
 
 import topology
-from bench.analysis.stages import Sampled, answered, figure, typical, waterfall
+from bench.analysis.stages import Sampled, answered, typical, waterfall
 from bench.compare import simulated
 from bench.compare.compare import Options
 from bench.compare.summary import summarize
+from bench.reports.stages import figure
 
 
 def explained(answer_ms, age_ms=100.0, closed_by="B", **stages):

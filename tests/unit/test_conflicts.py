@@ -5,7 +5,7 @@ import random
 import pytest
 
 from bench.analysis.conflicts import Realised, _meeting, realised
-from bench.load.client import Sample
+from bench.load.samples import Sample
 from epaxos.core.command import Operation
 from epaxos.core.replica import Path
 from epaxos.workload import OWN_KEY

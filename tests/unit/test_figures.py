@@ -9,8 +9,8 @@ import pytest
 from bench.analysis.conflicts import OWN_KEY
 from bench.clusters.counters import Costs
 from bench.drawing import style
-from bench.drawing.timeline import answers_per_s, medians
 from bench.figures import catalogue, evaluate
+from bench.figures.over_time import answers_per_s, medians
 from bench.figures.plan import (
     Picture,
     Pool,
@@ -23,7 +23,7 @@ from bench.figures.plan import (
 )
 from bench.figures.published import MEDIAN_READ_MS, figure_4
 from bench.figures.studies import what_does_a_site_see as sites
-from bench.load.client import Fates, LoadResult, Sample, Spread
+from bench.load.samples import Fates, LoadResult, Sample, Spread
 from bench.reports.figures import write_page
 from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.cli.exits import ExitCode

@@ -8,7 +8,8 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from bench.loadtest.counts import Health, Ledger, Window, bucket, decode, percentile
+from bench.analysis.statistics import bucket, count_percentile
+from bench.loadtest.counts import Health, Ledger, Window, decode
 from bench.loadtest.options import places
 from bench.loadtest.summary import Limits, broken, live, summarize, text, write
 
@@ -49,8 +50,8 @@ def test_percentiles_are_those_of_an_hdr_histogram():
         histogram.record_value(us)
     for percent in (1, 50, 95, 99, 99.9, 100):
         expected = histogram.get_value_at_percentile(percent)
-        assert percentile(counts, percent) == pytest.approx(expected, rel=0.001)
-    assert percentile({}, 50) is None
+        assert count_percentile(counts, percent) == pytest.approx(expected, rel=0.001)
+    assert count_percentile({}, 50) is None
 
 
 def test_reports_of_two_processes_are_those_of_one():
@@ -172,7 +173,7 @@ def test_files_hold_the_same_figures(tmp_path):
     assert p50 == pytest.approx(document["steps"][0]["regions"][0]["answer"]["p50"], rel=0.001)
     lines = (tmp_path / "Region1-answer.hgrm").read_text().splitlines()
     (median,) = [line.split() for line in lines if line.split()[1:2] == ["0.500000000000"]]
-    expected = percentile(steps.of("Region 1").answer, 50) / 1000
+    expected = count_percentile(steps.of("Region 1").answer, 50) / 1000
     assert float(median[0]) == pytest.approx(expected, abs=0.001)
     (last,) = [line.split() for line in lines if line.split()[1:2] == ["1.000000000000"]]
     assert last[2] == "4000"

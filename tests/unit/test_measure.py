@@ -6,7 +6,8 @@ import pytest
 
 from bench.clusters.counters import Late, Lateness, Meter
 from bench.clusters.local import free_port_numbers
-from bench.load.client import Demand, LoadResult, Spec, Spread, Target, run_load
+from bench.load.client import run_load
+from bench.load.samples import Demand, LoadResult, Spec, Spread, Target
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.metrics import Distribution
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.analysis.resampling import ascending, difference, interval, levels, quantile
+from bench.analysis.statistics import ascending, difference, interval, levels, quantile
 
 
 def repeats(rng, count, size, centre=100.0, between=0.0, within=1.0):

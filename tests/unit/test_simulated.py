@@ -11,10 +11,10 @@ import pytest
 from bench.clusters import virtual
 from bench.compare import simulated
 from bench.compare.compare import Options
+from bench.compare.save import write_samples
 from bench.compare.summary import summarize, title
 from bench.compare.verdict import judge
 from bench.reports.comparison import render
-from bench.run_directory import write_samples
 from epaxos.core.errors import ConfigError, EpaxosError
 from topology import TopologyError, find, find_homes, predict_epaxos, predict_leader
 

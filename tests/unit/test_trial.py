@@ -7,7 +7,7 @@ from statistics import median
 import msgspec
 import pytest
 
-from bench.load.client import Sample
+from bench.load.samples import Sample
 from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.core.errors import ConfigError
 from tests.over_time import binned

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.compare.verdict import Findings, judge, validity
+from bench.analysis.validity import Findings, validity
+from bench.compare.verdict import judge
 
 SUMMARY = json.loads(
     (Path(__file__).parent.parent / "data" / "summary.json").read_text(encoding="utf-8")

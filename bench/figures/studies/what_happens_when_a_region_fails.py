@@ -9,7 +9,8 @@ from typing import Final
 from matplotlib.lines import Line2D
 
 from bench.drawing import style
-from bench.drawing.timeline import answers_per_s, draw_curve, medians, shade
+from bench.drawing.timeline import draw_curve, shade
+from bench.figures.over_time import answers_per_s, medians
 from bench.figures.plan import Picture, Results, Scale, Study, conditions
 from bench.trials.trial import Trial
 

@@ -1,0 +1,72 @@
+"""Writes a comparison down: summary.json, manifest.json, samples.jsonl.
+
+Rules of this file: figures are made in summary.py and judged in verdict.py; here they are written.
+"""
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bench.compare.compare import Options, Phase
+from bench.compare.summary import summarize
+from bench.compare.verdict import judge
+from bench.run_directory import machine, versions, write_json
+from epaxos.core.command import Operation
+from epaxos.core.replica import Path as CommitPath
+
+
+def write_results(
+    directory: Path,
+    options: Options,
+    phases: Sequence[Phase],
+    arguments: Sequence[str],
+    begun: datetime,
+) -> dict[str, Any]:
+    """Everything of a comparison but the report; returns what `summary.json` says."""
+    document = summarize(options, phases)
+    document["verdict"] = judge(document)
+    document["manifest"] = manifest(document, arguments, begun)
+    write_json(directory / "summary.json", document)
+    write_json(directory / "manifest.json", document["manifest"] | {"setup": document["setup"]})
+    names = [home.region.name for home in options.homes]
+    write_samples(directory / "samples.jsonl", phases, names)
+    return document
+
+
+def manifest(summary: dict[str, Any], arguments: Sequence[str], begun: datetime) -> dict[str, Any]:
+    """Everything that is needed to repeat a run, and to know where it ran."""
+    return {
+        "begun": begun.astimezone().isoformat(timespec="seconds"),
+        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command_line": shlex.join(["epaxos", *arguments]),
+        "seed": summary["setup"]["seed"],
+        **versions(),
+        "machine": machine(),
+    }
+
+
+def write_samples(path: Path, phases: Sequence[Phase], regions: Sequence[str]) -> None:
+    """One JSON object per measured command, in order of run, workload and answer."""
+    with path.open("wb") as file:
+        for phase in phases:
+            for sample in phase.load.samples:
+                if not sample.measured:
+                    continue
+                line = {
+                    "run": phase.run.name,
+                    "workload": str(phase.workload),
+                    "conflict": phase.workload.conflict_rate,
+                    "region": regions[sample.region],
+                    "start_s": sample.start_us / 1e6,
+                    "commit_ms": sample.commit_us / 1000,
+                    "answer_ms": sample.answer_us / 1000,
+                    "operation": Operation(sample.operation).name.lower(),
+                    "path": CommitPath(sample.path).name.lower(),
+                    "instance": sample.instance,
+                    "shared_key": sample.shared if sample.shared >= 0 else None,
+                }
+                file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
