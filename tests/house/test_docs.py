@@ -105,3 +105,16 @@ def test_quorum_table_is_the_one_computed():
     for row in rows:
         n, f, e, slow, fast = map(int, row)
         assert quorums(n) == (n, f, e, fast, slow)
+
+
+def test_readme_and_index_link_every_page():
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for source, prefix in ((readme, "docs/"), (text_of("index.md"), "")):
+        linked = {target.removeprefix(prefix) for target, _ in LINK.findall(source)}
+        assert not pages - linked
+    assert "docs/index.md" in readme
+
+
+def test_no_figure_of_the_readme_is_suspect():
+    assert "SUSPECT" not in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,6 +1,8 @@
 import asyncio
+import re
 import socket
 from contextlib import AsyncExitStack
+from pathlib import Path as FilePath
 
 import pytest
 from fakereplica import FakeReplica, listening, refuse
@@ -234,3 +236,13 @@ def test_addresses():
     assert parse_address("[::1]:7101") == ("::1", 7101)
     with pytest.raises(ConfigError, match="addresses is empty"):
         EPaxosClient([])
+
+
+async def test_the_first_minute_of_the_readme_runs(replicas, capsys):
+    text = (FilePath(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    for number, replica in enumerate(replicas, 1):
+        assert f"127.0.0.1:710{number}" in lines
+        lines = lines.replace(f"127.0.0.1:710{number}", replica.address)
+    await asyncio.to_thread(exec, lines, {})
+    assert capsys.readouterr().out == "b'hi'\n"
