@@ -202,7 +202,7 @@ EXHIBITS = (
     Exhibit(
         name="one-ballot",
         title="One ballot per instance where two are needed",
-        source="Sutra 2019, on the TLA+ model and the Go code of EPaxos; M1; protocol.md 2.1",
+        source="Sutra 2019, on the TLA+ model and the Go code of EPaxos; protocol.md 2.1",
         story="A replica keeps one number for two facts: the highest ballot it has promised, and "
         "the ballot in which it voted for what it stores. Promising a new ballot makes its old "
         "vote look new. A later recovery compares the two votes it sees, believes the old one, "
@@ -227,7 +227,7 @@ EXHIBITS = (
     Exhibit(
         name="accept-below-the-promise",
         title="An Accept is compared with the ballot voted in, not with the one promised",
-        source="M12 (`>=` where `>` belongs, in a check of ballots); protocol.md 1.5",
+        source="`>=` where `>` belongs, in a check of ballots; protocol.md 1.5",
         story="An acceptor promised a ballot and has not voted in it yet. An Accept of a lower "
         "ballot arrives, is above the last vote, and is taken. The recoverer that was promised "
         "does not know: it goes on with a value of its own, and both are decided.",
@@ -238,7 +238,7 @@ EXHIBITS = (
     Exhibit(
         name="preaccept-after-the-promise",
         title="A replica pre-accepts in ballot 0 what it has promised to a recoverer",
-        source="M12; protocol.md 1.5 and H14",
+        source="protocol.md 1.5 and H14",
         story="A recoverer asked about an instance before its PreAccept had arrived, was told "
         "that nothing is known, and makes it Nop. Then the PreAccept comes. Who forgets to "
         "compare it with the promise completes a fast quorum, and the command leader decides its "

@@ -74,7 +74,7 @@ EXHIBITS = (
     Exhibit(
         name="certain-refusal",
         title="A client whose time is up is told that its command did not happen",
-        source="M27; protocol.md 1.14",
+        source="protocol.md 1.14",
         story="The command was proposed and not decided in time. It may still be, and often is. A "
         "client that is told 503 instead of 504 sends it again, and has its money moved twice.",
         plant=in_node(_SaysItNeverHappened),

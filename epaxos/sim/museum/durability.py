@@ -251,7 +251,7 @@ EXHIBITS = (
     Exhibit(
         name="unsynced-vote",
         title="An acceptor answers a PreAccept before its vote is on its disk",
-        source="efficient/epaxos issue 28; M2; protocol.md 2.6",
+        source="efficient/epaxos issue 28; protocol.md 2.6",
         story="A replica answered, crashed, and knows nothing of it. Its answer completes a "
         "quorum all the same. Asked about the next batch on the key it says that nothing "
         "interferes, and two batches are decided blind to each other.",
@@ -262,7 +262,7 @@ EXHIBITS = (
     Exhibit(
         name="unsynced-promise",
         title="A promise leaves before it is on the disk",
-        source="M2; protocol.md 1.12",
+        source="protocol.md 1.12",
         story="A replica promised a recoverer to take part in no lower ballot, crashed, and has "
         "forgotten it. It now votes in the lower ballot, for which the recoverer had counted it "
         "out. Two recoveries of one instance can then both succeed.",
@@ -273,7 +273,7 @@ EXHIBITS = (
     Exhibit(
         name="reply-before-sync",
         title="The client has its answer before the disk has the commit",
-        source="M3; protocol.md 1.12",
+        source="protocol.md 1.12",
         story="The answer does not wait for the sync because it is the last thing that matters to "
         "the client. It matters to everybody: when the replica crashes at that moment, the others "
         "make the instance Nop, and a write that was acknowledged never happened.",
@@ -285,7 +285,7 @@ EXHIBITS = (
     Exhibit(
         name="half-a-group",
         title="Half of a group of records is synced, and all of it is acknowledged",
-        source="M4",
+        source="protocol.md 1.12",
         story="Records are synced in groups, one sync for many. If the group that is acknowledged "
         "is not the group that was synced, the rest of it is a promise that nobody keeps. It "
         "shows only when a crash falls between the two.",
@@ -296,7 +296,7 @@ EXHIBITS = (
     Exhibit(
         name="proposes-before-it-syncs",
         title="A PreAccept leaves before its command leader's own record is durable",
-        source="M5; protocol.md 1.12 and R2",
+        source="protocol.md 1.12 and R2",
         story="The first record of an instance is also what gives its slot away. A command leader "
         "that sends first and crashes comes back without either, and uses the slot again. A "
         "replica that saw the first batch answers for the second as if it were the same.",
@@ -307,7 +307,7 @@ EXHIBITS = (
     Exhibit(
         name="slot-used-again",
         title="A restarted replica counts its slots from 1 again",
-        source="M5; protocol.md R2",
+        source="protocol.md R2",
         story="The log has every own instance, but the counter was kept in memory only. After a "
         "restart the next batch takes the place of one that was decided long ago.",
         plant=in_replica(_StartsCountingAgain),

@@ -384,7 +384,7 @@ EXHIBITS = (
     Exhibit(
         name="uncommitted-dependency",
         title="A batch runs before all that it depends on is decided",
-        source="M13; protocol.md 3",
+        source="protocol.md 3",
         story="A dependency that is not decided yet is left out, in the hope that it will come to "
         "nothing or later. Where its decision has arrived it is not left out. The same two writes "
         "run in one order here and in the other there.",
@@ -396,7 +396,7 @@ EXHIBITS = (
     Exhibit(
         name="ties-by-arrival",
         title="Batches that depend on each other run in the order of their arrival",
-        source="M14; protocol.md 3",
+        source="protocol.md 3",
         story="Two batches proposed at the same time often name each other. Then any order will "
         "do, as long as it is the same everywhere; the order in which the commits came in is not.",
         plant=in_executor(_TiesByArrival),
@@ -407,7 +407,7 @@ EXHIBITS = (
     Exhibit(
         name="recursive-search",
         title="The search for components calls itself",
-        source="M15; protocol.md 3",
+        source="protocol.md 3",
         story="Written as in the textbook, the depth-first search goes one call deeper for each "
         "batch in a chain. A hot key makes chains of any length, and the stack ends before they "
         "do. The replica stops, restarts, finds the same chain, and stops.",

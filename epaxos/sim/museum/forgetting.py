@@ -143,7 +143,7 @@ EXHIBITS = (
     Exhibit(
         name="leader-leaves-out",
         title="A command leader leaves out of its deps what everybody has executed",
-        source="M16; protocol.md R15",
+        source="protocol.md R15",
         story="What every replica has executed seems to need no mention any more. But this "
         "replica knows that and another one does not yet, and the two then name different deps "
         "for the same batch. A recovery takes the difference for an objection, and a batch that "
@@ -155,7 +155,7 @@ EXHIBITS = (
     Exhibit(
         name="acceptor-leaves-out",
         title="An acceptor leaves out of its answer what it has forgotten",
-        source="M16; protocol.md R15",
+        source="protocol.md R15",
         story="A PreAccept was slow, and while it was on its way an interfering batch was "
         "decided, executed by all, and forgotten where the PreAccept now arrives. The answer says "
         "that nothing interferes. Another replica has not forgotten yet, and says so when its "

@@ -221,7 +221,7 @@ EXHIBITS = (
     Exhibit(
         name="leader-forgets-promise",
         title="A promise is said before it is on the disk",
-        source="M2; Paxos Made Simple, section 2.5; protocol.md 5.1",
+        source="Paxos Made Simple, section 2.5; protocol.md 5.1",
         story="A replica promised a candidate that it takes part in no lower ballot, crashed, and "
         "came back without it. The old leader is still there, and its Accepts are welcome again.",
         plant=in_replica(_ForgetsPromises),
@@ -232,7 +232,7 @@ EXHIBITS = (
     Exhibit(
         name="follower-answers-first",
         title="A follower acknowledges a vote before it is on the disk",
-        source="M2; protocol.md 5.1",
+        source="protocol.md 5.1",
         story="The leader counts a vote that a crash takes away. With one more crash nobody of "
         "the majority is left that knows what was decided, and the next leader fills the slot "
         "with something else.",
@@ -244,7 +244,7 @@ EXHIBITS = (
     Exhibit(
         name="small-majority",
         title="A leader counts one vote too few",
-        source="M6; protocol.md 5.1",
+        source="protocol.md 5.1",
         story="Two of five replicas are no majority: two leaders can each have two, in elections "
         "and in slots, and decide different things. With three replicas "
         "one vote too few is none but the leader's own.",
@@ -291,7 +291,7 @@ EXHIBITS = (
     Exhibit(
         name="accepts-below",
         title="A follower votes in a ballot below the one it promised",
-        source="M12; Paxos Made Simple, section 2.2, phase 2b",
+        source="Paxos Made Simple, section 2.2, phase 2b",
         story="A candidate was promised that no older leader will get a vote. A check is missing, "
         "and the older leader completes its majority with a replica whose promise told the new "
         "one that the slot is free.",

@@ -53,7 +53,7 @@ EXHIBITS = (
     Exhibit(
         name="duel",
         title="Recoverers neither take turns nor back off",
-        source="M25; protocol.md 1.14; Cassandra's EPaxos prototype",
+        source="protocol.md 1.14; Cassandra's EPaxos prototype",
         story="A command leader dies, and all others notice at the same time. Each takes its "
         "instances over in a ballot above the last one it saw, sees its own overtaken before it "
         "is done, and tries again. Whoever is next always comes too early.",
@@ -70,7 +70,7 @@ EXHIBITS = (
     Exhibit(
         name="lost-timer",
         title="A question that was asked twice is not asked again",
-        source="M26",
+        source="protocol.md 1.14",
         story="The timer of an unanswered question is set when the question is asked, and not "
         "again when it is repeated. Two losses in a row are rare. When they come, the instance "
         "has somebody who takes care of it and does nothing, so nobody else takes care of it "

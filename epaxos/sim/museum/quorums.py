@@ -138,7 +138,7 @@ EXHIBITS = (
     Exhibit(
         name="small-fast-quorum",
         title="The fast path counts one answer too few",
-        source="M6; protocol.md 1.1",
+        source="protocol.md 1.1",
         story="Five replicas decide on the fast path when three agree, the command leader among "
         "them. With two, a second batch can find two others, and a recovery can find three that "
         "never heard of a batch whose client has its answer.",
@@ -150,7 +150,7 @@ EXHIBITS = (
     Exhibit(
         name="seven-replicas",
         title="The fast quorum of seven replicas is taken to be a majority",
-        source="efficient/epaxos issue 10; M6; protocol.md 1.1",
+        source="efficient/epaxos issue 10; protocol.md 1.1",
         story="For three and five replicas the fast quorum is a majority, so an implementation "
         "that counts half of the others looks right in every test that anybody runs. Seven "
         "replicas need five. With four, three crashes leave one replica that saw the batch, and a "
@@ -162,7 +162,7 @@ EXHIBITS = (
     Exhibit(
         name="small-slow-quorum",
         title="Accept and recovery count one answer too few",
-        source="M6; protocol.md 1.1",
+        source="protocol.md 1.1",
         story="What was accepted by a slow quorum survives because any two slow quorums share a "
         "replica. One answer fewer, and a recovery can ask two replicas of which neither has "
         "voted for what the other two decided.",
@@ -174,7 +174,7 @@ EXHIBITS = (
     Exhibit(
         name="counts-messages",
         title="A quorum is counted in messages, not in replicas",
-        source="M7; protocol.md 1.13, H9",
+        source="protocol.md 1.13, H9",
         story="A question is asked again when its answer is late, so answers come twice. Who "
         "counts messages takes one replica for two, and decides with a quorum that is not one.",
         plant=in_replica(_CountsMessages),

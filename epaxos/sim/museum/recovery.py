@@ -356,7 +356,7 @@ EXHIBITS = (
     Exhibit(
         name="any-deps",
         title="Recovery goes on with the deps of any replica that pre-accepted",
-        source="efficient/epaxos issue 29; M8; protocol.md 2.12",
+        source="efficient/epaxos issue 29; protocol.md 2.12",
         story="Each replica pre-accepts a batch with the deps that it knows, so they differ. A "
         "recovery may propose exactly the deps that the command leader proposed first, deps that "
         "were accepted, or Nop. The Go code kept the recoverer's own; they can be more or fewer "
@@ -368,7 +368,7 @@ EXHIBITS = (
     Exhibit(
         name="leader-in-the-quorum",
         title="Recovery overlooks that the command leader itself has answered",
-        source="M10; protocol.md 1.6, rule 3, and 1.7, W3",
+        source="protocol.md 1.6, rule 3, and 1.7, W3",
         story="A command leader that answers a Recover has not decided and never will in ballot "
         "0, so its instance can become Nop at once. Who validates it instead counts the leader "
         "among the replicas that pre-accepted, and announces one vote too many. Another recovery "
@@ -380,7 +380,7 @@ EXHIBITS = (
     Exhibit(
         name="nop-over-a-commit",
         title="Recovery proposes Nop although a replica answered that it has the decision",
-        source="M11; protocol.md 1.6, rule 1, and H12",
+        source="protocol.md 1.6, rule 1, and H12",
         story="One answer that says committed ends a recovery, whatever the others say. A "
         "recoverer that counts it as an answer like any other finds nobody who knows the batch, "
         "and has Nop accepted by those who never heard of it.",
@@ -391,7 +391,7 @@ EXHIBITS = (
     Exhibit(
         name="no-validation",
         title="Recovery proposes the initial deps without asking what speaks against them",
-        source="M9; protocol.md 2.3",
+        source="protocol.md 2.3",
         story="One replica knows a batch of a dead leader, with the deps that it was proposed "
         "with. It may have been decided on the fast path, so the recovery proposes it again as it "
         "was. But it may also not have been, and meanwhile another batch was decided without it. "
