@@ -33,7 +33,7 @@ from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.quorum import quorums
 
-LOCUSTFILE: Final = Path(__file__).with_name("locustfile.py")
+LOCUSTFILE: Final = Path(__file__).parents[1] / "locustfile.py"
 LOCUST_LOG: Final = "locust.log"
 LIVE: Final = "live.json"
 START_S: Final = 8.0
