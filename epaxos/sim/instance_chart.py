@@ -25,7 +25,7 @@ from epaxos.core.replica import EVERYONE, Decided, Executed, Message, Path, Reco
 from epaxos.core.types import InstanceId, Micros, ReplicaId, replica_name
 from epaxos.execution.interface import Executor
 from epaxos.node.requests import NodeReady, Reply
-from epaxos.sim.schedule.chart import show
+from epaxos.sim.schedule.words import show
 from epaxos.trace import Step
 
 MARKS: Final = {

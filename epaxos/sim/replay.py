@@ -31,7 +31,7 @@ from epaxos.node.node import Node, node_with
 from epaxos.node.requests import NodeReady, Reply
 from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
 from epaxos.sim.instance_chart import Observer
-from epaxos.sim.schedule.chart import show
+from epaxos.sim.schedule.words import show
 from epaxos.trace import (
     Answer,
     Answered,

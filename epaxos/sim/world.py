@@ -31,7 +31,6 @@ from epaxos.sim.disk import Corrupt
 from epaxos.sim.network import Network, Parcel
 from epaxos.sim.options import Options
 from epaxos.sim.process import CrashPoint, Process, Watched
-from epaxos.sim.schedule.chart import Story, show
 from epaxos.sim.schedule.schedule import (
     Arrival,
     Commands,
@@ -42,6 +41,7 @@ from epaxos.sim.schedule.schedule import (
     Start,
     Step,
 )
+from epaxos.sim.schedule.words import Story, show
 from epaxos.sim.situations import Meter
 
 Action = Callable[..., object]

@@ -31,7 +31,7 @@ from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import ASSERTION, INVARIANT, RAISES, REMEMBERED, Violation
 from epaxos.sim.explore.digest import digest
 from epaxos.sim.explore.protocols import Listener, listener, takeovers
-from epaxos.sim.schedule.chart import show
+from epaxos.sim.schedule.words import show
 
 RTT_US = 40_000
 """Equal for all, so that a command leader never waits for a nearer answer (H7)."""

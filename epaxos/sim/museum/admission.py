@@ -15,7 +15,6 @@ from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import EXECUTES, ONCE, Violation
 from epaxos.sim.clients import Clients
-from epaxos.sim.directed import ask
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
@@ -25,6 +24,7 @@ from epaxos.sim.museum.exhibit import (
 )
 from epaxos.sim.options import Faults, Options, delays_of
 from epaxos.sim.planted import Planted
+from epaxos.sim.schedule.recipes import ask
 from epaxos.sim.schedule.stage import Stage
 from epaxos.sim.world import World
 

@@ -10,7 +10,8 @@ from epaxos.node import node
 from epaxos.node.node import Node
 from epaxos.node.requests import Flight, Run
 from epaxos.sim.check.checkers import HONEST, LINEARIZABLE
-from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of, preaccept
+from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of
+from epaxos.sim.schedule.recipes import preaccept
 from epaxos.sim.schedule.stage import Stage
 
 _PUT = int(Operation.PUT)

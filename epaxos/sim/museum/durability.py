@@ -19,15 +19,8 @@ from epaxos.sim.check.checkers import (
     RESTORES,
     VISIBILITY,
 )
-from epaxos.sim.directed import ask
-from epaxos.sim.museum.exhibit import (
-    Directed,
-    Exhibit,
-    Swarm,
-    in_node,
-    in_replica,
-    preaccept,
-)
+from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_replica
+from epaxos.sim.schedule.recipes import ask, preaccept
 from epaxos.sim.schedule.stage import Stage
 
 _CRASHES = {"crashes": 10}

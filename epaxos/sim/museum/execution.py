@@ -23,7 +23,6 @@ from epaxos.sim.check.checkers import (
     PREMATURE,
     RAISES,
 )
-from epaxos.sim.directed import ask
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
@@ -32,9 +31,9 @@ from epaxos.sim.museum.exhibit import (
     in_node,
     must_be_equal,
     must_be_executed,
-    preaccept,
 )
 from epaxos.sim.planted import Planted
+from epaxos.sim.schedule.recipes import ask, preaccept
 from epaxos.sim.schedule.stage import Stage
 
 Id = tuple[ReplicaId, Slot]

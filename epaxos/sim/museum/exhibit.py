@@ -230,14 +230,7 @@ def in_place_of(owner: Any, name: str, broken: Callable[..., Any]) -> Plant:
     return plant
 
 
-# Plays -------------------------------------------------------------------------------------------
-
-
-def preaccept(stage: Stage, leader: str, instance: str, *members: str) -> None:
-    """These members pre-accept and their answers arrive, in this order."""
-    for member in members:
-        stage.deliver(f"{leader}>{member}", "PreAccept", instance)
-        stage.deliver(f"{member}>{leader}", "PreAcceptOk", instance)
+# What a play must lead to -------------------------------------------------------------------------
 
 
 def must_be_decided(stage: Stage, who: str, *instances: str) -> None:

@@ -9,15 +9,8 @@ from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.messages import Progress
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.check.checkers import AGREEMENT, EXECUTES
-from epaxos.sim.directed import ask
-from epaxos.sim.museum.exhibit import (
-    Directed,
-    Exhibit,
-    in_node,
-    in_replica,
-    must_be_executed,
-    preaccept,
-)
+from epaxos.sim.museum.exhibit import Directed, Exhibit, in_node, in_replica, must_be_executed
+from epaxos.sim.schedule.recipes import ask, preaccept
 from epaxos.sim.schedule.stage import Stage
 
 HEARTBEAT_US = 60_000

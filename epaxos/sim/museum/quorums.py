@@ -16,13 +16,8 @@ from epaxos.sim.check.checkers import (
     ORDER,
     VISIBILITY,
 )
-from epaxos.sim.museum.exhibit import (
-    Directed,
-    Exhibit,
-    Swarm,
-    in_replica,
-    preaccept,
-)
+from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_replica
+from epaxos.sim.schedule.recipes import preaccept
 from epaxos.sim.schedule.stage import Stage
 
 _ONE_ORDER = (AGREEMENT, VISIBILITY, ORDER, LINEARIZABLE, CONVERGES)

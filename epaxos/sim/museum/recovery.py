@@ -11,15 +11,8 @@ from epaxos.protocols.epaxos.messages import CommitReq, RecoverOk, Validate, Vot
 from epaxos.protocols.epaxos.recovery import Action, Decision
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.check.checkers import AGREEMENT, EXECUTES, VISIBILITY
-from epaxos.sim.directed import ask, validate
-from epaxos.sim.museum.exhibit import (
-    Directed,
-    Exhibit,
-    in_place_of,
-    in_replica,
-    must_be_decided,
-    preaccept,
-)
+from epaxos.sim.museum.exhibit import Directed, Exhibit, in_place_of, in_replica, must_be_decided
+from epaxos.sim.schedule.recipes import ask, preaccept, validate
 from epaxos.sim.schedule.stage import Stage
 
 # What it believes --------------------------------------------------------------------------------

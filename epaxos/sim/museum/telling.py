@@ -15,10 +15,10 @@ from epaxos.sim.check.checkers import AGREEMENT, ONCE, VISIBILITY, Violation
 from epaxos.sim.museum.exhibit import Caught, Directed, Exhibit
 from epaxos.sim.planted import Planted
 from epaxos.sim.run import Failure, tell
-from epaxos.sim.schedule.chart import say_commands, say_deps
 from epaxos.sim.schedule.player import Player
 from epaxos.sim.schedule.schedule import Schedule
 from epaxos.sim.schedule.shrink import NotViolated, shrink, size_of
+from epaxos.sim.schedule.words import say_commands, say_deps
 from epaxos.sim.shrink_options import shrink_options
 
 EVENTS_MAX = 2_000

@@ -12,7 +12,6 @@ from epaxos.protocols.epaxos.messages import Vote
 from epaxos.protocols.epaxos.recovery import Action, Decision, Objector
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.check.checkers import EXECUTES, VISIBILITY
-from epaxos.sim.directed import ask, validate
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
@@ -20,6 +19,7 @@ from epaxos.sim.museum.exhibit import (
     in_replica,
     must_be_decided,
 )
+from epaxos.sim.schedule.recipes import ask, validate
 from epaxos.sim.schedule.stage import Stage
 
 

@@ -13,8 +13,8 @@ from epaxos.node.requests import Refusal, Reply
 from epaxos.sim.check.calls import Call, check_refusals, histories
 from epaxos.sim.check.checkers import LINEARIZABLE, ExecutionChecker, Violation
 from epaxos.sim.check.linearizability import Op, Verdict, check, say_answer, say_illegal
-from epaxos.sim.schedule.chart import say_commands
 from epaxos.sim.schedule.schedule import Commands
+from epaxos.sim.schedule.words import say_commands
 
 OPERATIONS_SHOWN = 4
 """How many answers before the one that cannot be explained are shown."""
