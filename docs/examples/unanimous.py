@@ -158,7 +158,7 @@ class UnanimousReplica:
         names = ", ".join(map(replica_name, self._missing))
         return f"everybody must answer, and {names} is silent" if names else None
 
-    def holdout(self) -> ReplicaId | None:
+    def slowest_member(self) -> ReplicaId | None:
         if not self.live_bytes:
             return None
         return min(range(self.n), key=lambda each: sum(self.executed_by[each]))

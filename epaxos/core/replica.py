@@ -247,7 +247,7 @@ class Replica(Protocol):
         """Why a command proposed now would probably not be decided, in a sentence; None if fine."""
         ...
 
-    def holdout(self) -> ReplicaId | None:
+    def slowest_member(self) -> ReplicaId | None:
         """The member that holds `floor` back the most, if something is held back."""
         ...
 

@@ -181,7 +181,7 @@ class Graph:
         finished, self._finished = self._finished, []
         return finished
 
-    def hindrance(self, vertex: Vertex) -> Vertex:
+    def blocked_on(self, vertex: Vertex) -> Vertex:
         """What an unfinished vertex waits for in the end: one whose prefix is not committed."""
         return self._root(_head(vertex))
 

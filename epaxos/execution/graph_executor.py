@@ -123,13 +123,13 @@ class GraphExecutor:
                     found[InstanceId(replica, slot)] = missing
         return found
 
-    def hindrance(self, instance: InstanceId) -> InstanceId | None:
+    def blocked_on(self, instance: InstanceId) -> InstanceId | None:
         """The id, not committed here, that a committed one waits for; None: it waits for none."""
         vertex = self._beyond[instance.replica].get(instance.slot)
         return None if vertex is None else self._missing(vertex)
 
     def _missing(self, vertex: Vertex) -> InstanceId | None:
-        held_up = self._graph.hindrance(vertex).decided
+        held_up = self._graph.blocked_on(vertex).decided
         assert held_up is not None
         for column, needed in enumerate(held_up.deps):
             if needed > self._committed[column]:

@@ -43,7 +43,7 @@ class Executor(Protocol):
         1,000, for people)."""
         ...
 
-    def hindrance(self, instance: InstanceId) -> InstanceId | None:
+    def blocked_on(self, instance: InstanceId) -> InstanceId | None:
         """The id, not committed here, that a committed one waits for; None: it waits for none."""
         ...
 

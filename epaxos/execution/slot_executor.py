@@ -62,7 +62,7 @@ class SlotExecutor:
         gap = InstanceId(0, self.executed[0] + 1)
         return {InstanceId(0, slot): gap for slot in sorted(self._pending)[:BLOCKED_MAX]}
 
-    def hindrance(self, instance: InstanceId) -> InstanceId | None:
+    def blocked_on(self, instance: InstanceId) -> InstanceId | None:
         """The first gap, for a decided slot that waits."""
         return InstanceId(0, self.executed[0] + 1) if instance.slot in self._pending else None
 

@@ -18,7 +18,7 @@ def status_document(replica: Replica, executor: Executor, has_leader: bool) -> d
         "floor": list(replica.floor),
         "pending": len(executor.pending()),
         "live_bytes": replica.live_bytes,
-        "holdout": _name(replica.holdout()),
+        "slowest_member": _name(replica.slowest_member()),
     }
     if has_leader:
         document["leader"] = _name(cast("LeaderReplica", replica).leader)

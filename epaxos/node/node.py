@@ -526,8 +526,8 @@ class Node:
         self._replies.append(Refusal(request.waiter, 0, len(request.keys), error, code))
 
     def _overloaded(self) -> Definite:
-        holdout = self.replica.holdout()
-        who = "" if holdout is None else f"; {replica_name(holdout)} holds them back"
+        slowest = self.replica.slowest_member()
+        who = "" if slowest is None else f"; {replica_name(slowest)} holds them back"
         return Definite(
             f"live instances take {self.replica.live_bytes >> 20} MiB of "
             f"{self.limits.live_bytes >> 20}{who}"

@@ -139,8 +139,8 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class AskStatus:
-    """What `/v1/status` shows of the node: protocol, vectors, counters, readiness, memory,
-    holdout."""
+    """What `/v1/status` shows of the node: protocol, vectors, counters, readiness, memory, the
+    slowest member."""
 
 
 @dataclass(frozen=True)

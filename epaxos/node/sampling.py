@@ -61,7 +61,7 @@ class Ordering(Protocol):
         """Whether that very id has executed here."""
         ...
 
-    def hindrance(self, instance: InstanceId) -> InstanceId | None:
+    def blocked_on(self, instance: InstanceId) -> InstanceId | None:
         """The id, not committed here, that a committed one waits for; None: for none."""
         ...
 
@@ -136,7 +136,7 @@ class Sampler:
                 self._moved.append(stamps)
                 continue
             waiting.append(stamps)
-            missing = ordering.hindrance(instance)
+            missing = ordering.blocked_on(instance)
             if missing is not None and (not stamps.held or stamps.held[-1].instance != missing):
                 stamps.held.append(Held(missing, now))
         self._decided = waiting

@@ -235,11 +235,13 @@ class _ReplicaCollector(Collector):
             "epaxos_live_bytes", "Memory of what cannot be forgotten yet", value=replica.live_bytes
         )
         family = GaugeMetricFamily(
-            "epaxos_holdout", "The member that holds forgetting back the most", labels=["replica"]
+            "epaxos_slowest_member",
+            "The member that holds forgetting back the most",
+            labels=["replica"],
         )
-        holdout = replica.holdout()
-        if holdout is not None:
-            family.add_metric([replica_name(holdout)], 1)
+        slowest = replica.slowest_member()
+        if slowest is not None:
+            family.add_metric([replica_name(slowest)], 1)
         yield family
 
     def _links(self) -> Iterator[Metric]:

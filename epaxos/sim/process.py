@@ -34,7 +34,7 @@ class Watched:
         self.is_executed = inner.is_executed
         self.forget = inner.forget
         self.blocked = inner.blocked
-        self.hindrance = inner.hindrance
+        self.blocked_on = inner.blocked_on
         self.pending = inner.pending
         self.statistics = inner.statistics
         self.decided: list[Decided] = []

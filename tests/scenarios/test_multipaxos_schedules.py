@@ -413,7 +413,7 @@ def test_what_is_executed_everywhere_is_forgotten():
     for member in world.members:
         assert member.replica.floor == (300,)
         assert member.replica.live_bytes == 0
-        assert member.replica.holdout() is None
+        assert member.replica.slowest_member() is None
 
 
 def test_a_dead_member_holds_the_floor_and_is_named():
@@ -423,13 +423,13 @@ def test_a_dead_member_holds_the_floor_and_is_named():
     world.run(SECOND)
     chief = world.members[A].replica
     assert chief.floor == (0,)
-    assert chief.holdout() == C
+    assert chief.slowest_member() == C
     assert chief.live_bytes > 40 * 600
     world.restart(C)
     world.run(2 * SECOND)
     assert all(map(world.is_executed, batches))
     assert chief.floor == (40,)
-    assert chief.holdout() is None
+    assert chief.slowest_member() is None
 
 
 def test_progress_is_told_every_thirty_two_slots_and_soon_after_the_last():

@@ -373,13 +373,13 @@ def test_a_suspected_member_is_not_asked():
     assert made.informed(1, 1) is None
 
 
-def test_the_holdout_is_who_is_farthest_behind():
+def test_the_slowest_member_is_who_is_farthest_behind():
     made = columns(0, 3)
-    assert made.holdout() is None
+    assert made.slowest_member() is None
     made.executed_here((5, 5, 5), (5, 5, 5), 1)
     made.on_progress(1, progress((5, 4, 5)), 2)
     made.on_progress(2, progress((1, 5, 5)), 2)
-    assert made.holdout() == 2
+    assert made.slowest_member() == 2
 
 
 def test_progress_is_due_after_enough_instances_or_soon_after_the_first():

@@ -108,7 +108,7 @@ def test_a_payload_that_is_waited_for_is_no_nop():
 
 def test_who_waits_names_what_it_waits_for_and_others_nothing():
     made = executor(write(A, 1, 0, 0, 1), write(B, 1, 0, 0, 0), write(B, 2, 1, 1, 0))
-    assert made.hindrance(InstanceId(A, 1)) == InstanceId(C, 1)
-    assert made.hindrance(InstanceId(B, 2)) == InstanceId(C, 1)
-    assert made.hindrance(InstanceId(B, 1)) is None
-    assert made.hindrance(InstanceId(C, 1)) is None
+    assert made.blocked_on(InstanceId(A, 1)) == InstanceId(C, 1)
+    assert made.blocked_on(InstanceId(B, 2)) == InstanceId(C, 1)
+    assert made.blocked_on(InstanceId(B, 1)) is None
+    assert made.blocked_on(InstanceId(C, 1)) is None

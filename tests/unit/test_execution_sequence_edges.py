@@ -18,6 +18,6 @@ def test_who_waits_names_the_gap_and_others_nothing():
     for slot in (1, 2, 4):
         made.commit(Decided(0, slot, (), None, Path.LEARNED))
     made.ready()
-    assert made.hindrance(InstanceId(0, 4)) == InstanceId(0, 3)
-    assert made.hindrance(InstanceId(0, 2)) is None
-    assert made.hindrance(InstanceId(0, 5)) is None
+    assert made.blocked_on(InstanceId(0, 4)) == InstanceId(0, 3)
+    assert made.blocked_on(InstanceId(0, 2)) is None
+    assert made.blocked_on(InstanceId(0, 5)) is None

@@ -159,7 +159,7 @@ def test_one_replica_forgets_what_it_executed():
     made.executed((1,), 3)
     assert made.floor == (1,)
     assert made.live_bytes == 0
-    assert made.holdout() is None
+    assert made.slowest_member() is None
 
 
 def test_a_candidate_records_its_ballot_before_it_asks():
@@ -533,14 +533,14 @@ def test_describe_says_what_is_known_of_a_slot():
     assert made.describe(InstanceId(1, 1)) is None
 
 
-def test_holdout_names_who_executed_least():
+def test_slowest_member_names_who_executed_least():
     made = leading()
     made.propose(X, 40)
     made.receive(1, AcceptOk(made.promised, 1, 1), 50)
-    assert made.holdout() is None
+    assert made.slowest_member() is None
     made.executed((1,), 60)
     made.receive(1, Progress(made.promised, False, 1, (1,), (0,), (0, 0, 0), 1), 60)
-    assert made.holdout() == 2
+    assert made.slowest_member() == 2
     assert made.floor == (0,)
 
 

@@ -80,7 +80,7 @@ class Puppet:
     def unready(self):
         return None
 
-    def holdout(self):
+    def slowest_member(self):
         return 2
 
     def describe(self, instance):

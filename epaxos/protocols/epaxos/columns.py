@@ -286,7 +286,7 @@ class Columns:
             self.committed[replica] = max(self.committed[replica], low)
             self.known[replica] = max(self.known[replica], low)
 
-    def holdout(self) -> ReplicaId | None:
+    def slowest_member(self) -> ReplicaId | None:
         """The member whose executed vector is farthest behind ours."""
         mine = self._executed[self.me]
         lags = [

@@ -204,9 +204,9 @@ class EPaxosReplica(Recovery):
             )
         return None
 
-    def holdout(self) -> ReplicaId | None:
+    def slowest_member(self) -> ReplicaId | None:
         """The member whose executed vector is farthest behind."""
-        return self.columns.holdout()
+        return self.columns.slowest_member()
 
     def describe(self, instance: InstanceId) -> dict[str, Any] | None:
         """One instance as this replica knows it."""

@@ -218,7 +218,7 @@ class MultiPaxosReplica(Elector):
         """Without a leader nothing is decided."""
         return None if self.leader is not None else "no leader is known"
 
-    def holdout(self) -> ReplicaId | None:
+    def slowest_member(self) -> ReplicaId | None:
         """Who has executed least, if anybody is behind us; then who knows least of the others."""
         members = self.members
         if self.floor[0] >= members.executed[self.me]:

@@ -77,7 +77,7 @@ class _Plain:
     def blocked(self) -> dict[InstanceId, InstanceId]:
         return {}
 
-    def hindrance(self, instance: InstanceId) -> InstanceId | None:
+    def blocked_on(self, instance: InstanceId) -> InstanceId | None:
         return None
 
     def pending(self) -> list[Decided]:
@@ -235,8 +235,8 @@ class _Unpruned:
     def blocked(self) -> dict[InstanceId, InstanceId]:
         return self._inner.blocked()
 
-    def hindrance(self, instance: InstanceId) -> InstanceId | None:
-        return self._inner.hindrance(instance)
+    def blocked_on(self, instance: InstanceId) -> InstanceId | None:
+        return self._inner.blocked_on(instance)
 
     def pending(self) -> list[Decided]:
         return self._inner.pending()
