@@ -12,7 +12,7 @@ from operator import gt
 
 from epaxos.core.errors import StorageError
 from epaxos.core.replica import Decided
-from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot
+from epaxos.core.types import InstanceId, ReplicaId, Slot
 from epaxos.execution.graph import Graph, Vertex
 
 BLOCKED_MAX = 1000
@@ -105,9 +105,6 @@ class GraphExecutor:
     def is_executed(self, replica: ReplicaId, slot: Slot) -> bool:
         """Whether that very id has executed here."""
         return slot <= self.executed[replica] or self._beyond[replica].get(slot, _ABSENT) is None
-
-    def forget(self, floor: Deps) -> None:
-        """Nothing to do: what is kept is above `executed`, and floor never is."""
 
     def blocked(self) -> dict[InstanceId, InstanceId]:
         """Which committed ids wait, each for one id that is not committed here (a sample)."""

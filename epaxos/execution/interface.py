@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from epaxos.core.replica import Decided
-from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot
+from epaxos.core.types import InstanceId, ReplicaId, Slot
 
 
 class Executor(Protocol):
@@ -32,10 +32,6 @@ class Executor(Protocol):
 
     def is_executed(self, replica: ReplicaId, slot: Slot) -> bool:
         """Whether that very id has executed here, also beyond the contiguous vector."""
-        ...
-
-    def forget(self, floor: Deps) -> None:
-        """Drop what is kept about ids <= floor."""
         ...
 
     def blocked(self) -> dict[InstanceId, InstanceId]:

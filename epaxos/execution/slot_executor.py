@@ -5,7 +5,7 @@ Does not know what a command does, nor why a slot is missing.
 
 from epaxos.core.errors import StorageError
 from epaxos.core.replica import Decided
-from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot
+from epaxos.core.types import InstanceId, ReplicaId, Slot
 
 BLOCKED_MAX = 1000
 """How many entries `blocked` shows at most."""
@@ -53,9 +53,6 @@ class SlotExecutor:
     def is_executed(self, replica: ReplicaId, slot: Slot) -> bool:
         """Whether that slot has executed here."""
         return slot <= self.executed[0]
-
-    def forget(self, floor: Deps) -> None:
-        """Nothing to do: what is kept is above `executed`, and floor never is."""
 
     def blocked(self) -> dict[InstanceId, InstanceId]:
         """The decided slots that wait, all for the first gap (a sample)."""

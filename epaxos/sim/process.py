@@ -32,7 +32,6 @@ class Watched:
         self._inner = inner
         self.executed: list[Slot] = inner.executed
         self.is_executed = inner.is_executed
-        self.forget = inner.forget
         self.blocked = inner.blocked
         self.blocked_on = inner.blocked_on
         self.pending = inner.pending

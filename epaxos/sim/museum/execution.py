@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from epaxos.core.command import Footprint, Payload, Results
 from epaxos.core.replica import Decided, Replica, Setup
-from epaxos.core.types import Deps, InstanceId, ReplicaId, Slot
+from epaxos.core.types import InstanceId, ReplicaId, Slot
 from epaxos.execution.graph_executor import GraphExecutor
 from epaxos.execution.interface import Executor
 from epaxos.execution.store import Store
@@ -70,9 +70,6 @@ class _Plain:
 
     def is_executed(self, replica: ReplicaId, slot: Slot) -> bool:
         return (replica, slot) in self._done
-
-    def forget(self, floor: Deps) -> None:
-        pass
 
     def blocked(self) -> dict[InstanceId, InstanceId]:
         return {}
@@ -228,9 +225,6 @@ class _Unpruned:
 
     def is_executed(self, replica: ReplicaId, slot: Slot) -> bool:
         return self._inner.is_executed(replica, slot)
-
-    def forget(self, floor: Deps) -> None:
-        self._inner.forget(floor)
 
     def blocked(self) -> dict[InstanceId, InstanceId]:
         return self._inner.blocked()
