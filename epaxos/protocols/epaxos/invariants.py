@@ -194,23 +194,22 @@ def check_cluster(replicas: Sequence[EPaxosReplica]) -> None:
 
 def check_remembered(replica: EPaxosReplica, message: Message) -> None:
     """EP13: a message that this replica once let out, against its state restored from the log."""
-    column: ReplicaId = getattr(message, "replica", 0)
-    broken: list[Slot] = []
+    broken: list[InstanceId] = []
     if isinstance(message, RecoverOk):
         for vote in message.votes:
-            known = _known(replica, column, vote.slot)
+            known = _known(replica, message.replica, vote.slot)
             if known is not None and not _still_votes(known, vote, message.ballot):
-                broken.append(vote.slot)
+                broken.append(InstanceId(message.replica, vote.slot))
     elif isinstance(message, Recover):
         for slot in message.slots:
-            known = _known(replica, column, slot)
+            known = _known(replica, message.replica, slot)
             if known is not None and known.promised < message.ballot:
-                broken.append(slot)
+                broken.append(InstanceId(message.replica, slot))
     elif isinstance(message, _SINGLE):
-        known = _known(replica, column, message.slot)
+        known = _known(replica, message.replica, message.slot)
         if known is not None and not _still_holds(replica, known, message):
-            broken.append(message.slot)
-    _raise([f"{EP13} ({InstanceId(column, slot)}, {message})" for slot in broken])
+            broken.append(InstanceId(message.replica, message.slot))
+    _raise([f"{EP13} ({instance}, {message})" for instance in broken])
 
 
 _SINGLE = (PreAccept, PreAcceptOk, Accept, AcceptShort, AcceptOk, ValidateOk, CommitShort)

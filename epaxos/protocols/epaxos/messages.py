@@ -22,6 +22,9 @@ as in docs/protocol.md. Ids travel as two fields, `replica` (the column) and `sl
 None is Nop, except where a field says that it means unknown.
 """
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
 import msgspec
 
 from epaxos.core.command import Payload
@@ -384,18 +387,29 @@ RECORDS = (
 
 def fits(message: Message, n: int) -> bool:
     """Whether its columns and vectors are those of a cluster of n; only a broken peer differs."""
-    if isinstance(message, Progress):
-        vectors = (message.executed, message.committed, message.stable, message.echo)
-        return all(len(vector) == n for vector in vectors)
-    column: int = getattr(message, "replica", 0)
-    deps: Deps | None = getattr(message, "deps", None)
-    if not 0 <= column < n or (deps is not None and len(deps) != n):
-        return False
-    if isinstance(message, RecoverOk):
-        return all(_vote_fits(vote, n) for vote in message.votes)
-    if isinstance(message, ValidateOk):
-        return all(0 <= objection.replica < n for objection in message.objections)
-    return True
+    return _FITS[type(message)](message, n)
+
+
+class _OfColumn(Protocol):
+    @property
+    def replica(self) -> ReplicaId: ...
+
+
+class _WithDeps(_OfColumn, Protocol):
+    @property
+    def deps(self) -> Deps: ...
+
+
+def _column_fits(message: _OfColumn, n: int) -> bool:
+    return 0 <= message.replica < n
+
+
+def _deps_fit(message: _WithDeps, n: int) -> bool:
+    return 0 <= message.replica < n and len(message.deps) == n
+
+
+def _votes_fit(message: RecoverOk, n: int) -> bool:
+    return 0 <= message.replica < n and all(_vote_fits(vote, n) for vote in message.votes)
 
 
 def _vote_fits(vote: Vote, n: int) -> bool:
@@ -405,3 +419,22 @@ def _vote_fits(vote: Vote, n: int) -> bool:
     if vote.initial_deps is not None and len(vote.initial_deps) != n:
         return False
     return len(vote.deps) == n or (vote.phase == 0 and not vote.deps)
+
+
+def _objections_fit(message: ValidateOk, n: int) -> bool:
+    objections = message.objections
+    return 0 <= message.replica < n and all(0 <= each.replica < n for each in objections)
+
+
+def _progress_fits(message: Progress, n: int) -> bool:
+    vectors = (message.executed, message.committed, message.stable, message.echo)
+    return all(len(vector) == n for vector in vectors)
+
+
+_FITS: dict[type[Message], Callable[[Any, int], bool]] = {
+    **{kind: _deps_fit if "deps" in kind.__struct_fields__ else _column_fits for kind in MESSAGES},
+    RecoverOk: _votes_fit,
+    ValidateOk: _objections_fit,
+    Progress: _progress_fits,
+}
+"""What must fit in a message, by its class."""
