@@ -38,7 +38,7 @@ class ProtocolSpec:
     title: str
     """What a person reads: `EPaxos`, `Multi-Paxos`."""
     has_leader: bool
-    """Whether its replica is a `LeaderReplica`."""
+    """Whether one replica leads; if not, its replica may inherit `Leaderless`."""
     messages: tuple[type[Message], ...]
     """Every message class, with distinct integer tags."""
     records: tuple[type[Record], ...]

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from epaxos.core.command import Footprint, Payload, interferes, show_footprint
-from epaxos.core.replica import Message, Outbox, Path, Record, Setup
+from epaxos.core.replica import Leaderless, Message, Outbox, Path, Record, Setup
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.execution.graph_executor import GraphExecutor
 from epaxos.registry import ProtocolSpec
@@ -84,7 +84,7 @@ class Instance:
     """Own instances: when all were told last."""
 
 
-class UnanimousReplica:
+class UnanimousReplica(Leaderless):
     """One member; what its methods owe to whom says `epaxos.core.replica.Replica`."""
 
     def __init__(self, setup: Setup) -> None:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from epaxos.core.command import Footprint, Payload
+from epaxos.core.errors import Definite
+from epaxos.core.stamps import Stamps
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot
 
 Message: TypeAlias = msgspec.Struct
@@ -259,13 +261,11 @@ class Replica(Protocol):
         """Counters since the process started; the keys are stable names, like `fast`."""
         ...
 
-
-class LeaderReplica(Replica, Protocol):
-    """A replica of a protocol that has one leader at a time."""
+    # `Leaderless` has these four for protocols without a leader.
 
     @property
     def leader(self) -> ReplicaId | None:
-        """Whom this replica believes to lead."""
+        """Whom this replica believes to lead; None: nobody, or nobody is known."""
         ...
 
     @property
@@ -276,3 +276,21 @@ class LeaderReplica(Replica, Protocol):
     def transfer(self, target: ReplicaId, now: Micros) -> None:
         """Ask that `target` become the leader. Raises Definite where that cannot be tried now."""
         ...
+
+    def observe(self, instance: InstanceId, stamps: Stamps) -> None:
+        """Write into `stamps`, from here on, who answers about an instance just proposed here."""
+        ...
+
+
+class Leaderless:
+    """The part of `Replica` in which replicas of protocols without a leader do not differ."""
+
+    leader: ReplicaId | None = None
+    leadership: int = 0
+
+    def transfer(self, target: ReplicaId, now: Micros) -> None:
+        """Raises Definite: there is nobody from whom leadership could go to `target`."""
+        raise Definite("this protocol has no leader to move")
+
+    def observe(self, instance: InstanceId, stamps: Stamps) -> None:
+        """Nothing is written: samples then tell nothing of who answered."""

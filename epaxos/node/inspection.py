@@ -4,9 +4,9 @@ Values that JSON can say; ids as `A.7`, keys as text with backslash escapes. Not
 anything.
 """
 
-from typing import Any, cast
+from typing import Any
 
-from epaxos.core.replica import LeaderReplica, Replica
+from epaxos.core.replica import Replica
 from epaxos.core.types import Deps, InstanceId, ReplicaId, replica_name
 from epaxos.execution.interface import Executor
 
@@ -21,7 +21,7 @@ def status_document(replica: Replica, executor: Executor, has_leader: bool) -> d
         "slowest_member": _name(replica.slowest_member()),
     }
     if has_leader:
-        document["leader"] = _name(cast("LeaderReplica", replica).leader)
+        document["leader"] = _name(replica.leader)
     return document
 
 

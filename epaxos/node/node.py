@@ -16,11 +16,11 @@ durability for it:
 import heapq
 from collections.abc import Hashable, Iterator
 from operator import gt
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from epaxos.core.command import Footprint, Operation, Payload, Results
 from epaxos.core.errors import Ambiguous, Definite, RequestError
-from epaxos.core.replica import Decided, Executed, LeaderReplica, Message, Path, Record, Setup
+from epaxos.core.replica import Decided, Executed, Message, Path, Record, Setup
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.execution.store import StateMachine, Store
 from epaxos.node.admission import HotQueue, Wanted, contended_keys
@@ -166,7 +166,7 @@ class Node:
         if isinstance(question, AskTransfer):
             if not self.protocol.has_leader:
                 raise Definite(f"{self.protocol.title} has no leader to move")
-            cast("LeaderReplica", self.replica).transfer(question.target, now)
+            self.replica.transfer(question.target, now)
             return {"leader": replica_name(question.target), "asked": True}
         return {
             **status_document(self.replica, self.executor, self.protocol.has_leader),
@@ -187,8 +187,10 @@ class Node:
             self._executed_durable = self._executed_noted
             self._sync_at = None
             self.replica.executed(self._executed_durable, now)
-        if self.protocol.has_leader:
-            self._notice_leadership(now)
+        leadership = self.replica.leadership
+        if leadership and leadership != self._leadership:
+            self._leadership = leadership
+            self._shorten_forwarded(now)
         log: list[Record] = []
         messages: list[tuple[ReplicaId, Message]] = []
         flights: list[Flight] = []
@@ -225,13 +227,9 @@ class Node:
         sampled = sampler.take(self.executor, now) if sampler.moving else ()
         return NodeReady(log, must_sync, messages, replies, flights, sampled)
 
-    def _notice_leadership(self, now: Micros) -> None:
+    def _shorten_forwarded(self, now: Micros) -> None:
         """Who forwarded to a leader that has a successor now does not wait as long as its client
         would: what the old leader had proposed is decided soon, the rest never."""
-        leadership = cast("LeaderReplica", self.replica).leadership
-        if not leadership or leadership == self._leadership:
-            return
-        self._leadership = leadership
         period = (now + _SUCCESSION_US) // _PERIOD_US
         for flight in self._flying.values():
             if flight.instance is None:
@@ -285,7 +283,7 @@ class Node:
             flight.instance = instance
             self._by_instance[instance] = flight
         if now >= self._sampler.due:
-            self._sampler.launched(flight, getattr(self.replica, "leader", None), now)
+            self._sampler.launched(flight, now)
         self.counts["batches"] += 1
         self.counts["commands"] += len(payload.batch.keys)
         return flight

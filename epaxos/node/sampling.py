@@ -18,11 +18,11 @@ a node says or records depends on what is sampled.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol, cast
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from epaxos.core.command import Operation, parse_version
-from epaxos.core.replica import Decided, Path
+from epaxos.core.replica import Decided, Path, Replica
 from epaxos.core.stamps import Answer, Held, Stamps
 from epaxos.core.types import InstanceId, Micros, ReplicaId, parse_instance, replica_name
 from epaxos.node.requests import Flight
@@ -46,14 +46,6 @@ STAGES: Final = (
 _NEVER: Final = 1 << 62
 
 
-class Observed(Protocol):
-    """A replica that can say how agreement on a batch goes. One that cannot need not."""
-
-    def observe(self, instance: InstanceId, stamps: Stamps) -> None:
-        """Write into `stamps`, from here on, who answers about an instance just proposed here."""
-        ...
-
-
 class Ordering(Protocol):
     """What is asked of the node's executor."""
 
@@ -69,13 +61,11 @@ class Ordering(Protocol):
 class Sampler:
     """Chooses batches of a node, and writes the stamps that the node can see."""
 
-    def __init__(self, per_second: int, replica: object) -> None:
+    def __init__(self, per_second: int, replica: Replica) -> None:
         self._interval = 1_000_000 // per_second if per_second else 0
         self.due: Micros = 0 if per_second else _NEVER
         """From when on the next batch is sampled."""
-        self._observe = cast(
-            "Callable[[InstanceId, Stamps], None] | None", getattr(replica, "observe", None)
-        )
+        self._replica = replica
         self.moving = False
         """Whether `take` has something to say or to look at; otherwise it need not be called."""
         self._moved: list[Stamps] = []
@@ -83,8 +73,8 @@ class Sampler:
         self._decided: list[Stamps] = []
         """What waits for execution."""
 
-    def launched(self, flight: Flight, leader: ReplicaId | None, now: Micros) -> None:
-        """A batch was just proposed, or forwarded to `leader`, and is sampled."""
+    def launched(self, flight: Flight, now: Micros) -> None:
+        """A batch was just proposed, or forwarded to the leader, and is sampled."""
         self.due = now + self._interval
         batch, runs = flight.payload.batch, flight.runs
         arrived, deadline = runs[0].arrived, runs[0].deadline
@@ -94,10 +84,10 @@ class Sampler:
         shown = list(zip(batch.operations[:SHOWN_MAX], batch.keys))
         stamps = flight.stamps = Stamps(arrived, now, deadline, len(batch.keys), shown)
         stamps.instance = flight.instance
-        stamps.leader = leader
+        stamps.leader = self._replica.leader
         stamps.forwarded = flight.instance is None
-        if flight.instance is not None and self._observe is not None:
-            self._observe(flight.instance, stamps)
+        if flight.instance is not None:
+            self._replica.observe(flight.instance, stamps)
         self._moved.append(stamps)
         self.moving = True
 

@@ -7,9 +7,7 @@ Rules of this file: a run either returns an `Outcome` or raises `Violation`.
 import random
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import cast
 
-from epaxos.core.replica import LeaderReplica
 from epaxos.core.types import ReplicaId
 from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec
@@ -223,7 +221,7 @@ def _is_led(world: World, node: Node) -> bool:
     """Whether the leader, where the protocol has one, is in the core."""
     if not world.spec.has_leader:
         return True
-    leader = cast("LeaderReplica", node.replica).leader
+    leader = node.replica.leader
     return leader is not None and any(process.me == leader for process in world.living())
 
 

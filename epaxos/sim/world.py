@@ -13,11 +13,11 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 from zlib import crc32
 
 from epaxos.codec import Codec, encode
-from epaxos.core.replica import Executed, LeaderReplica, Message, Record, Setup
+from epaxos.core.replica import Executed, Message, Record, Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.execution.interface import Executor
 from epaxos.node.node import Node
@@ -521,7 +521,7 @@ class World:
         """Ask whoever leads to hand leadership over; nothing happens if nobody does."""
         for process in self.processes:
             node = process.node
-            if node is not None and cast("LeaderReplica", node.replica).leader == process.me:
+            if node is not None and node.replica.leader == process.me:
                 self.counts["transfers"] += 1
                 self.mark("transfer", target)
                 process.inbox.append(AskTransfer(target))

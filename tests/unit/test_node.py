@@ -10,7 +10,7 @@ import pytest
 
 from epaxos.core.command import Batch, Operation, Payload, encode_cas
 from epaxos.core.errors import Ambiguous, Definite, StorageError
-from epaxos.core.replica import Executed, Outbox, Path, Setup
+from epaxos.core.replica import Executed, Leaderless, Outbox, Path, Setup
 from epaxos.core.types import InstanceId
 from epaxos.node.node import (
     AskGraph,
@@ -31,7 +31,7 @@ from epaxos.registry import find_protocol
 SECOND = 1_000_000
 
 
-class Puppet:
+class Puppet(Leaderless):
     """Proposes into its own column; decides when it is told to."""
 
     def __init__(self, setup):

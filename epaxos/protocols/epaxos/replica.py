@@ -15,7 +15,7 @@ from typing import Any
 
 from epaxos.core.command import Footprint, Payload, show_footprint
 from epaxos.core.quorum import quorums
-from epaxos.core.replica import Message, Outbox, Path, Record, Setup, Timers
+from epaxos.core.replica import Leaderless, Message, Outbox, Path, Record, Setup, Timers
 from epaxos.core.stamps import Stamps
 from epaxos.core.types import (
     Ballot,
@@ -77,7 +77,7 @@ FAST_PATH_GRACE_US = 2_000
 """What a reply may be later than its measured round trip before the fast path is given up (H7)."""
 
 
-class EPaxosReplica(Recovery):
+class EPaxosReplica(Leaderless, Recovery):
     """One member of an EPaxos* cluster; implements `epaxos.core.replica.Replica`."""
 
     def __init__(self, setup: Setup) -> None:

@@ -67,7 +67,7 @@ PROGRESS_DELAY_US = 50_000
 
 
 class MultiPaxosReplica(Elector):
-    """A member without I/O; see `epaxos.core.replica.LeaderReplica`."""
+    """A member without I/O; see `epaxos.core.replica.Replica`."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
