@@ -39,33 +39,30 @@ class Target(NamedTuple):
     """Whose simulated runs come last."""
 
     @property
-    def edges(self) -> str:
-        """The file of tests that the survivors of this module led to."""
+    def own(self) -> str:
+        """The file of tests that is named after this module."""
         words = "_".join(self.module.removesuffix(".py").split("/")[1:])
-        return f"tests/unit/test_{words.removeprefix('protocols_')}_edges.py"
+        return f"tests/unit/test_{words.removeprefix('protocols_')}.py"
 
     def files(self) -> tuple[str, ...]:
-        """Its own tests and those of its edges, each once."""
-        return tuple(dict.fromkeys((self.edges, *self.tests)))
-
-
-def _first(*names: str) -> tuple[str, ...]:
-    return tuple(f"tests/unit/test_{name}.py" for name in names)
+        """Its own tests and the others, each once."""
+        edges = self.own.replace(".py", "_edges.py")  # of Multi-Paxos
+        return tuple(dict.fromkeys((self.own, edges, *self.tests)))
 
 
 TARGETS = (
     Target("epaxos/protocols/epaxos/recovery.py", _EPAXOS, ("epaxos",)),
     Target("epaxos/core/quorum.py", (*_CORE, *_EPAXOS), ("epaxos", "multipaxos")),
     Target("epaxos/core/types.py", (*_CORE, *_EPAXOS, *_MULTIPAXOS), ("epaxos", "multipaxos")),
-    Target("epaxos/protocols/epaxos/conflicts.py", (*_first("conflicts"), *_EPAXOS), ("epaxos",)),
+    Target("epaxos/protocols/epaxos/conflicts.py", _EPAXOS, ("epaxos",)),
     Target(
         "epaxos/protocols/epaxos/replica.py",
-        (*_first("epaxos_replica", "epaxos_retries"), *_EPAXOS, "tests/unit/test_node.py"),
+        ("tests/unit/test_epaxos_retries.py", *_EPAXOS, "tests/unit/test_node.py"),
         ("epaxos",),
     ),
     Target(
         "epaxos/protocols/epaxos/columns.py",
-        (*_first("epaxos_columns", "epaxos_retries"), *_EPAXOS),
+        ("tests/unit/test_epaxos_retries.py", *_EPAXOS),
         ("epaxos",),
     ),
     Target("epaxos/execution/graph_executor.py", _EXECUTION, ("epaxos",)),

@@ -171,7 +171,7 @@ def test_a_mutant_of_the_quorums_is_killed_and_the_true_module_is_not():
     assert function[0] == "killed"
     assert function[1].startswith("tests/unit/test_core_quorum.py::")
     assert constant[0] == "killed"
-    assert constant[1].startswith("tests/unit/test_core_types_edges.py::")
+    assert constant[1].startswith("tests/unit/test_core_types.py::")
 
 
 def test_results_may_not_lie_in_the_checkout():

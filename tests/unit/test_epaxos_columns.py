@@ -8,11 +8,12 @@ from itertools import pairwise
 
 import pytest
 
-from epaxos.protocols.epaxos.columns import Columns, Sweep
+from epaxos.protocols.epaxos.columns import PROGRESS_INSTANCES, Columns, Sweep
 from epaxos.protocols.epaxos.instance import Accepting, Phase
 from epaxos.protocols.epaxos.messages import Progress
+from tests.unit.builders import RTT, payload, replica
 
-RTT = 40_000
+A, B = range(2)
 ASK = 92_000
 T1 = 240_000
 TURN = 46_000
@@ -476,3 +477,25 @@ def test_a_stamp_from_before_a_jump_of_the_clock_counts_once():
         heard = progress((0, 0, 0), echo=(1_000 + held, 0, 0), stamp=7 + number)
         made.on_progress(1, heard, 60_001_000 + held)
     assert made.rtt_us[1] < 2 * RTT
+
+
+def test_so_many_executed_instances_are_told_at_once_and_fewer_a_little_later():
+    for count, soon in ((PROGRESS_INSTANCES, True), (PROGRESS_INSTANCES - 1, False)):
+        made = columns(A)
+        made.progress(0)
+        made.executed_here((count, 0, 0, 0, 0), (count, 0, 0, 0, 0), 1000)
+        assert (made.progress_at == 1000) == soon
+
+
+def test_a_round_trip_of_no_time_measures_nothing():
+    made = columns(A)
+    made.on_progress(B, Progress(ZERO, ZERO, ZERO, (1000, 0, 0, 0, 0), 1), 1000)
+    assert made.rtt_us[B] == RTT
+
+
+def test_a_member_alone_moves_its_own_floor():
+    made = replica(A, 1)
+    made.propose(payload(), 0)
+    made.executed((1,), 10)
+    assert made.floor == (1,)
+    assert made.columns.get(A, 1) is None

@@ -1,15 +1,45 @@
-"""The recoverer's three pure decisions, line by line of the paper."""
+"""The recoverer's three pure decisions, line by line of the paper; and one replica that recovers,
+with the last forgotten slot, an equal ballot, a duplicate, the last try."""
 
 import pytest
 
 from epaxos.core.command import Batch, Payload
 from epaxos.core.quorum import quorums
-from epaxos.protocols.epaxos.instance import Phase
-from epaxos.protocols.epaxos.messages import Vote
-from epaxos.protocols.epaxos.recovery import Action, Objector, decide, judge, settle
+from epaxos.core.replica import Path
+from epaxos.core.types import InstanceId, make_ballot
+from epaxos.protocols.epaxos.instance import Phase, Recovering, Validating, Waiting
+from epaxos.protocols.epaxos.messages import (
+    Accept,
+    Commit,
+    Introduced,
+    Nack,
+    Objection,
+    PreAccept,
+    PreAccepted,
+    Progress,
+    Promised,
+    Recover,
+    RecoverOk,
+    Validate,
+    ValidateOk,
+    Vote,
+)
+from epaxos.protocols.epaxos.messages import Waiting as WaitingMessage
+from epaxos.protocols.epaxos.recovery import (
+    VALIDATE_RESENDS,
+    WAITING_RESENDS,
+    Action,
+    Objector,
+    decide,
+    judge,
+    settle,
+)
+from tests.unit.builders import payload, replica
 
+A, B, C, D, E = range(5)
 N = 5
 ZERO = (0,) * N
+FLOOR = (3, 0, 0, 0, 0)
 X = Payload.of(Batch(0, 1, b"\1", [b"x"], [b"v"]))
 Y = Payload.of(Batch(0, 2, b"\1", [b"x"], [b"w"]))
 D0 = (0, 1, 0, 0, 0)
@@ -127,3 +157,402 @@ REFUTES = Objector(False, True, 0)
 def test_settle(objectors, late, expected):
     decision = settle(objectors, late, 0, X, D0, quorums(N))
     assert (decision.action, decision.rule, decision.payload) == expected
+
+
+# One replica that recovers --------------------------------------------------------------------
+
+
+def forgetful(me=B):
+    """All of A.1 to A.3 is executed everywhere, and everybody knows it."""
+    made = replica(me)
+    for slot in (1, 2, 3):
+        made.receive(A, Commit(A, slot, payload(slot), ZERO), 10)
+    made.executed(FLOOR, 20)
+    for member in range(N):
+        if member != me:
+            made.receive(member, Progress(FLOOR, FLOOR, FLOOR, ZERO, 1), 30)
+    made.out.take()
+    assert made.floor == FLOOR
+    return made
+
+
+def said(made):
+    """What left, heartbeats left out, and what was logged."""
+    ready = made.out.take()
+    return [m for _, m in ready.messages if not isinstance(m, Progress)], ready.log
+
+
+def ballot(member, number=1):
+    return make_ballot(number, member)
+
+
+def test_the_last_forgotten_slot_is_not_taken_over():
+    made = forgetful()
+    made.start_recover([InstanceId(A, 3)], 100)
+    assert said(made) == ([], [])
+    assert made.columns.get(A, 3) is None
+
+
+FORGOTTEN = [
+    Recover(A, [3], ballot(C)),
+    Validate(A, 3, ballot(C), payload(3), ZERO),
+    WaitingMessage(A, 3, 1),
+    Commit(A, 3, payload(3), ZERO),
+    Accept(A, 3, ballot(C), None, ZERO),
+]
+
+
+@pytest.mark.parametrize("message", FORGOTTEN, ids=lambda message: type(message).__name__)
+def test_nothing_brings_the_last_forgotten_slot_back(message):
+    made = forgetful()
+    made.receive(C, message, 100)
+    assert said(made) == ([], [])
+    assert made.columns.get(A, 3) is None
+
+
+@pytest.mark.parametrize("message", FORGOTTEN, ids=lambda message: type(message).__name__)
+def test_the_first_slot_that_is_not_forgotten_is_heard_of(message):
+    made = forgetful()
+    fields = {name: getattr(message, name) for name in message.__struct_fields__}
+    fields |= {"slots": [4]} if "slots" in fields else {"slot": 4}
+    made.receive(C, type(message)(**fields), 100)
+    assert made.columns.get(A, 4) is not None
+
+
+def test_an_objection_that_is_forgotten_by_now_is_settled():
+    made = forgetful()
+    attempt = waiting_attempt(made)
+    assert made._objector(attempt, A, 3).settled
+    assert not made._objector(attempt, A, 4).settled
+
+
+def waiting_attempt(made, column=C, slot=9):
+    instance = made.columns.obtain(column, slot)
+    recovering = Recovering(column, slot, instance, ballot(B), B)
+    return Waiting(Validating(recovering, payload(), ZERO, 1, B))
+
+
+def test_who_follows_just_so_is_no_obstacle():
+    """C.9 waits; an objection is decided after C.9 exactly if its deps reach slot 9."""
+    made = replica(B)
+    attempt = waiting_attempt(made, C, 9)
+    for slot, reach in ((1, 8), (2, 9), (3, 10)):
+        deps = (0, 0, reach, 0, 0)
+        made.receive(D, Commit(D, slot, payload(slot), deps), 10)
+    found = [made._objector(attempt, D, slot) for slot in (1, 2, 3)]
+    assert [each.settled for each in found] == [False, True, True]
+    assert [each.refutes for each in found] == [True, False, False]
+
+
+def test_a_cluster_of_one_decides_its_recovery_alone():
+    made = replica(A, 1)
+    made.columns.obtain(A, 1)
+    made.start_recover([InstanceId(A, 1)], 100)
+    assert [(d.slot, d.payload) for d in made.out.take().decided] == [(1, None)]
+
+
+def test_in_a_larger_cluster_nobody_decides_a_recovery_alone():
+    made = replica(B, 3)
+    made.columns.obtain(A, 1)
+    made.start_recover([InstanceId(A, 1)], 100)
+    assert isinstance(made.columns.get(A, 1).attempt, Recovering)
+    assert not made.out.take().decided
+
+
+def test_a_recover_that_comes_twice_is_promised_once_and_answered_twice():
+    made = replica(B)
+    made.receive(C, Recover(A, [1], ballot(C)), 10)
+    messages, log = said(made)
+    assert log == [Promised(A, [1], ballot(C))]
+    made.receive(C, Recover(A, [1], ballot(C)), 20)
+    again, more = said(made)
+    assert again == messages
+    assert more == []
+
+
+def test_a_promise_to_oneself_survives_ones_own_late_nack():
+    """B asked in b0, then took over in b1@B; the answer to b0 names b1@B."""
+    made = replica(B)
+    made.columns.obtain(A, 1)
+    made.start_recover([InstanceId(A, 1)], 10)
+    attempt = made.columns.get(A, 1).attempt
+    made.receive(C, Nack(A, [1], attempt.ballot), 20)
+    assert made.columns.get(A, 1).attempt is attempt
+    made.receive(C, Nack(A, [1], attempt.ballot + 1), 30)
+    assert made.columns.get(A, 1).attempt is None
+
+
+def test_the_next_ballot_is_above_the_highest_that_was_named():
+    made = replica(B)
+    made.columns.obtain(A, 1)
+    for promised in (ballot(E, 7), ballot(D, 3)):
+        made.receive(C, Nack(A, [1], promised), 20)
+    made.start_recover([InstanceId(A, 1)], 30)
+    (recover,), _ = said(made)
+    assert recover.ballot == ballot(B, 8)
+
+
+def test_one_ballot_above_every_promise_of_the_slots_taken_over():
+    made = replica(B)
+    made.receive(C, Recover(A, [1], ballot(C, 5)), 10)
+    made.receive(D, Recover(A, [2], ballot(D, 2)), 10)
+    made.out.take()
+    made.start_recover([InstanceId(A, 1), InstanceId(A, 2)], 30)
+    (recover,), log = said(made)
+    assert recover == Recover(A, [1, 2], ballot(B, 6))
+    assert log == [Promised(A, [1, 2], ballot(B, 6))]
+
+
+def test_a_refusal_names_the_highest_promise():
+    made = replica(B)
+    made.receive(E, Recover(A, [1], ballot(E, 5)), 10)
+    made.receive(D, Recover(A, [2], ballot(D, 3)), 10)
+    made.out.take()
+    made.receive(C, Recover(A, [1, 2], ballot(C, 1)), 20)
+    assert said(made) == ([Nack(A, [1, 2], ballot(E, 5))], [])
+
+
+@pytest.mark.parametrize("kind", [Recover, Validate])
+def test_nobody_recovers_in_the_command_leaders_ballot(kind):
+    """b0 is A's by arithmetic; it is no ballot of a recovery."""
+    made = replica(B)
+    made.receive(A, PreAccept(A, 1, payload(), ZERO), 10)
+    made.out.take()
+    message = Recover(A, [1], 0) if kind is Recover else Validate(A, 1, 0, payload(), ZERO)
+    made.receive(A, message, 20)
+    assert said(made) == ([], [])
+
+
+def test_a_promise_is_on_disk_before_it_is_told():
+    made = replica(B)
+    made.receive(C, Recover(A, [1], ballot(C)), 10)
+    ready = made.out.take()
+    assert ready.must_sync
+    assert ready.log == [Promised(A, [1], ballot(C))]
+
+
+def test_what_a_recovery_promises_itself_is_on_disk_before_it_asks():
+    made = replica(B)
+    made.columns.obtain(A, 1)
+    made.start_recover([InstanceId(A, 1)], 10)
+    assert made.out.take().must_sync
+
+
+def test_an_introduction_is_on_disk_before_it_is_answered_for():
+    made = replica(B)
+    made.receive(C, Recover(A, [1], ballot(C)), 10)
+    made.out.take()
+    made.receive(C, Validate(A, 1, ballot(C), payload(), ZERO), 20)
+    ready = made.out.take()
+    assert ready.must_sync
+    assert ready.log == [Introduced(A, 1, payload(), ZERO)]
+    made.receive(C, Validate(A, 1, ballot(C), payload(), ZERO), 30)
+    ready = made.out.take()
+    assert ready.log == []
+    assert [type(message) for _, message in ready.messages] == [ValidateOk]
+
+
+def objections(made, deps, slot=2, key=b"x"):
+    """What B says against A.2 with these deps."""
+    made.receive(C, Recover(A, [slot], ballot(C)), 50)
+    made.out.take()
+    made.receive(C, Validate(A, slot, ballot(C), payload(9, key), deps), 60)
+    answers = [m for _, m in made.out.take().messages if isinstance(m, ValidateOk)]
+    assert len(answers) == 1
+    return [(each.replica, each.slot, each.committed) for each in answers[0].objections]
+
+
+def test_what_the_deps_cover_does_not_object_and_the_next_one_does():
+    made = replica(B)
+    for slot in (1, 2, 3):
+        made.receive(D, PreAccept(D, slot, payload(slot), ZERO), 10)
+    assert objections(made, (0, 0, 0, 2, 0)) == [(D, 3, False)]
+
+
+def test_what_follows_the_instance_just_so_does_not_object():
+    made = replica(B)
+    for slot, reach in ((1, 1), (2, 2), (3, 3)):
+        made.receive(D, PreAccept(D, slot, payload(slot), (reach, 0, 0, 0, 0)), 10)
+    assert objections(made, ZERO) == [(D, 1, False)]
+
+
+def test_an_instance_does_not_object_to_itself_but_its_column_may():
+    made = replica(B)
+    for slot in (1, 2, 3):
+        made.receive(A, PreAccept(A, slot, payload(slot), ZERO), 10)
+    assert objections(made, ZERO) == [(A, 1, False), (A, 3, False)]
+
+
+def test_the_same_slot_of_another_column_objects():
+    made = replica(B)
+    made.receive(D, PreAccept(D, 2, payload(), ZERO), 10)
+    assert objections(made, ZERO) == [(D, 2, False)]
+
+
+def test_what_does_not_interfere_does_not_object():
+    made = replica(B)
+    made.receive(D, PreAccept(D, 1, payload(), ZERO), 10)
+    assert objections(made, ZERO, key=b"other") == []
+
+
+def test_a_committed_one_objects_by_what_was_decided():
+    made = replica(B)
+    made.receive(D, PreAccept(D, 1, payload(), ZERO), 10)
+    made.receive(D, Commit(D, 1, payload(), (2, 0, 0, 0, 0)), 20)
+    made.receive(D, PreAccept(D, 2, payload(2), (2, 0, 0, 0, 0)), 10)
+    made.receive(D, Commit(D, 2, payload(2), ZERO), 20)
+    made.receive(D, PreAccept(D, 3, payload(3), ZERO), 10)
+    made.receive(D, Commit(D, 3, None, ZERO), 20)
+    assert objections(made, ZERO) == [(D, 2, True)]
+
+
+def test_what_is_forgotten_does_not_object():
+    """Slots up to the floor are gone; what is left in the table above the deps is above it too."""
+    made = forgetful()
+    made.receive(A, PreAccept(A, 4, payload(4), ZERO), 40)
+    made.receive(C, Recover(D, [1], ballot(C)), 50)
+    made.out.take()
+    made.receive(C, Validate(D, 1, ballot(C), payload(9), ZERO), 60)
+    (answer,) = [m for _, m in made.out.take().messages if isinstance(m, ValidateOk)]
+    assert [(each.replica, each.slot) for each in answer.objections] == [(A, 4)]
+
+
+def test_a_question_is_repeated_so_often_and_then_given_up():
+    made = replica(B)
+    instance = made.columns.obtain(A, 1)
+    made.start_recover([InstanceId(A, 1)], 10)
+    attempt = instance.attempt
+    for resends in range(VALIDATE_RESENDS + 1):
+        attempt.resends = resends
+        assert made._resend_recovery(attempt)
+        assert attempt.live
+    attempt.resends = VALIDATE_RESENDS + 1
+    assert made.statistics()["questions_given_up"] == 0
+    assert not made._resend_recovery(attempt)
+    assert instance.attempt is None
+    assert made.statistics()["questions_given_up"] == 1
+
+
+def test_waiting_is_repeated_so_often_and_then_given_up():
+    made = replica(B)
+    attempt = waiting_attempt(made)
+    attempt.instance.attempt = attempt
+    attempt.resends = WAITING_RESENDS
+    assert made._resend_recovery(attempt)
+    attempt.resends = WAITING_RESENDS + 1
+    assert not made._resend_recovery(attempt)
+    assert made.statistics()["waits_given_up"] == 1
+    assert made.statistics()["questions_given_up"] == 0
+
+
+def test_answers_are_cut_where_their_payloads_reach_the_bound(monkeypatch):
+    """A payload of exactly the bound ends its answer; a Nop costs nothing."""
+    one = payload()
+    monkeypatch.setattr("epaxos.protocols.epaxos.recovery.VOTE_BYTES_PER_ANSWER", len(one.encoded))
+    made = replica(B)
+    for slot in (1, 3):
+        made.receive(A, PreAccept(A, slot, one, ZERO), 10)
+    made.columns.obtain(A, 2)
+    made.out.take()
+    made.receive(C, Recover(A, [1, 2, 3, 4], ballot(C)), 20)
+    answers, _ = said(made)
+    assert [[vote.slot for vote in answer.votes] for answer in answers] == [[1], [2, 3], [4]]
+    assert made.statistics()["votes_cut"] == 1
+    made.receive(C, Recover(A, [2, 3], ballot(C)), 30)
+    assert made.statistics()["votes_cut"] == 1
+
+
+def test_a_vote_of_a_forgotten_slot_is_no_answer():
+    made = forgetful()
+    vote = Vote(3, Phase.COMMITTED, 0, payload(3), ZERO, None)
+    made.receive(C, RecoverOk(A, ballot(B), [vote]), 100)
+    assert said(made) == ([], [])
+
+
+def test_a_slow_quorum_of_answers_decides_and_one_less_does_not():
+    made = replica(B)
+    made.columns.obtain(A, 1)
+    made.start_recover([InstanceId(A, 1)], 10)
+    made.out.take()
+    vote = Vote(1, Phase.INITIAL, 0, None, (), None)
+    made.receive(C, RecoverOk(A, ballot(B), [vote]), 20)
+    made.receive(C, RecoverOk(A, ballot(B), [vote]), 21)
+    assert said(made) == ([], [])
+    made.receive(D, RecoverOk(A, ballot(B), [vote]), 22)
+    (accept,), _ = said(made)
+    assert accept == Accept(A, 1, ballot(B), None, ZERO)
+
+
+def test_the_largest_k_is_kept():
+    made = replica(B)
+    for matching in (2, 3, 1):
+        made.receive(D, WaitingMessage(A, 1, matching), 10)
+    assert made._waiting_seen[A, 1] == 3
+
+
+def test_a_commit_in_an_answer_is_told_by_who_recovers_only():
+    for recovers in (False, True):
+        made = replica(B)
+        made.columns.obtain(A, 1)
+        if recovers:
+            made.start_recover([InstanceId(A, 1)], 10)
+            made.out.take()
+        vote = Vote(1, Phase.COMMITTED, 0, payload(), ZERO, None)
+        made.receive(C, RecoverOk(A, ballot(B), [vote]), 20)
+        ready = made.out.take()
+        assert [d.path for d in ready.decided] == [Path.RECOVERED]
+        assert [m for _, m in ready.messages if isinstance(m, Commit)] == (
+            [Commit(A, 1, payload(), ZERO)] if recovers else []
+        )
+
+
+def test_a_restored_promise_is_the_highest():
+    made = replica(B)
+    made.restore(PreAccepted(A, 1, payload(), ZERO, ZERO))
+    for number in (2, 4, 3):
+        made.restore(Promised(A, [1], ballot(C, number)))
+    assert made.columns.get(A, 1).promised == ballot(C, 4)
+
+
+@pytest.mark.parametrize(("equal", "message"), [(1, Accept), (2, Validate)])
+def test_of_seven_two_equal_pre_accepts_are_needed(equal, message):
+    """|Q| - e = 4 - 2: with one the batch cannot have been decided by the fast path."""
+    made = replica(B, 7)
+    zero = (0,) * 7
+    made.receive(A, PreAccept(A, 1, payload(), zero), 10)
+    made.start_recover([InstanceId(A, 1)], 20)
+    made.out.take()
+    blank = Vote(1, Phase.INITIAL, 0, None, (), None)
+    same = Vote(1, Phase.PREACCEPTED, 0, payload(), zero, zero)
+    for member, vote in ((C, same if equal == 2 else blank), (D, blank), (E, blank)):
+        made.receive(member, RecoverOk(A, ballot(B), [vote]), 30)
+    messages, _ = said(made)
+    assert {type(each) for each in messages} == {message}
+
+
+def test_who_has_accepted_does_not_validate_any_more():
+    """H3: a Validate of the same ballot that was overtaken by its Accept."""
+    made = replica(B)
+    made.receive(C, Accept(A, 1, ballot(C), None, ZERO), 10)
+    made.out.take()
+    made.receive(C, Validate(A, 1, ballot(C), payload(), ZERO), 20)
+    assert said(made) == ([], [])
+
+
+@pytest.mark.parametrize(("heard", "kept"), [(0, 1), (3, 3)])
+def test_who_waits_counts_its_own_k_too(heard, kept):
+    made = replica(B)
+    made.receive(A, PreAccept(A, 1, payload(), ZERO), 10)
+    if heard:
+        made.receive(E, WaitingMessage(A, 1, heard), 10)
+    made.start_recover([InstanceId(A, 1)], 20)
+    vote = Vote(1, Phase.INITIAL, 0, None, (), None)
+    for member in (C, D):
+        made.receive(member, RecoverOk(A, ballot(B), [vote]), 30)
+    made.receive(C, ValidateOk(A, 1, ballot(B), [Objection(C, 1, False)]), 40)
+    made.out.take()
+    made.receive(D, ValidateOk(A, 1, ballot(B), []), 40)
+    assert isinstance(made.columns.get(A, 1).attempt, Waiting)
+    assert made._waiting_seen[A, 1] == kept
+    messages, _ = said(made)
+    assert WaitingMessage(A, 1, 1) in messages

@@ -1,13 +1,11 @@
 """One EPaxos* replica and time: what it asks again, when it gives up, what it answers in parts."""
 
-import random
 from itertools import pairwise
 
 import pytest
 
 from epaxos.codec import FRAME_BYTES_MAX, encode_frame
-from epaxos.core.command import Batch, Payload
-from epaxos.core.replica import EVERYONE, Path, Setup
+from epaxos.core.replica import EVERYONE, Path
 from epaxos.core.types import InstanceId, next_ballot
 from epaxos.protocols.epaxos.instance import Phase, Recovering
 from epaxos.protocols.epaxos.instance import Waiting as WaitingAttempt
@@ -30,31 +28,10 @@ from epaxos.protocols.epaxos.messages import (
     Vote,
     Waiting,
 )
-from epaxos.protocols.epaxos.replica import EPaxosReplica
+from tests.unit.builders import RTT, payload, replica, sent
 
-RTT = 40_000
 RESEND = 92_000
 ZERO = (0,) * 5
-
-
-def payload(number=1, key=b"x", origin=0, size=1):
-    return Payload.of(Batch(origin, number, b"\1", [key], [b"v" * size]))
-
-
-def replica(me=0, n=5, rtts=None):
-    rtts = rtts or tuple(0 if other == me else RTT for other in range(n))
-    made = EPaxosReplica(Setup(me, n, rtts, random.Random(1)))
-    made.wake(0)
-    made.out.take()
-    return made
-
-
-def sent(made, *kinds):
-    return [
-        (target, message)
-        for target, message in made.out.take().messages
-        if isinstance(message, kinds)
-    ]
 
 
 def run(made, start, stop, kinds, hear=()):

@@ -1,18 +1,12 @@
-"""The executor at its bounds: what it says of what waits, and what it counts."""
+"""The executor of a graph: what it says of what waits, and what it counts."""
 
 import pytest
 
-from epaxos.core.command import Batch, Payload
-from epaxos.core.replica import Decided, Path
 from epaxos.core.types import InstanceId
 from epaxos.execution.graph_executor import GraphExecutor
+from tests.unit.builders import write
 
 A, B, C = range(3)
-
-
-def write(replica, slot, *deps, key=b"x", nop=False):
-    payload = None if nop else Payload.of(Batch(replica, slot, b"\1", [key], [b"v"]))
-    return Decided(replica, slot, deps, payload, Path.LEARNED)
 
 
 def executor(*decided):
@@ -24,27 +18,27 @@ def executor(*decided):
 
 
 def test_the_last_executed_slot_is_executed_and_the_next_is_not():
-    made = executor(write(A, 1, 0, 0, 0), write(A, 2, 1, 0, 0), write(A, 4, 3, 0, 0))
+    made = executor(write(A, 1, (0, 0, 0)), write(A, 2, (1, 0, 0)), write(A, 4, (3, 0, 0)))
     assert [made.is_executed(A, slot) for slot in (1, 2, 3, 4, 5)] == [True, True, *[False] * 3]
 
 
 def test_what_was_executed_beyond_a_gap_is_executed():
-    made = executor(write(A, 2, 0, 0, 0))
+    made = executor(write(A, 2, (0, 0, 0)))
     assert [made.is_executed(A, slot) for slot in (1, 2, 3)] == [False, True, False]
-    made.commit(write(A, 1, 0, 0, 0))
+    made.commit(write(A, 1, (0, 0, 0)))
     made.ready()
     assert made.executed == [2, 0, 0]
     assert made.is_executed(A, 2)
 
 
 def test_who_waits_names_the_first_id_that_is_missing_in_the_first_column_with_a_gap():
-    made = executor(write(B, 1, 0, 0, 0), write(A, 1, 0, 1, 3), write(C, 2, 0, 0, 0))
+    made = executor(write(B, 1, (0, 0, 0)), write(A, 1, (0, 1, 3)), write(C, 2, (0, 0, 0)))
     assert made.blocked() == {InstanceId(A, 1): InstanceId(C, 1)}
     assert [(d.replica, d.slot) for d in made.pending()] == [(A, 1)]
 
 
 def test_who_waits_for_one_that_waits_names_what_holds_up_both():
-    made = executor(write(A, 1, 0, 0, 1), write(B, 1, 1, 0, 0))
+    made = executor(write(A, 1, (0, 0, 1)), write(B, 1, (1, 0, 0)))
     assert made.blocked() == {
         InstanceId(A, 1): InstanceId(C, 1),
         InstanceId(B, 1): InstanceId(C, 1),
@@ -53,8 +47,8 @@ def test_who_waits_for_one_that_waits_names_what_holds_up_both():
 
 
 def test_what_is_waiting_comes_in_order_of_ids():
-    made = executor(write(B, 2, 0, 1, 1), write(A, 1, 0, 0, 1))
-    made.commit(write(B, 1, 0, 0, 1))
+    made = executor(write(B, 2, (0, 1, 1)), write(A, 1, (0, 0, 1)))
+    made.commit(write(B, 1, (0, 0, 1)))
     assert [(d.replica, d.slot) for d in made.pending()] == [(A, 1), (B, 1), (B, 2)]
 
 
@@ -69,7 +63,7 @@ def test_components_are_counted_by_size(size, counted):
     for member in range(size):
         deps = [0] * size
         deps[member - 1] = 1
-        made.commit(write(member, 1, *deps))
+        made.commit(write(member, 1, tuple(deps)))
     assert [len(component) for component in made.ready()] == [size]
     counts = made.statistics()
     names = ("components_2", "components_3_4", "components_5")
@@ -79,35 +73,35 @@ def test_components_are_counted_by_size(size, counted):
 
 
 def test_a_nop_that_somebody_waits_for_is_counted_and_another_is_not():
-    made = executor(write(A, 1, 0, 1, 0))
+    made = executor(write(A, 1, (0, 1, 0)))
     assert made.statistics()["blocked"] == 1
-    made.commit(write(C, 1, 0, 0, 0, nop=True))
+    made.commit(write(C, 1, (0, 0, 0), nop=True))
     made.ready()
     assert made.statistics()["dependency_on_nop"] == 0
-    made.commit(write(B, 1, 0, 0, 0, nop=True))
+    made.commit(write(B, 1, (0, 0, 0), nop=True))
     assert [d.replica for component in made.ready() for d in component] == [B, A]
     assert made.statistics()["dependency_on_nop"] == 1
 
 
 def test_a_nop_after_what_is_waited_for_is_not_counted():
-    made = executor(write(A, 1, 0, 1, 0))
-    made.commit(write(B, 2, 0, 0, 0, nop=True))
+    made = executor(write(A, 1, (0, 1, 0)))
+    made.commit(write(B, 2, (0, 0, 0), nop=True))
     made.ready()
     assert made.statistics()["dependency_on_nop"] == 0
-    made.commit(write(B, 1, 0, 0, 0))
+    made.commit(write(B, 1, (0, 0, 0)))
     made.ready()
     assert made.executed == [1, 2, 0]
 
 
 def test_a_payload_that_is_waited_for_is_no_nop():
-    made = executor(write(A, 1, 0, 1, 0))
-    made.commit(write(B, 1, 0, 0, 0))
+    made = executor(write(A, 1, (0, 1, 0)))
+    made.commit(write(B, 1, (0, 0, 0)))
     made.ready()
     assert made.statistics()["dependency_on_nop"] == 0
 
 
 def test_who_waits_names_what_it_waits_for_and_others_nothing():
-    made = executor(write(A, 1, 0, 0, 1), write(B, 1, 0, 0, 0), write(B, 2, 1, 1, 0))
+    made = executor(write(A, 1, (0, 0, 1)), write(B, 1, (0, 0, 0)), write(B, 2, (1, 1, 0)))
     assert made.blocked_on(InstanceId(A, 1)) == InstanceId(C, 1)
     assert made.blocked_on(InstanceId(B, 2)) == InstanceId(C, 1)
     assert made.blocked_on(InstanceId(B, 1)) is None

@@ -1,16 +1,10 @@
 """The graph of what waits, when it forgets."""
 
-from epaxos.core.command import Batch, Payload
-from epaxos.core.replica import Decided, Path
 from epaxos.execution.graph_executor import GraphExecutor
+from tests.unit.builders import write
 
 A, B, C, D = range(4)
 MANY = 2400
-
-
-def write(replica, slot, deps, *keys):
-    batch = Batch(replica, slot, b"\1" * len(keys), list(keys), [b"v"] * len(keys))
-    return Decided(replica, slot, deps, Payload.of(batch), Path.LEARNED)
 
 
 def executed(made):

@@ -1,4 +1,4 @@
-"""The conflict index at its bounds: the floor that is just high enough."""
+"""The conflict index: the floor that is just high enough."""
 
 from epaxos.core.command import Footprint
 from epaxos.protocols.epaxos.conflicts import ConflictIndex

@@ -1,4 +1,4 @@
-"""The order of slots at its bounds."""
+"""The executor of slots, in their order."""
 
 from epaxos.core.replica import Decided, Path
 from epaxos.core.types import InstanceId
