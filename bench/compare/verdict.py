@@ -7,9 +7,12 @@ Rules of this file: pure; it reads a summary (summary.py) and nothing else. Whet
 be believed says analysis.validity.
 """
 
-from math import ceil
-from typing import Any, Final
+from collections.abc import Callable
+from math import ceil, inf
+from statistics import median
+from typing import Any, Final, NamedTuple
 
+from bench.analysis.units import ms, percent
 from bench.analysis.validity import validity
 
 LEVEL_SHARE: Final = 0.01
@@ -20,6 +23,10 @@ _SIGNIFICANT: Final = (
     "Faster and slower are significant: the 95 % bootstrap interval of the difference of medians "
     f"excludes 0, and the difference is at least {LEVEL_SHARE * 100:g} %; otherwise level."
 )
+_CAVEATS: Final = {"VALID": "", "SUSPECT": "SUSPECT: ", "INVALID": "INVALID, not to be quoted: "}
+_FIRST: Final = {"faster": "faster than", "slower": "slower than", "level": "as fast as"}
+_NAMED: Final = 2
+"""So many regions are named in the headline; more are counted."""
 _VIRTUAL: Final = "virtual time: no lag, no CPU and no other program is in these figures"
 
 
@@ -34,11 +41,146 @@ def judge(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+class KeyFigure(NamedTuple):
+    """A number for the top of a report: `73.2 ms`, what it is, and under which condition."""
+
+    value: str
+    what: str
+    condition: str
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """One sentence to quote: the leaderless protocol against the best leader, where it is faster,
+    level or slower and by how much, at the lowest and at the highest conflict rate. Without two
+    protocols to compare, the span of each one's medians."""
+    caveat = _CAVEATS[validity(summary)[0]]
+    rival = _rival(summary)
+    phases = _ends(summary["phases"])
+    if not any(cell["samples"] for phase in phases for cell in phase["cells"]):
+        return f"{caveat}No command was answered."
+    if rival is None:
+        return caveat + _joined([_medians_said(summary, phase) for phase in phases])
+    return caveat + _joined(
+        [_compared(summary, phase, rival, is_first=i == 0) for i, phase in enumerate(phases)]
+    )
+
+
+def key_figures(summary: dict[str, Any]) -> list[KeyFigure]:
+    """Up to three numbers: the median answer in the median region and the tail in the slowest one,
+    both at the lowest conflict rate, and the median at the highest, the rival's beside each; with
+    one workload, the share of the fast path instead."""
+    ours, rival = _ours(summary), _rival(summary)
+    cold, *hot = _ends(summary["phases"])
+    tail = "p99" if all(cell["answer"]["p99"] is not None for cell in cold["cells"]) else "p95"
+    typical, slowest = "median answer in the median region", f"{tail} in the slowest region"
+    wanted: list[tuple[dict[str, Any], str, Callable[[list[float]], float], str]] = [
+        (cold, "p50", median, typical),
+        (cold, tail, max, slowest),
+    ]
+    wanted += [(phase, "p50", median, typical) for phase in hot]
+    found = []
+    for phase, which, over, what in wanted:
+        said = f"{ours['title']}, {what}"
+        if rival is not None and (others := _regional(phase, rival, which)):
+            said += f"; {rival['title']}: {ms(over(others))} ms"
+        if values := _regional(phase, ours, which):
+            condition = f"{_preposition(phase)} {phase['title']}"
+            found.append(KeyFigure(f"{ms(over(values))} ms", said, condition))
+    paths = [cell["paths"] for cell in cold["cells"] if cell["run"] == ours["run"]]
+    if not hot and ours["leader"] is None and any(paths):
+        fast, all_paths = sum(p.get("fast", 0) for p in paths), sum(sum(p.values()) for p in paths)
+        what = f"{ours['title']}, commands decided after one round trip"
+        condition = f"{_preposition(cold)} {cold['title']}"
+        found.append(KeyFigure(percent(fast / all_paths), what, condition))
+    return found
+
+
+def _regional(phase: dict[str, Any], run: dict[str, Any], which: str) -> list[float]:
+    """A percentile of a run's answers, of each region that has it."""
+    return [
+        cell["answer"][which]
+        for cell in phase["cells"]
+        if cell["run"] == run["run"] and cell["answer"][which] is not None
+    ]
+
+
+def _ours(summary: dict[str, Any]) -> dict[str, Any]:
+    """The leaderless run, or the first."""
+    runs: list[dict[str, Any]] = summary["runs"]
+    return next((run for run in runs if run["leader"] is None), runs[0])
+
+
+def _rival(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """What ours is compared with in one sentence: the run with the best leader, by its placement
+    or else by its medians."""
+    cold = _ends(summary["phases"])[0]
+    against = {row["against"] for row in cold["comparisons"]}
+
+    def order(run: dict[str, Any]) -> tuple[bool, float]:
+        medians = _regional(cold, run, "p50")
+        return run["placement"] != "best", median(medians) if medians else inf
+
+    return min((run for run in summary["runs"] if run["run"] in against), key=order, default=None)
+
+
+def _ends(phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The phases with the lowest and the highest conflict rate; one where there is one."""
+    ordered = sorted(phases, key=lambda phase: phase["conflict"] or 0.0)
+    return ordered[:1] + ordered[1:][-1:]
+
+
+def _preposition(phase: dict[str, Any]) -> str:
+    return "with" if phase["conflict"] is None else "at"
+
+
+def _compared(
+    summary: dict[str, Any], phase: dict[str, Any], rival: dict[str, Any], *, is_first: bool
+) -> str:
+    """A part of the headline: ours against one other run in one phase."""
+    titles, parts = _titles(summary), list[str]()
+    rows = [row for row in phase["comparisons"] if row["against"] == rival["run"]]
+    for word, group in _grouped(phase, rival, rows).items():
+        by = "" if word in ("level", "without figures") else f" (by {_span(group)})"
+        where = _where(group, len(rows), titles)
+        if _NAMED < len(group) < len(rows):
+            where = f"{len(group)} of {len(rows)} regions"
+        if is_first and not parts and word in _FIRST:
+            placed = _placed(rival)
+            word = f"{_FIRST[word]} {rival['title']}{placed}{',' if placed else ''}"
+            by = by.replace(" ms)", " ms at the median)")
+        parts.append(f"{word} in {where}{by}")
+    ours = f"{_ours(summary)['title']} answers " if is_first else ""
+    return f"{_preposition(phase)} {phase['title']} {ours}{_join(parts)}"
+
+
+def _medians_said(summary: dict[str, Any], phase: dict[str, Any]) -> str:
+    """A part of the headline without a comparison: each run's shortest and longest median."""
+    titles, said = _titles(summary), []
+    for run in summary["runs"]:
+        medians = sorted(
+            (cell["answer"]["p50"], titles[cell["region"]])
+            for cell in phase["cells"]
+            if cell["run"] == run["run"] and cell["answer"]["p50"] is not None
+        )
+        if medians:
+            (low, nearest), (high, farthest) = medians[0], medians[-1]
+            span = f"{low:.1f} ms in {nearest}"
+            span += f" to {high:.1f} ms in {farthest}" if len(medians) > 1 else ""
+            said.append(f"{run['title']} {span}")
+    answers = _join(said) if said else "unknown"
+    return f"{_preposition(phase)} {phase['title']} the median answer takes {answers}"
+
+
+def _joined(parts: list[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def sentences(summary: dict[str, Any]) -> list[str]:
     """Who won where, by how much, and where EPaxos loses: a paragraph per workload, and one on
     how near to physics the leader protocols were."""
     runs = {run["run"]: run for run in summary["runs"]}
-    titles = {region["name"]: region["title"] for region in summary["setup"]["topology"]["regions"]}
+    titles = _titles(summary)
     found: list[str] = []
     for phase in summary["phases"]:
         parts = _leaderless(phase, runs, titles)
@@ -128,33 +270,43 @@ def _over(ratio: float) -> int:
     return max(1, ceil((ratio - 1) * 100))
 
 
+def _titles(summary: dict[str, Any]) -> dict[str, str]:
+    return {region["name"]: region["title"] for region in summary["setup"]["topology"]["regions"]}
+
+
+def _grouped(
+    phase: dict[str, Any], run: dict[str, Any], rows: list[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Regions by what became of ours there: faster, slower, level or without figures."""
+    found: dict[str, list[dict[str, Any]]] = {
+        word: [] for word in ("faster", "slower", "level", "without figures")
+    }
+    cells = {(c["run"], c["region"]): c for c in phase["cells"]}
+    for row in rows:
+        difference = row["answer"]
+        other = cells[run["run"], row["region"]]["answer"]["p50"]
+        if difference is None or other is None:
+            word = "without figures"
+        elif not difference["significant"] or abs(difference["median_ms"]) < LEVEL_SHARE * other:
+            word = "level"
+        else:
+            word = "faster" if difference["median_ms"] < 0 else "slower"
+        found[word].append(row)
+    return {word: group for word, group in found.items() if group}
+
+
 def _against(
     phase: dict[str, Any], run: dict[str, Any], rows: list[dict[str, Any]], titles: dict[str, str]
 ) -> str:
-    faster, slower, level, unknown = [], [], [], []
-    cells = {(c["run"], c["region"]): c for c in phase["cells"]}
-    for row in rows:
-        found = row["answer"]
-        other = cells[run["run"], row["region"]]["answer"]["p50"]
-        if found is None or other is None:
-            unknown.append(row)
-        elif not found["significant"] or abs(found["median_ms"]) < LEVEL_SHARE * other:
-            level.append(row)
-        elif found["median_ms"] < 0:
-            faster.append(row)
-        else:
-            slower.append(row)
-    total = len(rows)
     parts = []
-    for group, word in ((faster, "faster"), (slower, "slower")):
-        if group:
-            parts.append(f"{word} in {_where(group, total, titles)} (by {_span(group)})")
-    if level:
-        parts.append(f"level in {_where(level, total, titles)}")
-    if unknown:
-        parts.append(f"without figures in {_where(unknown, total, titles)}")
-    placed = f", its {run['placement']} leader" if run["placement"] in ("best", "worst") else ""
-    return f"Against {run['title']}{placed}, its answers are {_join(parts)}."
+    for word, group in _grouped(phase, run, rows).items():
+        by = f" (by {_span(group)})" if word in ("faster", "slower") else ""
+        parts.append(f"{word} in {_where(group, len(rows), titles)}{by}")
+    return f"Against {run['title']}{_placed(run)}, its answers are {_join(parts)}."
+
+
+def _placed(run: dict[str, Any]) -> str:
+    return f", its {run['placement']} leader" if run["placement"] in ("best", "worst") else ""
 
 
 def _where(rows: list[dict[str, Any]], total: int, titles: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.validity import Findings, validity
-from bench.compare.verdict import judge
+from bench.compare.verdict import headline, judge, key_figures
 
 SUMMARY = json.loads(
     (Path(__file__).parent.parent / "data" / "summary.json").read_text(encoding="utf-8")
@@ -197,3 +197,126 @@ def test_one_protocol_alone_has_a_verdict(summary):
     sentences = judge(summary)["sentences"]
     assert len(sentences) == 2
     assert all("of its own optimum" in sentence for sentence in sentences)
+
+
+# The sentence at the top, and the numbers under it ---------------------------------------------
+
+
+def only(summary, *runs):
+    """The same comparison of some of its runs; without the first there is nothing to compare."""
+    summary["runs"] = [run for run in summary["runs"] if run["run"] in runs]
+    for phase in summary["phases"]:
+        for part in ("cells", "costs", "conflicts", "health"):
+            phase[part] = [row for row in phase[part] if row["run"] in runs]
+        phase["comparisons"] = [
+            row for row in phase["comparisons"] if row["run"] in runs and row["against"] in runs
+        ]
+    return summary
+
+
+def silence(summary, *runs):
+    """Nobody answered in these runs."""
+    for phase in summary["phases"]:
+        for cell in phase["cells"]:
+            if cell["run"] in runs:
+                cell["samples"], cell["paths"] = 0, {}
+                cell["answer"] = dict.fromkeys(cell["answer"])
+        for row in phase["comparisons"]:
+            if row["run"] in runs or row["against"] in runs:
+                row["answer"] = None
+
+
+def test_one_sentence_says_who_wins_where_and_by_how_much(summary):
+    assert headline(summary) == (
+        "At 0 % conflicts EPaxos answers faster than Multi-Paxos led from California, its best "
+        "leader, in 4 of 5 regions (by 7.9 to 73.2 ms at the median) and slower in California "
+        "(by 0.8 ms); at 100 % conflicts slower in all 5 regions (by 361.3 to 504.7 ms)."
+    )
+
+
+def test_three_numbers_have_their_unit_and_their_condition(summary):
+    assert [(each.value, each.condition) for each in key_figures(summary)] == [
+        ("75.3 ms", "at 0 % conflicts"),
+        ("132.4 ms", "at 0 % conflicts"),
+        ("554.0 ms", "at 100 % conflicts"),
+    ]
+    assert key_figures(summary)[0].what.endswith("Multi-Paxos led from California: 121.9 ms")
+
+
+def test_the_headline_does_not_hide_that_everything_is_slower(summary):
+    worse = {"median_ms": 9.0, "low_ms": 8.0, "high_ms": 10.0, "significant": True}
+    for conflict in (0, 100):
+        compare(summary, conflict, "multipaxos-CA", worse)
+    assert headline(summary).startswith("At 0 % conflicts EPaxos answers slower than Multi-Paxos")
+
+
+def test_a_headline_without_a_difference(summary):
+    same = {"median_ms": 0.1, "low_ms": -1.0, "high_ms": 1.0, "significant": False}
+    summary["phases"] = summary["phases"][:1]
+    compare(summary, 0, "multipaxos-CA", same)
+    assert headline(summary) == (
+        "At 0 % conflicts EPaxos answers as fast as Multi-Paxos led from California, its best "
+        "leader, in all 5 regions."
+    )
+
+
+def test_one_workload_shows_the_share_of_the_fast_path(summary):
+    summary["phases"] = summary["phases"][1:2]
+    share = key_figures(summary)[2]
+    assert share.value == "99.7 %"
+    assert "one round trip" in share.what
+
+
+def test_a_headline_of_one_protocol_names_its_medians(summary):
+    assert headline(only(summary, "multipaxos-CA")) == (
+        "At 0 % conflicts the median answer takes Multi-Paxos led from California 61.8 ms in "
+        "California to 203.3 ms in Ireland; at 100 % conflicts the median answer takes "
+        "Multi-Paxos led from California 61.9 ms in California to 203.4 ms in Ireland."
+    )
+    assert [each.value for each in key_figures(summary)] == ["121.9 ms", "205.3 ms", "122.0 ms"]
+    assert ";" not in key_figures(summary)[0].what
+
+
+def test_a_headline_of_a_protocol_beside_one_without_a_leader(summary):
+    for phase in summary["phases"]:
+        for row in phase["comparisons"]:
+            row["against"] = row["against"].replace("multipaxos-CA", "unanimous")
+        for cell in phase["cells"]:
+            cell["run"] = cell["run"].replace("multipaxos-CA", "unanimous")
+    summary["runs"][1] |= {"run": "unanimous", "title": "Unanimous", "leader": None}
+    summary["runs"][1]["placement"] = None
+    summary = only(summary, "epaxos", "unanimous")
+    assert "EPaxos answers faster than Unanimous in 4 of 5 regions" in headline(summary)
+
+
+def test_without_a_best_leader_the_headline_takes_the_fastest(summary):
+    for run in summary["runs"]:
+        run["placement"] = None
+    summary["runs"].reverse()
+    assert "faster than Multi-Paxos led from California in 4 of 5" in headline(summary)
+
+
+def test_a_headline_of_one_region(summary):
+    for phase in summary["phases"]:
+        for part in ("cells", "comparisons"):
+            phase[part] = [row for row in phase[part] if row["region"] == "VA"]
+    assert "in its region (by 48.7 ms at the median)" in headline(summary)
+
+
+def test_a_headline_where_nobody_answered(summary):
+    silence(summary, *(run["run"] for run in summary["runs"]))
+    assert headline(summary) == "INVALID, not to be quoted: No command was answered."
+    assert key_figures(summary) == []
+
+
+def test_a_headline_where_only_the_rival_did_not_answer(summary):
+    silence(summary, "multipaxos-CA")
+    said = headline(summary)
+    assert said.startswith("INVALID, not to be quoted: At 0 % conflicts EPaxos answers without ")
+    assert "without figures in all 5 regions" in said
+    assert "California" not in key_figures(summary)[0].what
+
+
+def test_what_is_suspect_says_so_in_the_headline(summary):
+    summary["phases"][0]["health"][0]["loop_lag_p99_ms"] = 9.0
+    assert headline(summary).startswith("SUSPECT: At 0 % conflicts")
