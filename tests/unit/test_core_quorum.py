@@ -83,9 +83,3 @@ def test_tally_counts_replicas_not_messages():
     assert not tally.add(2)
     assert tally.count == 2
     assert [member in tally for member in range(4)] == [True, False, True, False]
-
-
-def test_nine_replicas_are_the_most():
-    assert quorums(9).n == 9
-    with pytest.raises(ConfigError, match="1 to 9"):
-        quorums(10)

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaxos.core.errors import ConfigError
+from epaxos.core.quorum import quorums
 from epaxos.core.types import (
     BALLOT_REPLICAS,
     REPLICAS_MAX,
@@ -102,3 +104,9 @@ def test_union_and_cover_are_by_column():
     assert covers((4, 5), (3, 5))
     assert not covers((4, 5), (4, 6))
     assert InstanceId(1, 2) == (1, 2)
+
+
+def test_nine_replicas_are_the_most():
+    assert quorums(9).n == 9
+    with pytest.raises(ConfigError, match="1 to 9"):
+        quorums(10)
