@@ -4,7 +4,7 @@ A bound of 512 slots is never met by a short run; a bound of one is met at once.
 constants: they are set from outside, and set back however the run ends.
 
 Rules of this file: names are those of `options.TUNABLES`, `<protocol>.<CONSTANT>`; a constant is
-set in every module of the protocol that has it.
+set in every module that has it, of the protocol and of what it shares with others.
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,11 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "epaxos": ("columns", "recovery", "replica"),
-    "multipaxos": ("log", "stages", "election", "replica"),
+    "epaxos": ("epaxos.columns", "epaxos.recovery", "epaxos.replica"),
+    "multipaxos": (
+        *("multipaxos.log", "multipaxos.election", "multipaxos.replica"),
+        *("leader_based.members", "leader_based.patience"),
+    ),
 }
 
 
@@ -26,7 +29,7 @@ def tuned(tunables: tuple[tuple[str, float], ...]) -> Iterator[None]:
         for name, value in tunables:
             protocol, constant = name.split(".")
             for part in _MODULES[protocol]:
-                module: Any = import_module(f"epaxos.protocols.{protocol}.{part}")
+                module: Any = import_module(f"epaxos.protocols.{part}")
                 if hasattr(module, constant):
                     before.append((module, constant, getattr(module, constant)))
                     setattr(module, constant, value)

@@ -29,7 +29,8 @@ def test_contracts_are_kept():
 def test_contracts_bite(tmp_path):
     # The same contracts over a copy in which the deepest floor asks for a clock and for a map.
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert len(settings["tool"]["importlinter"]["contracts"]) >= 4
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    assert len(contracts) >= 4
     for path in [ROOT / "pyproject.toml", *modules("epaxos", "topology", "bench")]:
         target = tmp_path / named(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def test_contracts_bite(tmp_path):
     )
     done = lint(tmp_path)
     assert done.returncode != 0
-    assert "Contracts: 4 kept, 2 broken." in done.stdout, done.stdout
+    assert f"Contracts: {len(contracts) - 2} kept, 2 broken." in done.stdout, done.stdout
 
 
 def test_every_module_has_a_floor():

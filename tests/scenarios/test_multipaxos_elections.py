@@ -109,7 +109,7 @@ def test_a_dead_leader_is_succeeded_within_two_patiences_and_a_few_round_trips()
         world.crash(A)
         start = world.now
         world.run_until(world.settled, 10 * SECOND)
-        patience = world.members[B].replica.patience_us
+        patience = world.members[B].replica.patience.us
         assert world.now - start <= 2 * patience + 5 * world.rtt
         new = world.propose(D)
         world.run(SECOND)
@@ -391,7 +391,7 @@ class ForgetsPromises(MultiPaxosReplica):
     def _promise(self, ballot):
         self.promised = ballot
         self.leader = None
-        self._alive_at = None
+        self.patience.heard_at = None
 
 
 def promise_across_a_restart(kind):

@@ -81,7 +81,7 @@ class ForgetsPromises(MultiPaxosReplica):
     def _promise(self, ballot):
         self.promised = ballot
         self.leader = None
-        self._alive_at = None
+        self.patience.heard_at = None
 
 
 class ForgetsVotes(MultiPaxosReplica):

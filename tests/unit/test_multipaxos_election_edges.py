@@ -4,7 +4,8 @@ import random
 
 from epaxos.core.replica import Setup
 from epaxos.core.types import make_ballot
-from epaxos.protocols.multipaxos.election import WAIT_CAP_FLOOR_US, WAIT_CAP_RTTS
+from epaxos.protocols.leader_based.members import WAIT_CAP_FLOOR_US, WAIT_CAP_RTTS
+from epaxos.protocols.leader_based.probe import Probing
 from epaxos.protocols.multipaxos.log import SLOTS_AHEAD_MAX
 from epaxos.protocols.multipaxos.messages import (
     Accept,
@@ -21,7 +22,7 @@ from epaxos.protocols.multipaxos.messages import (
     Voted,
 )
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
-from epaxos.protocols.multipaxos.stages import Leading, Preparing, Probing
+from epaxos.protocols.multipaxos.stages import Leading, Preparing
 from tests.multipaxos_world import payload_of
 
 A, B, C, D, E = range(5)
@@ -132,7 +133,7 @@ def test_a_refusal_that_says_nothing_new_is_stale():
 def test_waits_double_up_to_the_larger_of_two_caps():
     for rtt in (40_000, 400_000):
         made = started(rtt=rtt)
-        assert made._wait(0) == rtt * 23 // 10
-        assert made._wait(1) == 2 * made._wait(0)
-        assert made._wait(16) == max(WAIT_CAP_RTTS * rtt, WAIT_CAP_FLOOR_US)
+        assert made.members.wait(0) == rtt * 23 // 10
+        assert made.members.wait(1) == 2 * made.members.wait(0)
+        assert made.members.wait(16) == max(WAIT_CAP_RTTS * rtt, WAIT_CAP_FLOOR_US)
     assert WAIT_CAP_RTTS * 40_000 < WAIT_CAP_FLOOR_US < WAIT_CAP_RTTS * 400_000

@@ -5,9 +5,12 @@ import random
 import pytest
 
 from epaxos.core.types import make_ballot
+from epaxos.protocols.leader_based.members import Members
+from epaxos.protocols.leader_based.runs import Runs
+from epaxos.protocols.leader_based.tick import TickOutbox
 from epaxos.protocols.multipaxos import log as log_module
-from epaxos.protocols.multipaxos.log import Members, Runs, SlotLog, TickOutbox
-from epaxos.protocols.multipaxos.messages import Chosen, Progress, Promise, Vote
+from epaxos.protocols.multipaxos.log import SlotLog
+from epaxos.protocols.multipaxos.messages import Chosen, Promise, Vote
 from epaxos.protocols.multipaxos.stages import Leading, Preparing
 from tests.multipaxos_world import payload_of
 
@@ -116,15 +119,11 @@ def test_what_is_put_off_to_the_end_of_a_tick_is_in_its_ready():
     assert out.take().log == [Chosen(3)]
 
 
-def heartbeat(stamp, echo, executed=0, stable=0):
-    return Progress(0, False, 0, (executed,), (stable,), echo, stamp)
-
-
 def test_round_trip_leaves_out_the_time_the_stamp_was_held():
     members = Members(0, (0, 200_000))
     members.heard[1] = 1_030_000
     held = 1_000_000 + 25_000
-    members.absorb(1, heartbeat(7, (held, 0)), 1_080_000)
+    members.measure(1, 7, held, 1_080_000)
     assert members.rtt_max == 55_000
     assert members.echo(1_090_000) == (0, 7 + 10_000)
 
@@ -132,18 +131,18 @@ def test_round_trip_leaves_out_the_time_the_stamp_was_held():
 def test_rtt_max_is_at_least_forty_milliseconds():
     members = Members(0, (0, 200_000))
     members.heard[1] = 1_000
-    members.absorb(1, heartbeat(7, (900, 0)), 1_000)
+    members.measure(1, 7, 900, 1_000)
     assert members.rtt_max == 40_000
 
 
 def test_floor_is_what_everybody_knows_that_everybody_executed():
     members = Members(0, (0, 1, 1))
     members.executed[0] = 9
-    members.absorb(1, heartbeat(1, (0, 0, 0), executed=8, stable=5), 10)
-    members.absorb(2, heartbeat(1, (0, 0, 0), executed=7, stable=6), 10)
+    members.advance(1, 8, 5, 0)
+    members.advance(2, 7, 6, 0)
     assert members.renew_floor() == 5
     assert members.stable[0] == 7
-    members.absorb(1, heartbeat(2, (0, 0, 0), executed=1, stable=1), 20)
+    members.advance(1, 1, 1, 0)
     assert members.renew_floor() == 5
 
 

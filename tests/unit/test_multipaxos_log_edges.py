@@ -3,9 +3,9 @@
 import pytest
 
 from epaxos.core.types import make_ballot
+from epaxos.protocols.leader_based.members import RTT_FLOOR_US, SUSPECT_RTTS, Members
 from epaxos.protocols.multipaxos import log as log_module
-from epaxos.protocols.multipaxos.log import RTT_FLOOR_US, SUSPECT_RTTS, Members, SlotLog
-from epaxos.protocols.multipaxos.messages import Progress
+from epaxos.protocols.multipaxos.log import SlotLog
 from tests.multipaxos_world import payload_of
 
 B1 = make_ballot(1, 0)
@@ -18,10 +18,6 @@ def filled(*payloads):
     for slot, payload in enumerate(payloads, 1):
         log.vote(slot, B1, payload, 1)
     return log
-
-
-def told(echo, stamp=1):
-    return Progress(B1, True, 0, (0,), (0,), (echo, 0, 0), stamp)
 
 
 def members():
@@ -52,19 +48,19 @@ def test_values_stop_when_they_hold_just_as_much_as_a_message_may(monkeypatch):
 
 def test_no_echo_measures_nothing():
     made = members()
-    made.absorb(1, told(0), 10 * RTT)
+    made.measure(1, 1, 0, 10 * RTT)
     assert made._rtt == [0, RTT, RTT]
 
 
 def test_an_echo_from_the_future_measures_nothing():
     made = members()
-    made.absorb(1, told(10 * RTT + 1), 10 * RTT)
+    made.measure(1, 1, 10 * RTT + 1, 10 * RTT)
     assert made._rtt == [0, RTT, RTT]
 
 
 def test_an_echo_of_this_very_moment_is_a_round_trip_of_no_time():
     made = members()
-    made.absorb(1, told(10 * RTT), 10 * RTT)
+    made.measure(1, 1, 10 * RTT, 10 * RTT)
     assert made._rtt == [0, 0, RTT]
 
 
@@ -81,6 +77,6 @@ def test_who_is_silent_for_just_so_long_counts_no_more_for_the_longest_round_tri
     now = 1 << 40
     made.heard[1] = now
     made.heard[2] = now - silent_for
-    made.absorb(1, told(now - RTT), now)
+    made.measure(1, 1, now - RTT, now)
     assert made.rtt_max == (10 * RTT if silent_for < SUSPECT_RTTS * 10 * RTT else RTT)
     assert made.rtt_max >= RTT_FLOOR_US

@@ -130,7 +130,7 @@ def test_majority_is_more_than_half(n):
 )
 def test_patience_is_ten_round_trips_and_at_least_a_second(rtt, patience):
     made = MultiPaxosReplica(Setup(0, 3, (0, 5, rtt), random.Random(1)))
-    assert made.patience_us == patience
+    assert made.patience.us == patience
 
 
 def test_a_new_replica_wants_to_be_woken_at_once():
@@ -454,7 +454,7 @@ def test_a_probe_is_not_answered_while_a_leader_is_heard():
     assert made.out.take().messages == []
     made.receive(0, Probe(8), 30)
     assert made.out.take().messages == [(0, ProbeOk(8, B1A))]
-    made.receive(2, Probe(9), 10 + made.patience_us)
+    made.receive(2, Probe(9), 10 + made.patience.us)
     assert made.out.take().messages == [(2, ProbeOk(9, B1A))]
 
 

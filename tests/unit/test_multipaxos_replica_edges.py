@@ -106,7 +106,7 @@ def test_a_successor_may_have_been_silent_for_just_so_long():
     for late in (0, 1):
         made = leading()
         made.members.heard[C] = 40
-        now = 40 + made.patience_us + late
+        now = 40 + made.patience.us + late
         if late:
             with pytest.raises(Definite, match="not been heard of lately"):
                 made.transfer(C, now)
@@ -247,7 +247,7 @@ def test_a_leader_that_was_alone_for_just_so_long_steps_down():
     for late in (-1, 0):
         made = leading()
         made.members.heard = [None, 29, None]
-        made._check_due(30 + made.patience_us + late)
+        made._check_due(30 + made.patience.us + late)
         assert (made.leader is None) == (late == 0)
 
 
@@ -257,7 +257,7 @@ def test_a_transfer_is_given_up_after_just_so_long():
         made.members.heard[C] = 40
         made.transfer(C, 40)
         sent(made)
-        made._transfer_due(40 + made.patience_us + late)
+        made._transfer_due(40 + made.patience.us + late)
         assert len(sent(made, TakeOver)) == (late < 0)
 
 

@@ -11,13 +11,11 @@ does not. Source: Paxos Made Simple, section 2.2 and 3; docs/protocol.md 5.1, 1.
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Outbox, Setup, Timers
 from epaxos.core.types import Ballot, Micros, ReplicaId, Slot, ballot_replica, next_ballot
-from epaxos.protocols.multipaxos.log import (
-    RTT_FLOOR_US,
-    SLOTS_AHEAD_MAX,
-    Members,
-    SlotLog,
-    TickOutbox,
-)
+from epaxos.protocols.leader_based.members import Members
+from epaxos.protocols.leader_based.patience import Patience
+from epaxos.protocols.leader_based.probe import Probing
+from epaxos.protocols.leader_based.tick import TickOutbox
+from epaxos.protocols.multipaxos.log import SLOTS_AHEAD_MAX, SlotLog
 from epaxos.protocols.multipaxos.messages import (
     Nack,
     Prepare,
@@ -26,19 +24,7 @@ from epaxos.protocols.multipaxos.messages import (
     Promise,
     Promised,
 )
-from epaxos.protocols.multipaxos.stages import Leading, Preparing, Probing
-
-PATIENCE_RTTS = 10
-"""T, the shortest silence of a leader that matters, in configured RTT_max."""
-
-PATIENCE_FLOOR_US = 1_000_000
-"""T is never less."""
-
-WAIT_CAP_RTTS = 36
-"""Every wait that doubles ends at so many RTT_max,"""
-
-WAIT_CAP_FLOOR_US = 1_500_000
-"""or at this, whichever is longer."""
+from epaxos.protocols.multipaxos.stages import Leading, Preparing
 
 LEADING_TIMERS = ("check", "resend", "transfer")
 """What only a leader waits for."""
@@ -51,10 +37,8 @@ class Elector:
         self.me = setup.me
         self.n = setup.n
         self.majority = quorums(setup.n).slow
-        self.patience_us: Micros = max(
-            PATIENCE_RTTS * max(RTT_FLOOR_US, *setup.rtt_us), PATIENCE_FLOOR_US
-        )
-        """T, in µs; election time-outs are drawn from T .. 2T."""
+        self.patience = Patience(setup.rtt_us, setup.random)
+        """How long a silence we bear."""
         self.out: Outbox = TickOutbox(self._end_tick)
         self.log = SlotLog()
         self.members = Members(setup.me, setup.rtt_us)
@@ -69,10 +53,6 @@ class Elector:
         self._others = tuple(q for q in range(setup.n) if q != setup.me)
         self._random = setup.random
         self._timers = Timers()
-        self._timeout: Micros = 0
-        """How long a silence we bear, as last drawn."""
-        self._alive_at: Micros | None = None
-        """When the leader, or a candidate we promised, was last heard; None: there is neither."""
         self._highest: Ballot = 0
         """The highest ballot heard of without joining it; the next campaign goes above it."""
         self._counts: dict[str, int] = dict.fromkeys(COUNTERS, 0)
@@ -94,25 +74,25 @@ class Elector:
 
     def _draw_timeout(self, now: Micros) -> None:
         """A new election time-out, from now."""
-        self._timeout = self._random.randint(self.patience_us, 2 * self.patience_us)
-        self._timers.set("election", now + self._timeout)
+        self._timers.set("election", self.patience.draw(now))
 
     def _election_due(self, now: Micros) -> None:
         """Missing a leader, or stuck in an attempt to become one: ask around (again)."""
         if isinstance(self.stage, Leading):
             return
-        if self._alive_at is not None and now - self._alive_at < self._timeout:
-            self._timers.set("election", self._alive_at + self._timeout)
+        ends_at = self.patience.ends_at()
+        if ends_at is not None and now < ends_at:
+            self._timers.set("election", ends_at)
             return
         self._start_probe(now)
 
     def _start_probe(self, now: Micros) -> None:
         self.leader = None
-        self._alive_at = None
+        self.patience.heard_at = None
         self.stage = Probing(now, self.me)
         self._counts["probes"] += 1
         self.out.broadcast(Probe(now))
-        self._timers.set("campaign", now + self._wait(0))
+        self._timers.set("campaign", now + self.members.wait(0))
         self._draw_timeout(now)
 
     def _campaign_due(self, now: Micros) -> None:
@@ -130,7 +110,7 @@ class Elector:
         else:
             return
         stage.attempts += 1
-        self._timers.set("campaign", now + self._wait(stage.attempts))
+        self._timers.set("campaign", now + self.members.wait(stage.attempts))
         self._try_lead(now)
 
     def _on_probe(self, source: ReplicaId, m: Probe, now: Micros) -> None:
@@ -143,8 +123,7 @@ class Elector:
         """
         if isinstance(self.stage, Leading | Preparing):
             return self._ignored("probe")
-        alive = self._alive_at is not None and now - self._alive_at < self.patience_us
-        if alive and ballot_replica(self.promised) != source:
+        if self.patience.is_heard(now) and ballot_replica(self.promised) != source:
             return self._ignored("probe")
         self.out.send(source, ProbeOk(m.number, self.promised))
 
@@ -172,7 +151,7 @@ class Elector:
         self.stage = Preparing(ballot, first, self.me, self.n, predecessor)
         if self.n > 1:
             self.out.broadcast(Prepare(ballot, first))
-            self._timers.set("campaign", now + self._wait(0))
+            self._timers.set("campaign", now + self.members.wait(0))
             self._draw_timeout(now)
         self._try_lead(now)
 
@@ -180,7 +159,7 @@ class Elector:
         """Join a higher ballot; nobody leads by it yet."""
         self.promised = ballot
         self.leader = None
-        self._alive_at = None
+        self.patience.heard_at = None
         self.out.record(Promised(ballot))
 
     def _on_prepare(self, source: ReplicaId, m: Prepare, now: Micros) -> None:
@@ -200,7 +179,7 @@ class Elector:
             self._promise(ballot)
         elif self.leader is not None:
             return self._ignored("stale_prepare")
-        self._alive_at = now
+        self.patience.heard_at = now
         votes, until = self.log.votes(m.first)
         self.out.send(source, Promise(ballot, m.first, until, self.log.chosen, votes))
 
@@ -227,7 +206,7 @@ class Elector:
     def _campaign_moves(self, stage: Preparing, now: Micros) -> None:
         """A campaign that gets on is neither given up nor slowed down."""
         stage.attempts = 0
-        self._timers.set("campaign", now + self._wait(0))
+        self._timers.set("campaign", now + self.members.wait(0))
         self._draw_timeout(now)
 
     def _try_lead(self, now: Micros) -> None:
@@ -243,7 +222,7 @@ class Elector:
     def _follow(self, source: ReplicaId, ballot: Ballot, now: Micros) -> bool:
         """Whether `source` leads by `ballot` as far as we may know; if so we follow it."""
         if ballot == self.promised and source == self.leader:
-            self._alive_at = now
+            self.patience.heard_at = now
             return True
         if ballot_replica(ballot) != source:
             self._ignored("foreign")
@@ -255,7 +234,7 @@ class Elector:
         if ballot > self.promised:
             self._promise(ballot)
         self.leader = source
-        self._alive_at = now
+        self.patience.heard_at = now
         return True
 
     def _refuse(self, source: ReplicaId) -> None:
@@ -281,7 +260,7 @@ class Elector:
             return
         self._step_down(now)
         rtt_max = self.members.rtt_max
-        self._timers.set("election", now + self._wait(0) + self._random.randint(0, rtt_max))
+        self._timers.set("election", now + self.members.wait(0) + self._random.randint(0, rtt_max))
 
     def _step_down(self, now: Micros) -> None:
         """Follow nobody in particular, and give others the time to lead."""
@@ -293,14 +272,8 @@ class Elector:
         self._timers.cancel("campaign")
         self.stage = None
         self.leader = None
-        self._alive_at = None
+        self.patience.heard_at = None
         self._draw_timeout(now)
-
-    def _wait(self, attempts: int) -> Micros:
-        """2.3 RTT_max, doubled with every attempt, up to the one cap."""
-        rtt_max = self.members.rtt_max
-        cap = max(WAIT_CAP_RTTS * rtt_max, WAIT_CAP_FLOOR_US)
-        return min((rtt_max * 23 // 10) << min(attempts, 16), cap)
 
     def _ignored(self, reason: str) -> None:
         self._counts[f"ignored_{reason}"] += 1

@@ -1,19 +1,16 @@
-"""The log of slots as one member holds it, and who was heard saying what about it.
+"""The log of slots as one member holds it: votes and chosen values.
 
-`SlotLog` remembers votes and chosen values, `Members` the vectors and round trips of the others,
-`Runs` which forwarded batches were seen. Rules of this file: no ballots are compared and no message
-is sent here; whoever calls decides what may be voted for and what is chosen.
-Source: docs/protocol.md 5.1 (log), 1.14 (R15: forgetting; the times).
+Rules of this file: no ballots are compared and no message is sent here; whoever calls decides what
+may be voted for and what is chosen.
+Source: docs/protocol.md 5.1 (log), 1.14 (R15: forgetting).
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from epaxos.core.command import Payload
-from epaxos.core.replica import Outbox, Ready
 from epaxos.core.stamps import Stamps
-from epaxos.core.types import Ballot, Micros, ReplicaId, Slot
-from epaxos.protocols.multipaxos.messages import Progress, Vote
+from epaxos.core.types import Ballot, Slot
+from epaxos.protocols.multipaxos.messages import Vote
 
 CHUNK_BYTES = 1 << 20
 """A Promise or a Learn ends after so many bytes of payload."""
@@ -30,28 +27,6 @@ COMMAND_BYTES = 130
 SLOTS_AHEAD_MAX = 1 << 20
 """A vote so far beyond all that we hold would make every pass over the log a pass over nothing; who
 is that far behind fetches first."""
-
-RTT_FLOOR_US = 40_000
-"""RTT_max is never taken for less."""
-
-SUSPECT_RTTS = 10
-"""A member not heard for so many RTT_max does not count in RTT_max."""
-
-
-class TickOutbox(Outbox):
-    """An outbox that lets its owner say, before it is emptied, what it put off to the tick's end.
-
-    So a tick's acknowledgements leave as runs, and its commit index once."""
-
-    __slots__ = ("_end_tick",)
-
-    def __init__(self, end_tick: Callable[[], None]) -> None:
-        super().__init__()
-        self._end_tick = end_tick
-
-    def take(self) -> Ready:
-        self._end_tick()
-        return super().take()
 
 
 class Entry:
@@ -183,120 +158,3 @@ def size_of(payload: Payload | None) -> int:
     if payload is None:
         return ENTRY_BYTES
     return ENTRY_BYTES + len(payload.encoded) + COMMAND_BYTES * len(payload.batch.operations)
-
-
-class Runs:
-    """A set of numbers that mostly come in order: memory grows with the gaps, not the members."""
-
-    __slots__ = ("_firsts", "_lasts")
-
-    def __init__(self) -> None:
-        self._firsts: list[int] = []
-        self._lasts: list[int] = []
-
-    def add(self, number: int) -> bool:
-        """Take in a number; False if it was there."""
-        firsts, lasts = self._firsts, self._lasts
-        if lasts and number == lasts[-1] + 1:
-            lasts[-1] = number
-            return True
-        at = bisect_right(firsts, number)
-        if at and number <= lasts[at - 1]:
-            return False
-        joins_left = at > 0 and lasts[at - 1] == number - 1
-        joins_right = at < len(firsts) and firsts[at] == number + 1
-        if joins_left and joins_right:
-            lasts[at - 1] = lasts[at]
-            del firsts[at], lasts[at]
-        elif joins_left:
-            lasts[at - 1] = number
-        elif joins_right:
-            firsts[at] = number
-        else:
-            firsts.insert(at, number)
-            lasts.insert(at, number)
-        return True
-
-
-class Members:
-    """What the members said of themselves, and how far away they are."""
-
-    __slots__ = (
-        "_me",
-        "_measured",
-        "_probed",
-        "_rtt",
-        "_stamp",
-        "_stamp_at",
-        "chosen",
-        "executed",
-        "heard",
-        "rtt_max",
-        "stable",
-    )
-
-    def __init__(self, me: ReplicaId, rtt_us: tuple[Micros, ...]) -> None:
-        n = len(rtt_us)
-        self._me = me
-        self._rtt = list(rtt_us)
-        self._measured = [False] * n
-        self._probed = [True] * n
-        """Whether a Progress of ours has left since that member's last echo was measured."""
-        self._stamp = [0] * n
-        self._stamp_at: list[Micros] = [0] * n
-        self.heard: list[Micros | None] = [None] * n
-        """When any message of a member last arrived."""
-        self.executed: list[Slot] = [0] * n
-        """Executed and durable, per member. Only grows."""
-        self.stable: list[Slot] = [0] * n
-        """The minimum of all executed, as each member advertised it. Only grows."""
-        self.chosen: list[Slot] = [0] * n
-        """What each member knows chosen without a gap, as it last said."""
-        self.rtt_max: Micros = max(RTT_FLOOR_US, *rtt_us)
-        """The unit of all waits."""
-
-    def absorb(self, source: ReplicaId, m: Progress, now: Micros) -> None:
-        """Take in a Progress."""
-        self.executed[source] = max(self.executed[source], m.executed[0])
-        self.stable[source] = max(self.stable[source], m.stable[0])
-        self.chosen[source] = m.commit
-        is_copy = m.stamp == self._stamp[source]
-        self._stamp[source] = m.stamp
-        self._stamp_at[source] = now
-        echo = m.echo[self._me]
-        # One sample per stamp of ours: what was stamped before our clock jumped is echoed again and
-        # again, until we speak.
-        if 0 < echo <= now and not is_copy and self._probed[source]:
-            self._probed[source] = False
-            # A process that stood still, or whose clock jumped, must not take its round trips for
-            # minutes: one sample counts for at most twice what was known.
-            measured = min(now - echo, 2 * self._rtt[source] + RTT_FLOOR_US)
-            if self._measured[source]:
-                measured = (7 * self._rtt[source] + measured) // 8
-            self._rtt[source] = measured
-            self._measured[source] = True
-            self._renew_rtt_max(now)
-
-    def echo(self, now: Micros) -> tuple[int, ...]:
-        """The `echo` field of a Progress sent now."""
-        self._probed = [True] * len(self._stamp)
-        return tuple(stamp and stamp + now - at for stamp, at in zip(self._stamp, self._stamp_at))
-
-    def renew_floor(self) -> Slot:
-        """Renew our own stable, and say up to where every member knows that every member has
-        executed (R15)."""
-        stable = min(self.executed)
-        if stable > self.stable[self._me]:
-            self.stable[self._me] = stable
-        return min(self.stable)
-
-    def heard_since(self, since: Micros) -> int:
-        """How many members, ourselves included, were heard at or after `since`."""
-        return 1 + sum(at is not None and at >= since for at in self.heard)
-
-    def _renew_rtt_max(self, now: Micros) -> None:
-        patience = SUSPECT_RTTS * self.rtt_max
-        self.rtt_max = max(
-            RTT_FLOOR_US,
-            *(rtt for rtt, at in zip(self._rtt, self.heard) if at is None or now - at < patience),
-        )

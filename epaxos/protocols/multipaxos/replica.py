@@ -29,6 +29,7 @@ from epaxos.core.types import (
     ballot_replica,
     replica_name,
 )
+from epaxos.protocols.leader_based.transfer import Transfer
 from epaxos.protocols.multipaxos.election import Elector
 from epaxos.protocols.multipaxos.log import (
     CHUNK_BYTES,
@@ -57,7 +58,7 @@ from epaxos.protocols.multipaxos.messages import (
     TakeOver,
     Voted,
 )
-from epaxos.protocols.multipaxos.stages import Leading, Preparing, Transfer
+from epaxos.protocols.multipaxos.stages import Leading, Preparing
 
 PROGRESS_SLOTS = 32
 """So many newly executed slots are worth a Progress of their own."""
@@ -209,7 +210,7 @@ class MultiPaxosReplica(Elector):
         if target == self.me:
             return
         heard = self.members.heard[target]
-        if heard is None or now - heard > self.patience_us:
+        if heard is None or now - heard > self.patience.us:
             raise Definite(f"{replica_name(target)} has not been heard of lately")
         stage.transfer = Transfer(target, self.log.chosen, now)
         self._transfer_due(now)
@@ -220,10 +221,9 @@ class MultiPaxosReplica(Elector):
 
     def slowest_member(self) -> ReplicaId | None:
         """Who has executed least, if anybody is behind us; then who knows least of the others."""
-        members = self.members
-        if self.floor[0] >= members.executed[self.me]:
+        if self.floor[0] >= self.members.executed[self.me]:
             return None
-        return min(range(self.n), key=lambda q: (members.executed[q], members.stable[q], q))
+        return self.members.slowest()
 
     def describe(self, instance: InstanceId) -> dict[str, Any] | None:
         """One slot for people."""
@@ -407,7 +407,7 @@ class MultiPaxosReplica(Elector):
 
     def _arm_resend(self, stage: Leading, now: Micros) -> None:
         stage.marker = stage.next
-        self._timers.set("resend", now + self._wait(stage.attempts))
+        self._timers.set("resend", now + self.members.wait(stage.attempts))
 
     def _resend_due(self, now: Micros) -> None:
         """Send again what is open since the last look, to those that have not voted for it."""
@@ -491,7 +491,7 @@ class MultiPaxosReplica(Elector):
             last += 1
         self._counts["fetches"] += 1
         self.out.send(self._wanted_from, Fetch(first, last))
-        self._timers.set("fetch", now + self._wait(self._fetches))
+        self._timers.set("fetch", now + self.members.wait(self._fetches))
 
     def _fetch_due(self, now: Micros) -> None:
         """No answer: ask the next member that says it knows more than we do."""
@@ -568,7 +568,8 @@ class MultiPaxosReplica(Elector):
         """
         if len(m.executed) != 1 or len(m.stable) != 1 or len(m.echo) != self.n:
             return self._ignored("malformed")
-        self.members.absorb(source, m, now)
+        self.members.advance(source, m.executed[0], m.stable[0], m.commit)
+        self.members.measure(source, m.stamp, m.echo[self.me], now)
         self._renew_floor()
         if m.leads:
             if self._follow(source, m.ballot, now):
@@ -577,7 +578,7 @@ class MultiPaxosReplica(Elector):
             self._superseded(m.ballot, now)
         elif source == self.leader and m.ballot == self.promised:
             self.leader = None
-            self._alive_at = None
+            self.patience.heard_at = None
         if self.leader is None and m.commit > self.log.chosen:
             self._catch_up(source, m.commit, now)
 
@@ -600,7 +601,7 @@ class MultiPaxosReplica(Elector):
             if self._preferred == self.me:
                 self._start_probe(now)
             else:
-                self._timers.set("election", now + self._timeout + 2 * self.patience_us)
+                self._timers.set("election", now + self.patience.timeout + 2 * self.patience.us)
 
     def _lead(self, prepared: Preparing, now: Micros) -> None:
         """Propose in every open slot what phase 1 demands, and say that we lead.
@@ -621,19 +622,15 @@ class MultiPaxosReplica(Elector):
         if self.n > 1:
             stage.told = self.log.chosen
             self._send_progress(now)
-            self._timers.set("check", now + self.patience_us // 2)
+            self._timers.set("check", now + self.patience.us // 2)
 
     def _check_due(self, now: Micros) -> None:
         """A leader that has not heard a majority for T steps down (check-quorum)."""
         stage = self.stage
         if not isinstance(stage, Leading):
             return
-        patience = self.patience_us
-        if now - stage.checked_at > patience:
-            stage.since = now  # We were stopped ourselves; what they said meanwhile is yet to come.
-        stage.checked_at = now
-        since = now - patience
-        if stage.since <= since and self.members.heard_since(since) < self.majority:
+        patience = self.patience.us
+        if stage.check.is_lost(self.members, self.majority, patience, now):
             self._step_down(now)
             return
         self._timers.set("check", now + patience // 2)
@@ -644,12 +641,12 @@ class MultiPaxosReplica(Elector):
         if not isinstance(stage, Leading) or stage.transfer is None:
             return
         transfer = stage.transfer
-        if now - transfer.asked_at >= self.patience_us:
+        if now - transfer.asked_at >= self.patience.us:
             stage.transfer = None
             return
         if self.members.chosen[transfer.target] >= transfer.goal:
             self.out.send(transfer.target, TakeOver(stage.ballot))
-        self._timers.set("transfer", now + self._wait(0))
+        self._timers.set("transfer", now + self.members.wait(0))
 
     def _on_take_over(self, source: ReplicaId, m: TakeOver, now: Micros) -> None:
         """Our leader wants us to succeed it.

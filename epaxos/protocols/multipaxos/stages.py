@@ -1,7 +1,8 @@
 """The stages of becoming and being the leader: small classes, each with its own tally only.
 
-A follower has no stage. `Probing` asks whether a campaign would be welcome, `Preparing` collects
-promises and decides what to propose in every open slot, `Leading` holds what only a leader has.
+A follower has no stage. `Probing`, shared with other protocols, asks whether a campaign would be
+welcome, `Preparing` collects promises and decides what to propose in every open slot, `Leading`
+holds what only a leader has.
 Rules of this file: no messages leave, nothing is durable; the handlers are in replica.py.
 Source: docs/protocol.md 5.1 (election, gap filling); Paxos Made Simple, section 2.2: of the votes
 of a majority the one with the highest ballot is proposed.
@@ -10,22 +11,11 @@ of a majority the one with the highest ballot is proposed.
 from epaxos.core.command import Payload
 from epaxos.core.quorum import Tally
 from epaxos.core.types import Ballot, Micros, ReplicaId, Slot
-from epaxos.protocols.multipaxos.log import Runs, SlotLog
+from epaxos.protocols.leader_based.patience import CheckQuorum
+from epaxos.protocols.leader_based.runs import Runs
+from epaxos.protocols.leader_based.transfer import Transfer
+from epaxos.protocols.multipaxos.log import SlotLog
 from epaxos.protocols.multipaxos.messages import Promise
-
-
-class Probing:
-    """A follower that misses its leader asks around. Nothing depends on it but peace."""
-
-    __slots__ = ("attempts", "number", "tally")
-
-    def __init__(self, number: int, me: ReplicaId) -> None:
-        self.number = number
-        """Answers to earlier probes do not count."""
-        self.tally = Tally(me)
-        """Who would promise."""
-        self.attempts = 0
-        """How often the question was repeated."""
 
 
 class Preparing:
@@ -109,18 +99,6 @@ class Preparing:
         return proposals
 
 
-class Transfer:
-    """The leader's wish to be succeeded."""
-
-    __slots__ = ("asked_at", "goal", "target")
-
-    def __init__(self, target: ReplicaId, goal: Slot, asked_at: Micros) -> None:
-        self.target = target
-        self.goal = goal
-        """The target must know so many slots chosen before it is told to campaign."""
-        self.asked_at = asked_at
-
-
 class Leading:
     """What only a leader has."""
 
@@ -128,11 +106,10 @@ class Leading:
         "_seen",
         "attempts",
         "ballot",
-        "checked_at",
+        "check",
         "marker",
         "next",
         "resent_at",
-        "since",
         "told",
         "transfer",
     )
@@ -150,10 +127,8 @@ class Leading:
         """The commit index when Accepts were last sent again."""
         self.attempts = 0
         """How often they were sent again since it moved."""
-        self.since = now
-        """When we began to lead."""
-        self.checked_at = now
-        """When we last counted who is there."""
+        self.check = CheckQuorum(now)
+        """Whether a majority is still there."""
         self.transfer: Transfer | None = None
         """To whom leadership is being handed over."""
         self._seen: dict[ReplicaId, Runs] = {}

@@ -46,7 +46,7 @@ BLIND: Final[dict[str, frozenset[str]]] = {
     "GraphExecutor": _names("_counts"),
     "Vertex": _names("jump"),  # a short cut along `waits`
     # Who was heard when matters to probes only.
-    "Elector": _names("me n majority patience_us out _others _random _timeout _alive_at _counts"),
+    "Elector": _names("me n majority patience out _others _random _counts"),
     "MultiPaxosReplica": _names(
         "live_bytes _preferred _started _fetches _advertised _accepted _chosen _handlers _alarms"
     ),
@@ -55,7 +55,7 @@ BLIND: Final[dict[str, frozenset[str]]] = {
     "Members": _names("_me _measured _rtt _stamp _stamp_at heard rtt_max chosen"),
     "Probing": _names("attempts"),
     "Preparing": _names("attempts"),
-    "Leading": _names("attempts checked_at marker resent_at since"),
+    "Leading": _names("attempts check marker resent_at"),
 }
 """By name of the class that declares them: attributes that decide nothing here."""
 

@@ -5,7 +5,8 @@ from typing import Any
 from epaxos.core.command import Payload
 from epaxos.core.replica import Record, Setup
 from epaxos.core.types import Ballot, Micros, ReplicaId, Slot
-from epaxos.protocols.multipaxos.log import SlotLog, TickOutbox
+from epaxos.protocols.leader_based.tick import TickOutbox
+from epaxos.protocols.multipaxos.log import SlotLog
 from epaxos.protocols.multipaxos.messages import Accept, Forward, Promise, Promised, Voted
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading, Preparing
