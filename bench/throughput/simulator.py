@@ -8,7 +8,7 @@ cannot lend or take speed except through caches and clocks:
   protocol's own invariants; commands that come alone, ten and a hundred to a request;
 - seconds to judge a long history key by key, by the search alone.
 
-Rules of this file: what is measured is what `epaxos sim` runs, built the same way, in a process
+Rules of this file: what is measured is what `epaxos sim run` runs, built the same way, in a process
 whose collector is set as that of its workers (`epaxos.sim.soak.collect_rarely`, called by the
 verb); a schedule that violates something is counted, never hidden.
 """

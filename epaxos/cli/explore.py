@@ -96,7 +96,7 @@ def _world(protocol: str, replicas: int, at: str, fallen: str) -> SmallWorld:
     spec = find_protocol(protocol)
     if spec.name not in BUILT_IN:
         raise ConfigError(
-            f"small worlds are made of {' or '.join(BUILT_IN)}; {protocol} runs in `epaxos sim`"
+            f"small worlds are made of {' or '.join(BUILT_IN)}; {protocol} runs in `epaxos sim run`"
         )
     places = [_member("--at", letter, replicas) for letter in at]
     if len(places) > 9:

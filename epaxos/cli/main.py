@@ -63,7 +63,11 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load_verb(name) if name in VERBS else command, rest
+        if name in VERBS:
+            command = load_verb(name)
+            if isinstance(command, TyperGroup) and not command.invoke_without_command:
+                rest = rest or ["--help"]  # as `epaxos` alone does
+        return name, command, rest
 
 
 app = typer.Typer(

@@ -41,7 +41,7 @@ def serve(
     ] = None,
     record: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Write a trace for `epaxos sim --replay DIR`."),
+        typer.Option(metavar="DIR", help="Write a trace for `epaxos sim replay DIR`."),
     ] = None,
 ) -> None:
     """Run one replica until SIGTERM or Ctrl-C.

@@ -1,13 +1,16 @@
-"""`epaxos sim`: whole clusters in virtual time, by seed; everything can go wrong.
+"""`epaxos sim`: whole clusters in virtual time.
 
-Seeds are shared out over all cores, whole seeds at a time. A failure is cut down to its shortest
-story, shown as a chart, and written out as a test.
+`run` runs them by seed, everything can go wrong, and a failure is cut down to its shortest story,
+shown as a chart, and written out as a test. `replay` feeds what a live cluster recorded to the same
+nodes again; `contention` shows what the rule for contended keys is for; `speed` measures the
+simulator.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 import topology as places
 from epaxos.cli.exits import ExitCode
@@ -20,17 +23,44 @@ from epaxos.sim.soak import Profile
 if TYPE_CHECKING:
     from epaxos.cli.sim_workers import Soak
 
-app = typer.Typer()
+
+class _SimGroup(TyperGroup):
+    """Names the command that was left out before an option."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if args[0].startswith("-"):
+            raise ConfigError(
+                f"{args[0]} needs a command before it: epaxos sim run {args[0]} ... (see epaxos "
+                "sim --help)"
+            )
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_SimGroup,
+    help="Clusters in virtual time, the very nodes of the runtime in one thread: the same seed is "
+    "the same run.",
+    context_settings={"ignore_unknown_options": True},  # resolve_command says what is wrong
+)
 
 EVERYTHING = "all"
+SEEDS: Final = 200
+CONTENDED_PER_S: Final = 100
+"""Commands that each region of `contention` sends per second."""
+
+Gate = Annotated[
+    bool, typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 @app.command()
-def sim(
-    context: typer.Context,
+def run(
     seed: Annotated[int | None, typer.Option(help="Run this one seed only.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run.")] = 200,
-    first_seed: Annotated[int, typer.Option(help="The first of them.")] = 1,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help=f"How many seeds to run.  [default: {SEEDS}]")
+    ] = None,
+    first_seed: Annotated[int | None, typer.Option(help="The first of them.  [default: 1]")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Run seeds for so long instead of so many.")
     ] = None,
@@ -42,9 +72,10 @@ def sim(
         ),
     ] = EVERYTHING,
     replicas: Annotated[
-        str, typer.Option(metavar="LIST", help="Sizes of clusters to draw from.")
-    ] = "3,4,5,7",
-    commands: Annotated[int, typer.Option(help="Commands per seed.")] = 40,
+        str | None,
+        typer.Option(metavar="LIST", help="Sizes of clusters to draw from.  [default: 3,4,5,7]"),
+    ] = None,
+    commands: Annotated[int, typer.Option(min=1, help="Commands per seed.")] = 40,
     topology: Annotated[
         str | None, typer.Option(help="Delays and replicas of this topology; else drawn.")
     ] = None,
@@ -61,11 +92,11 @@ def sim(
     soak: Annotated[
         bool, typer.Option("--soak", help="Fail also if some situation was never met.")
     ] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes.  [default: one per core]")
+    ] = None,
     shrink: Annotated[bool, typer.Option(help="Cut a failure down to its shortest story.")] = True,
-    unsafe_no_gate: Annotated[
-        bool, typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys.")
-    ] = False,
+    unsafe_no_gate: Gate = False,
     plant: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Put the class in this file in the place of ours."),
@@ -79,39 +110,21 @@ def sim(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the tests of failures are written.")
     ] = Path("results"),
-    contended: Annotated[
-        bool, typer.Option("--contended", help="No faults: all regions write one key.")
-    ] = False,
-    seconds: Annotated[float, typer.Option(help="With --contended: for so long.")] = 30.0,
-    replay: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Run what `epaxos up --record` kept through the nodes."),
-    ] = None,
-    instance: Annotated[
-        str | None, typer.Option(help="With --replay: chart this instance, like A.7.")
-    ] = None,
-    bench: Annotated[bool, typer.Option("--bench", help="Measure the simulator itself.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    json: Json = False,
 ) -> None:
-    """Run clusters in virtual time: crashes, lost and copied messages, partitions, slow, full and
-    torn disks, wrong clocks, pauses. The same seed is the same run.
+    """Run seeds; anything may fail.
 
-    Prints its options first. Ends with 1 if a sentence about the protocols was violated."""
-    _refuse_what_would_be_ignored(context)
-    if replay is not None:
-        from epaxos.cli.sim_replay import replay as replay_directory
+    Crashes, lost and copied messages, partitions, slow, full and torn disks, wrong clocks, pauses.
+    Seeds are shared out over all cores. Prints its options first. Ends with 1 if a sentence about
+    the protocols was violated."""
+    from epaxos.cli.sim_workers import Soak, terminable
 
-        raise typer.Exit(replay_directory(replay, instance, json))
-    if bench:
-        _bench(json)
-        return
-    if contended:
-        _contended(topology or places.DEFAULT, not unsafe_no_gate, seconds, first_seed, json)
-        return
+    _only_one("--topology", topology, "--replicas", replicas)
+    wanted = _seeds(seed, seeds, first_seed, minutes)
     profiles = [
         Profile(
             name,
-            _sizes(replicas),
+            Profile.replicas if replicas is None else _sizes(replicas),
             commands,
             not unsafe_no_gate,
             _kinds(faults),
@@ -122,63 +135,110 @@ def sim(
         )
         for name in _protocols(protocol)
     ]
-    from epaxos.cli.sim_workers import Soak, terminable
-
-    wanted = range(first_seed, first_seed + seeds) if seed is None else range(seed, seed + 1)
-    run = Soak(profiles, wanted, minutes, jobs)
+    found = Soak(profiles, wanted, minutes, jobs)
     remarks = console(stderr=True)
-    remarks.print(run.title(), markup=False, soft_wrap=True)
+    remarks.print(found.title(), markup=False, soft_wrap=True)
     with terminable():
-        run.run(remarks)
-        failed = _report(run, soak, shrink, out, json)
-    if run.interrupted:
+        found.run(remarks)
+        failed = _report(found, soak, shrink, out, json)
+    if found.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if failed:
         raise typer.Exit(ExitCode.FAILED)
 
 
-_MODES = {
-    "replay": ("instance",),
-    "bench": (),
-    "contended": ("topology", "seconds", "unsafe_no_gate", "first_seed"),
-}
-"""Options that mean something else than to run seeds, and with which others each goes."""
+@app.command()
+def replay(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What `epaxos up --record` kept.")
+    ],
+    instance: Annotated[
+        str | None, typer.Option(metavar="ID", help="Chart this instance, like A.7.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Feed recorded inputs to the same nodes again.
+
+    Names the first step of each replica in which a record, message, answer, decision or deadline
+    is another one than recorded; then it ends with 1."""
+    from epaxos.cli.sim_replay import replay as replay_directory
+
+    raise typer.Exit(replay_directory(directory, instance, json))
 
 
-def _refuse_what_would_be_ignored(context: typer.Context) -> None:
-    """An option that is given and changes nothing is a misunderstanding. Raises ConfigError."""
-    given = [
-        name
-        for name in context.params
-        if name != "json"
-        and (source := context.get_parameter_source(name)) is not None
-        and source.name not in ("DEFAULT", "DEFAULT_MAP")
-    ]
-    for mode, others in _MODES.items():
-        if mode in given:
-            for name in given:
-                if name not in (mode, *others):
-                    raise ConfigError(f"{_option(name)} says nothing with --{mode}: leave one out")
-            return
-    for name, mode in (("instance", "replay"), ("seconds", "contended")):
-        if name in given:
-            raise ConfigError(f"--{name} needs --{mode}")
-    for name, other in _EITHER:
-        if name in given and other in given:
-            raise ConfigError(
-                f"{_option(name)} and {_option(other)} say different things: leave one out"
-            )
+@app.command()
+def contention(
+    topology: Annotated[str, typer.Option(help="Regions and delays.")] = places.DEFAULT,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long they send.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="Draws when they send.")] = 1,
+    unsafe_no_gate: Gate = False,
+    json: Json = False,
+) -> None:
+    """All regions write one key, without faults.
+
+    Shows what the rule for contended keys is for: each region sends 100 commands/s, and with the
+    rule an answer takes a few round trips; with --unsafe-no-gate the oldest command is as old as
+    the load."""
+    from dataclasses import asdict
+
+    from epaxos.sim.contention import contend
+
+    sites = places.find(topology)
+    found = contend(sites, not unsafe_no_gate, CONTENDED_PER_S, seconds, seed)
+    if json:
+        print_json(asdict(found))
+        return
+    screen = console()
+    screen.print(
+        f"{sites.n} regions of {sites.name}, {CONTENDED_PER_S} commands/s each on one key for "
+        f"{seconds:g} s, {'without' if unsafe_no_gate else 'with'} the rule for contended keys"
+    )
+    screen.print(f"  answered      {found.answered:,} of {found.sent:,}")
+    for label, value in (("p50", found.p50_us), ("p99", found.p99_us)):
+        in_round_trips = value / found.rtt_max_us
+        screen.print(f"  {label}           {value / 1000:,.1f} ms  ({in_round_trips:.1f} RTT_max)")
+    screen.print(f"  oldest open   {found.oldest_us / 1000:,.1f} ms  at the end of the load")
 
 
-_EITHER = (
-    *(("seed", "seeds"), ("seed", "first_seed"), ("seed", "minutes")),
-    *(("seeds", "minutes"), ("topology", "replicas")),
-)
-"""Each says how many seeds, which, or of what size: only one can be followed."""
+@app.command()
+def speed(json: Json = False) -> None:
+    """Measure the simulator itself.
+
+    Schedules a minute, virtual seconds a second, seconds to judge a long history."""
+    from bench.throughput.simulator import measure
+    from epaxos.sim.soak import collect_rarely
+
+    collect_rarely()
+    figures = measure().rows()
+    if json:
+        print_json(
+            [{"name": name, "figure": value, "target": goal} for name, value, goal in figures]
+        )
+        return
+    table = make_table("simulator", ">figure", ">target")
+    for row in figures:
+        table.add_row(*row)
+    console().print(table)
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def _seeds(
+    seed: int | None, seeds: int | None, first_seed: int | None, minutes: float | None
+) -> range:
+    """The seeds to run, or where to begin for --minutes. Raises ConfigError."""
+    _only_one("--seed", seed, "--seeds", seeds)
+    _only_one("--seed", seed, "--first-seed", first_seed)
+    _only_one("--seed", seed, "--minutes", minutes)
+    _only_one("--seeds", seeds, "--minutes", minutes)
+    if seed is not None:
+        return range(seed, seed + 1)
+    first = 1 if first_seed is None else first_seed
+    return range(first, first + (seeds or SEEDS))
+
+
+def _only_one(name: str, value: object, other: str, other_value: object) -> None:
+    """Of two options only one can be followed. Raises ConfigError."""
+    if value is not None and other_value is not None:
+        raise ConfigError(f"{name} and {other} say different things: leave one out")
 
 
 def _protocols(name: str) -> list[str]:
@@ -231,42 +291,3 @@ def _report(run: "Soak", soak: bool, shrink: bool, out: Path, json: bool) -> boo
                     line = f"{name}: never met: {', '.join(missing)}"
                     screen.print(line, markup=False, soft_wrap=True)
     return bool(failures or run.lost) or (soak and any(unmet.values()))
-
-
-def _bench(json: bool) -> None:
-    from bench.throughput.simulator import measure
-    from epaxos.sim.soak import collect_rarely
-
-    collect_rarely()
-    figures = measure().rows()
-    if json:
-        print_json(
-            [{"name": name, "figure": value, "target": goal} for name, value, goal in figures]
-        )
-        return
-    table = make_table("simulator", ">figure", ">target")
-    for row in figures:
-        table.add_row(*row)
-    console().print(table)
-
-
-def _contended(name: str, gate: bool, seconds: float, seed: int, json: bool) -> None:
-    from dataclasses import asdict
-
-    from epaxos.sim.contention import contend
-
-    sites = places.find(name)
-    found = contend(sites, gate, 100, seconds, seed)
-    if json:
-        print_json(asdict(found))
-        return
-    rtt = found.rtt_max_us
-    screen = console()
-    screen.print(
-        f"{sites.n} regions of {sites.name}, 100 commands/s each on one key for {seconds:g} s, "
-        f"{'with' if gate else 'without'} the rule for contended keys"
-    )
-    screen.print(f"  answered      {found.answered:,} of {found.sent:,}")
-    for label, value in (("p50", found.p50_us), ("p99", found.p99_us)):
-        screen.print(f"  {label}           {value / 1000:,.1f} ms  ({value / rtt:.1f} RTT_max)")
-    screen.print(f"  oldest open   {found.oldest_us / 1000:,.1f} ms  at the end of the load")

@@ -1,4 +1,4 @@
-"""`epaxos sim --replay DIR`: live recorded replicas again, compare, and chart an instance.
+"""`epaxos sim replay DIR`: runs recorded replicas again, compares, and charts an instance.
 
 Traces are mapped, not loaded: they may be large.
 """
@@ -20,20 +20,16 @@ from epaxos.sim.replay import LISTED, Replay
 from epaxos.trace import CLOSED, SUFFIX, TraceReader
 
 
-def replay(directory: Path, instance: str | None, json: bool) -> int:
-    """Replay every trace in a directory; returns the exit code.
+def replay(
+    directory: Path, instance: str | None, json: bool, spec: ProtocolSpec | None = None
+) -> ExitCode:
+    """Replay every trace in a directory, with another protocol than the recorded one if `spec` is
+    given.
 
     OK: every replica answers as recorded. FAILED: one does not. Raises ConfigError for a wrong
     directory or instance, StorageError for a trace that cannot be read."""
-    return replay_with(None, directory, instance, json)
-
-
-def replay_with(
-    spec: ProtocolSpec | None, directory: Path, instance: str | None, json: bool
-) -> int:
-    """The same with another protocol than the recorded one, when `spec` is given."""
     traces, empty = _traces(directory)
-    run = Run(directory, traces, instance)
+    run = ReplayedRun(directory, traces, instance)
     run.empty = empty
     run.replay(spec)
     if run.observer is not None and not run.observer.events:
@@ -43,14 +39,14 @@ def replay_with(
     if json:
         print_json(run.document())
     else:
-        _Screen(run).show()
+        _ReplayScreen(run).show()
     damage = [each.trace.damage for each in run.replays if each.trace.damage]
     if damage:
         raise StorageError("; ".join(damage))
     return ExitCode.FAILED if run.differing() else ExitCode.OK
 
 
-class Run:
+class ReplayedRun:
     """All lives in a directory, and what their replay showed."""
 
     def __init__(self, directory: Path, traces: list[TraceReader], instance: str | None) -> None:
@@ -202,14 +198,13 @@ def _traces(directory: Path) -> tuple[list[TraceReader], list[str]]:
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
     except OSError as error:
-        raise ConfigError(f"--replay {directory}: {error.strerror}; name a directory") from None
+        raise ConfigError(f"{directory}: {error.strerror}; name a directory of traces") from None
     sizes = {path: path.stat().st_size for path in paths}
     empty = [str(path) for path in paths if not sizes[path]]
     paths = [path for path in paths if sizes[path]]
     if not paths:
         raise ConfigError(
-            f"--replay {directory}: no {SUFFIX} files with content in it; `epaxos up --record` "
-            "makes some"
+            f"{directory}: no {SUFFIX} files with content in it; `epaxos up --record` makes some"
         )
     traces = [TraceReader(str(path), _mapped(path)) for path in paths]
     traces.sort(key=lambda trace: (trace.header.member, trace.header.boot))
@@ -235,23 +230,23 @@ def _check_together(directory: Path, traces: list[TraceReader]) -> None:
             first.protocol,
         ):
             raise ConfigError(
-                f"--replay {directory}: {traces[0].name} is of cluster {first.cluster} "
+                f"{directory}: {traces[0].name} is of cluster {first.cluster} "
                 f"({first.protocol}), {trace.name} of cluster {header.cluster} "
                 f"({header.protocol}); give each cluster its own directory"
             )
         other = lives.setdefault((header.member, header.boot), trace.name)
         if other != trace.name:
             raise ConfigError(
-                f"--replay {directory}: {other} and {trace.name} are both boot {header.boot} of "
+                f"{directory}: {other} and {trace.name} are both boot {header.boot} of "
                 f"{header.regions[header.member]}, so they come from two clusters; give each its "
                 "own directory"
             )
 
 
-class _Screen:
+class _ReplayScreen:
     """What a person sees."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: ReplayedRun) -> None:
         self._run = run
         self._console = console()
 
@@ -339,4 +334,4 @@ class _Screen:
                 self._print(f"{what}: {', '.join(list(dict.fromkeys(ids))[:LISTED])}")
         example = slowest[0].instance if slowest else None
         if example is not None:
-            self._print(f"try:  epaxos sim --replay {run.directory} --instance {example}")
+            self._print(f"try:  epaxos sim replay {run.directory} --instance {example}")

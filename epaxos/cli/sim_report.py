@@ -34,7 +34,7 @@ def _again_lost(lost: Lost) -> str:
 
 
 def _command_line(profile: Profile, seeds: str) -> str:
-    words = [f"epaxos sim --protocol {profile.protocol} {seeds}"]
+    words = [f"epaxos sim run --protocol {profile.protocol} {seeds}"]
     default = Profile(profile.protocol)
     if profile.replicas != default.replicas:
         words.append(f"--replicas {','.join(map(str, profile.replicas))}")

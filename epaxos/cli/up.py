@@ -77,7 +77,7 @@ def up(
     record: Annotated[
         bool,
         typer.Option(
-            "--record", help="Keep every input of every node, for `epaxos sim --replay DIR`."
+            "--record", help="Keep every input of every node, for `epaxos sim replay DIR`."
         ),
     ] = False,
     free: Annotated[
@@ -257,7 +257,7 @@ class _Screen:
         if cluster.options.record:
             self._print(
                 f"recording every input in {cluster.options.record}\n"
-                f"then:  epaxos sim --replay {cluster.options.record}"
+                f"then:  epaxos sim replay {cluster.options.record}"
             )
         self._print(
             f"try:  curl -i -X PUT --data hello http://127.0.0.1:{first.http}/v1/kv/greeting\n"

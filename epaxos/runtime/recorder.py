@@ -1,4 +1,4 @@
-"""Writes down what goes into a node and what comes out, for `epaxos sim --replay`.
+"""Writes down what goes into a node and what comes out, for `epaxos sim replay`.
 
 Stands between driver and node; without `record` it does not exist. A step is written after its
 answers were given. The file grows by whole frames, at the latest a second after they were made.

@@ -1,4 +1,4 @@
-"""`epaxos sim` as a process: over two workers, and stopped by Ctrl-C and by SIGTERM."""
+"""`epaxos sim run` as a process: over two workers, and stopped by Ctrl-C and by SIGTERM."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def children_of(pid):
 def endless():
     """A soak that would run for an hour."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "epaxos", "sim", "--minutes", "60", "--jobs", "2"],
+        [sys.executable, "-m", "epaxos", "sim", "run", "--minutes", "60", "--jobs", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,7 +59,17 @@ def test_who_interrupts_sees_what_was_found_and_leaves_nobody(endless, number):
 
 def test_seeds_over_two_workers_are_the_same_as_over_one():
     def soak(jobs):
-        words = ["sim", "--seeds", "12", "--protocol", "multipaxos", "--json", "--jobs", jobs]
+        words = [
+            "sim",
+            "run",
+            "--seeds",
+            "12",
+            "--protocol",
+            "multipaxos",
+            "--json",
+            "--jobs",
+            jobs,
+        ]
         done = subprocess.run(
             [sys.executable, "-m", "epaxos", *words], capture_output=True, text=True, check=True
         )

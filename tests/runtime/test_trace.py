@@ -13,7 +13,7 @@ from processes import ProcessCluster
 from test_up import get, put, running
 
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.sim_replay import replay, replay_with
+from epaxos.cli.sim_replay import replay
 from epaxos.core.errors import StorageError
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import find_protocol
@@ -143,7 +143,7 @@ def test_another_rule_differs_and_the_place_is_named(tmp_path, capsys):
         for i in range(3):
             c[i].stop()
     changed = replace(find_protocol("epaxos"), replica=Forgetful)
-    assert replay_with(changed, tmp_path / "traces", None, json=False) == ExitCode.FAILED
+    assert replay(tmp_path / "traces", None, json=False, spec=changed) == ExitCode.FAILED
     said = capsys.readouterr().out
     assert "differs from step " in said
     (first, *_) = [line for line in said.splitlines() if line.startswith("  recorded")]
@@ -231,5 +231,5 @@ def test_up_says_where_the_traces_are(tmp_path):
     with running("--topology", "lan:1", "--durability", "memory", "--data", data, "--record") as up:
         line = up.wait(lambda line: line.startswith("recording every input in "))
         assert str(tmp_path / "kept" / "traces") in line
-        up.wait(lambda line: line.startswith("then:  epaxos sim --replay "))
+        up.wait(lambda line: line.startswith("then:  epaxos sim replay "))
         assert up.stop() == ExitCode.OK

@@ -114,7 +114,7 @@ def test_a_broken_entry_point_breaks_nothing_else(tmp_path, monkeypatch, capsys)
         ConfigError, match=r"'shaky', entry point .* of shaky 1\.0, cannot be loaded"
     ):
         find_protocol("shaky")
-    assert run(["sim", "--protocol", "epaxos", "--seed", "1", "--jobs", "1"]) == ExitCode.OK
+    assert run(["sim", "run", "--protocol", "epaxos", "--seed", "1", "--jobs", "1"]) == ExitCode.OK
     assert run(["topology", "list"]) == ExitCode.OK
     shown = capsys.readouterr()
     assert "aws-5-2020" in shown.out
@@ -219,7 +219,7 @@ def test_the_protocol_of_the_docs_stands_every_fault_that_it_survives(examples):
 
 def test_a_bug_in_it_is_caught_and_told_shortly(examples, tmp_path, monkeypatch, capsys):
     path = planted(tmp_path, "Careless", "UnanimousReplica")
-    wanted = ["sim", "--protocol", "unanimous:SPEC", "--plant", str(path)]
+    wanted = ["sim", "run", "--protocol", "unanimous:SPEC", "--plant", str(path)]
     code = run([*wanted, "--seeds", "1", "--jobs", "1", "--out", str(tmp_path)])
     shown = capsys.readouterr().out
     assert code == ExitCode.FAILED

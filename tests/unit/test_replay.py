@@ -7,7 +7,7 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from epaxos.cli.sim_replay import replay, replay_with
+from epaxos.cli.sim_replay import replay
 from epaxos.codec import FRAME_HEADER, PROTOCOL_VERSION, encode, encode_frame
 from epaxos.core.command import Operation, Results
 from epaxos.core.errors import Ambiguous, ConfigError, Definite, StorageError
@@ -217,7 +217,7 @@ def test_another_rule_differs_where_it_first_matters(tmp_path):
 
 def test_differences_are_told_with_both_sides(tmp_path, capsys):
     run(Row(tmp_path))
-    assert replay_with(broken(Forgetful), tmp_path, None, json=False) == 1
+    assert replay(tmp_path, None, json=False, spec=broken(Forgetful)) == 1
     said = capsys.readouterr().out
     assert "Here (boot 1) differs from step " in said
     assert "  recorded  PreAccepted B.1" in said
