@@ -9,10 +9,10 @@ from epaxos.protocols.multipaxos import log as log_module
 from epaxos.protocols.multipaxos.messages import (
     Accept,
     Fetch,
+    Heartbeat,
     Learn,
     Prepare,
     Probe,
-    Progress,
     Promise,
     Promised,
     TakeOver,
@@ -241,7 +241,7 @@ def test_phase_one_proposes_the_vote_with_the_highest_ballot():
     world.run_until(lambda: world.members[B].leads or world.members[C].leads)
     chief = world.leading().me
     other = B + C - chief
-    world.lose = only((Accept, Progress), other, chief)
+    world.lose = only((Accept, Heartbeat), other, chief)
     kept = world.propose(chief)
     world.run(200 * MS)
     world.crash(chief)

@@ -12,8 +12,8 @@ from epaxos.protocols.multipaxos.messages import (
     CommitIndex,
     Fetch,
     Forward,
+    Heartbeat,
     Learn,
-    Progress,
     Voted,
 )
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
@@ -125,7 +125,7 @@ def test_a_slot_costs_one_accept_one_answer_and_one_commit_index_per_follower():
     world.run(SECOND)
     sent = []
     world.lose = lambda s, t, m: bool(
-        sent.append(type(m).__name__) if not isinstance(m, Progress) else None
+        sent.append(type(m).__name__) if not isinstance(m, Heartbeat) else None
     )
     world.propose(A)
     world.run(SECOND)
@@ -437,7 +437,7 @@ def test_progress_is_told_every_thirty_two_slots_and_soon_after_the_last():
     world.run(SECOND)
     told = []
     world.lose = lambda s, t, m: bool(
-        told.append((world.now, m.executed[0])) if isinstance(m, Progress) and s == A else None
+        told.append((world.now, m.executed[0])) if isinstance(m, Heartbeat) and s == A else None
     )
     for _ in range(100):
         world.propose(A)

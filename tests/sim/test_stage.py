@@ -229,7 +229,7 @@ def pass_time(world, rounds):
         for name in "ABC":
             world.wait(name, 20_000)
             for other in "ABC".replace(name, ""):
-                world.deliver(f"{name}>{other}", "Progress")
+                world.deliver(f"{name}>{other}", "Heartbeat")
         world.deliver_all()
 
 

@@ -11,10 +11,10 @@ from epaxos.protocols.multipaxos.messages import (
     Accept,
     AcceptOk,
     Fetch,
+    Heartbeat,
     Nack,
     Prepare,
     ProbeOk,
-    Progress,
     Promise,
     Promised,
     TakeOver,
@@ -92,7 +92,7 @@ def test_a_candidate_catches_up_when_exactly_a_majority_has_promised():
 
 def test_a_candidate_that_only_waits_for_its_predecessor_fetches_nothing():
     made = started(B)
-    made.receive(A, Progress(B1A, True, 0, (0,), (0,), (0,) * 5, 1), 10)
+    made.receive(A, Heartbeat(B1A, True, 0, (0,), (0,), (0,) * 5, 1), 10)
     made.receive(A, TakeOver(B1A), 20)
     made.out.take()
     for member in (C, D):

@@ -18,13 +18,13 @@ from epaxos.protocols.multipaxos.messages import (
     CommitIndex,
     Fetch,
     Forward,
+    Heartbeat,
     Learn,
     Learned,
     Nack,
     Prepare,
     Probe,
     ProbeOk,
-    Progress,
     Promise,
     Promised,
     Returned,
@@ -56,7 +56,7 @@ EXAMPLES = [
     Learn(1, [X, None]),
     Forward(B1A, X),
     TakeOver(B1A),
-    Progress(B1A, True, 1, (1,), (1,), (0, 0, 0), 1),
+    Heartbeat(B1A, True, 1, (1,), (1,), (0, 0, 0), 1),
     Returned(B1A, 1),
 ]
 
@@ -271,7 +271,7 @@ def test_a_follower_believes_the_index_where_it_voted_in_that_ballot():
 def test_a_follower_fetches_where_it_voted_in_another_ballot():
     made = started(1)
     made.receive(0, Accept(B1A, 1, X, 0), 10)
-    made.receive(2, Progress(B1C, True, 1, (0,), (0,), (0, 0, 0), 1), 20)
+    made.receive(2, Heartbeat(B1C, True, 1, (0,), (0,), (0, 0, 0), 1), 20)
     ready = made.out.take()
     assert ready.decided == []
     assert (2, Fetch(1, 1)) in ready.messages
@@ -413,8 +413,8 @@ def test_a_forward_to_a_follower_is_dropped():
         (Learn(7, [X]), "stale_learn"),
         (Learn(1, []), "stale_learn"),
         (TakeOver(B1B), "stale_take_over"),
-        (Progress(B1B, False, 0, (), (), (), 1), "malformed"),
-        (Progress(B1B, False, 0, (1, 2), (0,), (0, 0, 0), 1), "malformed"),
+        (Heartbeat(B1B, False, 0, (), (), (), 1), "malformed"),
+        (Heartbeat(B1B, False, 0, (1, 2), (0,), (0, 0, 0), 1), "malformed"),
         (Forward(B1A, Y), "misdirected"),
         (Returned(B1A, 1), "foreign"),
     ],
@@ -473,7 +473,7 @@ def test_a_leader_that_leads_no_longer_is_believed():
     made = started(1)
     made.receive(0, Accept(B1A, 1, X, 0), 10)
     assert made.unready() is None
-    made.receive(0, Progress(B1A, False, 0, (0,), (0,), (0, 0, 0), 1), 20)
+    made.receive(0, Heartbeat(B1A, False, 0, (0,), (0,), (0, 0, 0), 1), 20)
     assert made.leader is None
     assert made.unready() == "no leader is known"
 
@@ -539,7 +539,7 @@ def test_slowest_member_names_who_executed_least():
     made.receive(1, AcceptOk(made.promised, 1, 1), 50)
     assert made.slowest_member() is None
     made.executed((1,), 60)
-    made.receive(1, Progress(made.promised, False, 1, (1,), (0,), (0, 0, 0), 1), 60)
+    made.receive(1, Heartbeat(made.promised, False, 1, (1,), (0,), (0, 0, 0), 1), 60)
     assert made.slowest_member() == 2
     assert made.floor == (0,)
 

@@ -14,8 +14,8 @@ from epaxos.protocols.multipaxos.messages import (
     AcceptOk,
     CommitIndex,
     Fetch,
+    Heartbeat,
     ProbeOk,
-    Progress,
     Promise,
     TakeOver,
 )
@@ -54,7 +54,7 @@ def sent(made, *kinds):
 
 
 def told(made):
-    return [m.executed[0] for _, m in made.out.take().messages if isinstance(m, Progress)]
+    return [m.executed[0] for _, m in made.out.take().messages if isinstance(m, Heartbeat)]
 
 
 def test_what_was_executed_is_told_after_a_short_while():
@@ -119,7 +119,7 @@ def test_a_slot_is_described_with_its_leader():
     made = started(B)
     made.receive(A, Accept(B1A, 1, X, 0), 10)
     assert made.describe(InstanceId(0, 1))["leader"] == "A"
-    made.receive(C, Progress(B2C, False, 0, (0,), (0,), (0, 0, 0), 1), 20)
+    made.receive(C, Heartbeat(B2C, False, 0, (0,), (0,), (0, 0, 0), 1), 20)
     made._start_probe(30)
     assert made.describe(InstanceId(0, 1))["leader"] is None
 
@@ -130,7 +130,7 @@ def test_the_last_forgotten_slot_is_not_voted_for():
     made.receive(A, CommitIndex(B1A, 1), 20)
     made.executed((1,), 30)
     for member in (A, C):
-        made.receive(member, Progress(B1A, member == A, 1, (1,), (1,), (0, 0, 0), 1), 40)
+        made.receive(member, Heartbeat(B1A, member == A, 1, (1,), (1,), (0, 0, 0), 1), 40)
     assert made.floor == (1,)
     made.out.take()
     made.receive(A, Accept(B1A, 1, X, 1), 50)
@@ -233,7 +233,7 @@ def test_who_is_not_answered_asks_only_those_who_know_more():
 
 
 def test_without_a_leader_one_learns_from_anybody_and_with_one_from_it_alone():
-    behind = Progress(B1A, False, 3, (0,), (0,), (0, 0, 0), 1)
+    behind = Heartbeat(B1A, False, 3, (0,), (0,), (0, 0, 0), 1)
     made = started(B)
     made.receive(C, behind, 10)
     assert sent(made, Fetch) == [(C, Fetch(1, 3))]

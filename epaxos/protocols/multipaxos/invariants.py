@@ -31,7 +31,7 @@ from typing import NamedTuple
 from epaxos.core.command import Payload
 from epaxos.core.replica import Message
 from epaxos.core.types import Ballot, ReplicaId, Slot, ballot_name, ballot_replica, replica_name
-from epaxos.protocols.multipaxos.messages import Accept, AcceptOk, Prepare, Progress, Promise
+from epaxos.protocols.multipaxos.messages import Accept, AcceptOk, Heartbeat, Prepare, Promise
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading
 
@@ -139,7 +139,7 @@ def check_remembered(replica: MultiPaxosReplica, message: Message) -> None:
         entry = replica.log.entries.get(message.slot)
         if entry is not None and entry.ballot == message.ballot:
             assert entry.payload == message.payload, name
-    elif isinstance(message, Progress):
+    elif isinstance(message, Heartbeat):
         assert replica.promised >= message.ballot, name
         assert replica.log.chosen >= message.executed[0], name
 

@@ -163,9 +163,8 @@ class TakeOver(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
     """The leader's; the successor must follow it."""
 
 
-class Progress(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
-    """Everyone → all, at least every 1.25 RTT_max: the heartbeat, and the only bearer of
-    vectors."""
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+    """Everyone → all, at least every 1.25 RTT_max; the only bearer of vectors."""
 
     ballot: Ballot
     """The highest ballot promised at the sender."""
@@ -178,7 +177,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
     stable: Deps
     """Minimum of all members' executed, as the sender knows them (one column)."""
     echo: tuple[int, ...]
-    """Per member: the `stamp` of the last Progress heard from it, moved forward by the time it was
+    """Per member: the `stamp` of the last Heartbeat heard from it, moved forward by the time it was
     held here; 0 for none. Measures round trips."""
     stamp: int
     """The sender's clock in µs; meaningful only to the sender."""
@@ -231,7 +230,7 @@ MESSAGES = (
     Learn,
     Forward,
     TakeOver,
-    Progress,
+    Heartbeat,
     Returned,
 )
 """The closed union of messages."""

@@ -45,13 +45,13 @@ from epaxos.protocols.multipaxos.messages import (
     CommitIndex,
     Fetch,
     Forward,
+    Heartbeat,
     Learn,
     Learned,
     Nack,
     Prepare,
     Probe,
     ProbeOk,
-    Progress,
     Promise,
     Promised,
     Returned,
@@ -61,7 +61,7 @@ from epaxos.protocols.multipaxos.messages import (
 from epaxos.protocols.multipaxos.stages import Leading, Preparing
 
 PROGRESS_SLOTS = 32
-"""So many newly executed slots are worth a Progress of their own."""
+"""So many newly executed slots are worth a Heartbeat of their own."""
 
 PROGRESS_DELAY_US = 50_000
 """The first change not yet told waits at most so long."""
@@ -90,7 +90,7 @@ class MultiPaxosReplica(Elector):
         self._ack: tuple[Ballot, Slot, Slot] | None = None
         """A run of votes not yet acknowledged: ballot, first and last slot."""
         self._advertised: Slot = 0
-        """What the last Progress said of our executed."""
+        """What the last Heartbeat said of our executed."""
         self._returned: dict[int, Ballot] = {}
         """Batches of ours, by number, that were not proposed, and by which ballot they were
         forwarded."""
@@ -109,7 +109,7 @@ class MultiPaxosReplica(Elector):
             Learn: self._on_learn,
             Forward: self._on_forward,
             TakeOver: self._on_take_over,
-            Progress: self._on_progress,
+            Heartbeat: self._on_heartbeat,
             Returned: self._on_returned,
         }
         self._alarms: dict[str, Callable[[Micros], None]] = {
@@ -119,8 +119,8 @@ class MultiPaxosReplica(Elector):
             "resend": self._resend_due,
             "transfer": self._transfer_due,
             "fetch": self._fetch_due,
-            "progress": self._send_progress,
-            "changed": self._send_progress,
+            "heartbeat": self._send_heartbeat,
+            "changed": self._send_heartbeat,
         }
 
     # The interface.
@@ -153,7 +153,7 @@ class MultiPaxosReplica(Elector):
         if self.n == 1:
             return
         if durable[0] - self._advertised >= PROGRESS_SLOTS:
-            self._send_progress(now)
+            self._send_heartbeat(now)
         elif "changed" not in self._timers:
             self._timers.set("changed", now + PROGRESS_DELAY_US)
 
@@ -545,19 +545,19 @@ class MultiPaxosReplica(Elector):
 
     # Heartbeats, vectors, forgetting.
 
-    def _send_progress(self, now: Micros) -> None:
+    def _send_heartbeat(self, now: Micros) -> None:
         members = self.members
         executed, stable = members.executed[self.me], members.stable[self.me]
         self._advertised = executed
         leads = isinstance(self.stage, Leading)
         commit = self.log.chosen
         self.out.broadcast(
-            Progress(self.promised, leads, commit, (executed,), (stable,), members.echo(now), now)
+            Heartbeat(self.promised, leads, commit, (executed,), (stable,), members.echo(now), now)
         )
         self._timers.cancel("changed")
-        self._timers.set("progress", now + members.rtt_max * 5 // 4)
+        self._timers.set("heartbeat", now + members.rtt_max * 5 // 4)
 
-    def _on_progress(self, source: ReplicaId, m: Progress, now: Micros) -> None:
+    def _on_heartbeat(self, source: ReplicaId, m: Heartbeat, now: Micros) -> None:
         """Another member's heartbeat.
 
         Requires: vectors of our shape.
@@ -595,7 +595,7 @@ class MultiPaxosReplica(Elector):
         if self.n == 1:
             self._campaign(now, None)
             return
-        self._send_progress(now)
+        self._send_heartbeat(now)
         self._draw_timeout(now)
         if self.promised == 0 and self._preferred is not None:
             if self._preferred == self.me:
@@ -606,7 +606,7 @@ class MultiPaxosReplica(Elector):
     def _lead(self, prepared: Preparing, now: Micros) -> None:
         """Propose in every open slot what phase 1 demands, and say that we lead.
 
-        Records: Voted.     Sends: Accept, Progress.
+        Records: Voted.     Sends: Accept, Heartbeat.
         """
         proposals = prepared.proposals(self.log)
         last = max(proposals[-1][0] if proposals else 0, self.log.chosen, self.log.last)
@@ -621,7 +621,7 @@ class MultiPaxosReplica(Elector):
             self._start_accept(stage, slot, payload, now)
         if self.n > 1:
             stage.told = self.log.chosen
-            self._send_progress(now)
+            self._send_heartbeat(now)
             self._timers.set("check", now + self.patience.us // 2)
 
     def _check_due(self, now: Micros) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from epaxos.core.replica import Executed
 from epaxos.core.types import replica_name
 from epaxos.sim.check.checkers import Violation
-from epaxos.sim.schedule.schedule import label_of
+from epaxos.sim.schedule.schedule import HEARTBEATS, label_of
 from epaxos.sim.schedule.words import (
     name_of,
     say,
@@ -211,13 +211,8 @@ _MARKS = {
 }
 
 _BACKGROUND_MESSAGES = (
-    "Progress",
-    "CommitReq",
-    "InProgress",
-    "CommitIndex",
-    "Fetch",
-    "Probe",
-    "ProbeOk",
+    *HEARTBEATS,
+    *("CommitReq", "InProgress", "CommitIndex", "Fetch", "Probe", "ProbeOk"),
 )
 """Messages whose loss is not worth a line."""
 

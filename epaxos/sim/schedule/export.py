@@ -17,6 +17,7 @@ from epaxos.core.types import parse_instance, replica_name
 from epaxos.sim.check import checkers
 from epaxos.sim.schedule.player import show_schedule
 from epaxos.sim.schedule.schedule import (
+    HEARTBEATS,
     Arrival,
     Commands,
     Crash,
@@ -209,7 +210,7 @@ class _Story:
         if isinstance(one, Arrival):
             words = [f'"{replica_name(one.source)}>{me}"', f'"{one.label}"']
             again = (event.member, one) in self._delivered
-            if again or one.nth or one.label.startswith("Progress"):
+            if again or one.nth or one.label.startswith(HEARTBEATS):
                 words.append(f"nth={one.nth}")
             if event.wake:
                 words.append("wake=True")

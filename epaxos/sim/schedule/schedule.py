@@ -116,6 +116,10 @@ class Schedule(NamedTuple):
     is never."""
 
 
+HEARTBEATS = ("Progress", "Heartbeat")
+"""Kinds of the messages that every member repeats as long as it lives; no story is about them."""
+
+
 def label_of(message: Message) -> str:
     """What a message says in a few stable words: kind, instance or slots, ballot.
 

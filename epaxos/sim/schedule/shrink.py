@@ -22,6 +22,7 @@ from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.check.checkers import Violation
 from epaxos.sim.schedule.player import Player
 from epaxos.sim.schedule.schedule import (
+    HEARTBEATS,
     Arrival,
     Commands,
     Crash,
@@ -203,7 +204,7 @@ class Shrinker:
         self._attempt(self.best, tight=True)
         self._drop_where(lambda atom: atom.is_wake)
         kinds = {atom.kind for atom in _atoms(self.best.events)}
-        for kind in ("Progress", *sorted(kinds - {"", "Progress"})):
+        for kind in (*HEARTBEATS, *sorted(kinds - {"", *HEARTBEATS})):
             self._drop_where(partial(_is_kind, kind))
         for member in range(self.best.replicas):
             self._drop_where(partial(_is_at, member))

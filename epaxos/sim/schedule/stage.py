@@ -35,6 +35,7 @@ from epaxos.node.requests import Refusal, Reply
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.schedule.player import Player, Sent
 from epaxos.sim.schedule.schedule import (
+    HEARTBEATS,
     Arrival,
     Commands,
     Crash,
@@ -55,7 +56,7 @@ Id = tuple[ReplicaId, Slot]
 
 class Stage(Player):
     """A player with hands. `flight` holds what was sent and neither delivered nor dropped,
-    heartbeats (Progress) apart: of these `deliver` takes the latest."""
+    heartbeats apart: of these `deliver` takes the latest."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class Stage(Player):
 
     def on_sent(self, sent: Sent) -> None:
         """What is sent waits in flight."""
-        if type(sent.message).__name__ == "Progress":
+        if type(sent.message).__name__ in HEARTBEATS:
             self._beats[sent.source, sent.target] = sent
         else:
             self.flight.append(sent)
@@ -274,7 +275,7 @@ class Stage(Player):
         return all(word in _names(sent) for word in words)
 
     def _first(self, way: str | None, kind: str | None, instance: str | Id | None) -> Sent | None:
-        wants_beat = kind is not None and kind.startswith("Progress")
+        wants_beat = kind is not None and kind.startswith(HEARTBEATS)
         beats: Sequence[Sent] = list(self._beats.values()) if wants_beat else ()
         found = [s for s in (*beats, *self.flight) if self.matches(s, way, kind, instance)]
         exact = (sent for sent in found if sent.label == kind)

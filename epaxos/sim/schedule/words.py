@@ -12,7 +12,7 @@ from typing import Any
 from epaxos.core.command import Operation, Payload, decode_cas, format_version
 from epaxos.core.replica import EVERYONE, Decided, Message, Record
 from epaxos.core.types import InstanceId, Micros, ReplicaId, ballot_name, replica_name
-from epaxos.sim.schedule.schedule import Crash, label_of
+from epaxos.sim.schedule.schedule import HEARTBEATS, Crash, label_of
 
 LINES = 120
 """How many lines the story of a failure shows: the last ones."""
@@ -32,13 +32,13 @@ class Story:
 
     def sent(self, now: Micros, source: ReplicaId, target: ReplicaId, message: Message) -> None:
         """A message left."""
-        if self.on and type(message).__name__ != "Progress":
+        if self.on and type(message).__name__ not in HEARTBEATS:
             to = "all" if target == EVERYONE else replica_name(target)
             self.add(now, f"{replica_name(source)} ──▶ {to:3}  {show(message)}")
 
     def arrived(self, now: Micros, source: ReplicaId, target: ReplicaId, message: Message) -> None:
         """A message was delivered."""
-        if self.on and type(message).__name__ != "Progress":
+        if self.on and type(message).__name__ not in HEARTBEATS:
             self.add(now, f"{replica_name(target)} ◀── {replica_name(source):3}  {show(message)}")
 
     def text(self, lines: int = LINES) -> str:
