@@ -17,11 +17,6 @@ class LocalClock:
         self._rate = rate_ppm
         """Local microseconds per second of the world."""
 
-    @property
-    def ideal(self) -> bool:
-        """Whether it shows the world's time."""
-        return self._rate == PPM and self._here == self._there
-
     def local(self, now: Micros) -> Micros:
         """What the clock shows at a moment of the world."""
         return self._here + (now - self._there) * self._rate // PPM
