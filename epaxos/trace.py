@@ -34,10 +34,10 @@ from epaxos.node.requests import (
     Limits,
     NodeReady,
     Question,
+    QuestionReply,
     Refusal,
     Reply,
     Request,
-    Told,
 )
 
 FORMAT: Final = 1
@@ -291,7 +291,7 @@ class Waiters:
         self._open[waiter] = (self._last, commands)
         return self._last
 
-    def settle(self, answer: Reply | Refusal | Told) -> int:
+    def settle(self, answer: Reply | Refusal | QuestionReply) -> int:
         """The number of whoever gets an answer; forgotten with the last one."""
         number, left = self._open[answer.waiter]
         if isinstance(answer, Reply):
@@ -319,7 +319,7 @@ def outcome_of(ready: NodeReady, waiters: list[int], deadline: Micros | None) ->
     )
 
 
-def _answer_of(reply: Reply | Refusal | Told, waiter: int) -> Answer:
+def _answer_of(reply: Reply | Refusal | QuestionReply, waiter: int) -> Answer:
     if isinstance(reply, Reply):
         return Answered(waiter, reply.offset, said(reply.results), int(reply.flight.path))
     if isinstance(reply, Refusal):

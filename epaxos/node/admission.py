@@ -1,5 +1,5 @@
-"""Which commands may leave now: commands on contended keys queue, the others wait for nothing
-(R12).
+"""Admission: commands on contended keys queue, the others wait for nothing (R12); those that leave
+together share batches.
 
 A key is contended while an interfering instance on it is known and not executed here. Commands on
 contended keys never share an instance with the rest. They leave in the order of their arrival, as
@@ -8,14 +8,17 @@ may leave at one moment leaves together. So at most n un-executed instances per 
 dependency chain is finite, and the oldest queued command can always be the next (no deadlock, and
 no write starves behind reads).
 
-Rules of this file: no protocol and no time; keys and slots only. A command names all its keys at
-once, so that several keys are taken together or not at all.
+Rules of this file: no protocol and no time; columns, keys and slots only. A command names all its
+keys at once, so that several keys are taken together or not at all. A run that is divided gives its
+columns to its parts, and is done.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
+from epaxos.core.command import Footprint, Operation
 from epaxos.core.types import Slot
+from epaxos.node.requests import Run
 
 T = TypeVar("T")
 
@@ -115,18 +118,49 @@ class HotQueue(Generic[T]):
                 del self._named[key]
 
 
-def contended_keys(
-    keys: Sequence[bytes], is_contended: Callable[[Sequence[bytes]], bool]
-) -> set[bytes]:
-    """Which of some distinct keys are contended, by halves: `is_contended` says it of any of
-    several.
+class Part(NamedTuple):
+    """Neighbouring commands of a divided run."""
 
-    Costs one question when none is, and about log2(len(keys)) per key that is."""
+    run: Run
+    key: bytes | None
+    """The contended key that each of them names; None: none of them names a contended key."""
+    reads: bool
+    """Whether they read that key; otherwise each of them writes it."""
+
+
+def contended_keys(
+    runs: Sequence[Run], queue: HotQueue[Run], is_contended: Callable[[Footprint], bool]
+) -> set[bytes]:
+    """The keys of some runs that are contended, or that a queued command names.
+
+    `is_contended` answers for all keys of a footprint at once. It is asked once when none is, and
+    about log2(keys) times more for each that is."""
+    writes: list[bytes] = []
+    reads: list[bytes] = []
+    for run in runs:
+        if run.operations.count(_GET):
+            for code, key in zip(run.operations, run.keys):
+                (reads if code == _GET else writes).append(key)
+        else:
+            writes += run.keys
+    queued = queue.names(writes) | queue.names(reads) if queue else set()
+    if not is_contended(Footprint(writes, reads)):
+        return queued
+    distinct = list(dict.fromkeys(writes))
+    found = _by_halves(distinct, lambda part: is_contended(Footprint(part, ())))
+    if reads:
+        written = set(distinct)
+        only_read = [key for key in dict.fromkeys(reads) if key not in written]
+        found |= _by_halves(only_read, lambda part: is_contended(Footprint((), part)))
+    return found | queued
+
+
+def _by_halves(keys: list[bytes], is_any: Callable[[Sequence[bytes]], bool]) -> set[bytes]:
     found: set[bytes] = set()
     parts = [keys]
     while parts:
         part = parts.pop()
-        if not part or not is_contended(part):
+        if not part or not is_any(part):
             continue
         if len(part) == 1:
             found.add(part[0])
@@ -134,3 +168,72 @@ def contended_keys(
             middle = len(part) // 2
             parts += (part[:middle], part[middle:])
     return found
+
+
+def divide(run: Run, hot: set[bytes]) -> list[Part]:
+    """The commands of a run in their order, those on contended keys apart from the rest.
+
+    Neighbours of one kind on one contended key stay together: they would leave together anyway."""
+    parts: list[Part] = []
+    operations, keys, count = run.operations, run.keys, run.count
+    start = 0
+    while start < count:
+        key = keys[start]
+        stop = start + 1
+        if key in hot:
+            reads = operations[start] == _GET
+            while stop < count and keys[stop] == key and (operations[stop] == _GET) is reads:
+                stop += 1
+            parts.append(Part(run.part(start, stop), key, reads))
+        else:
+            while stop < count and keys[stop] not in hot:
+                stop += 1
+            parts.append(Part(run.part(start, stop), None, False))
+        start = stop
+    run.done = True
+    run.drop_columns()
+    return parts
+
+
+def fill_batches(
+    runs: Iterable[Run], commands_max: int, bytes_max: int
+) -> tuple[list[list[Run]], list[Run]]:
+    """Runs in their order as batches within the limits, and the parts of those that had to be cut.
+
+    A run that is larger than a batch makes batches of its own; a command alone is never too
+    large."""
+    made: list[list[Run]] = []
+    cut: list[Run] = []
+    batch: list[Run] = []
+    commands = size = 0
+    for run in runs:
+        count = run.count
+        weight = sum(map(len, run.keys)) + sum(map(len, run.arguments))
+        if commands + count <= commands_max and size + weight <= bytes_max:
+            batch.append(run)
+            commands += count
+            size += weight
+            continue
+        if batch:
+            made.append(batch)
+        if count <= commands_max and weight <= bytes_max:
+            batch, commands, size = [run], count, weight
+            continue
+        parts = _cut(run, max(1, min(commands_max, bytes_max // max(1, weight // count))))
+        made += [[part] for part in parts]
+        cut += parts
+        batch, commands, size = [], 0, 0
+    if batch:
+        made.append(batch)
+    return made, cut
+
+
+def _cut(run: Run, step: int) -> list[Run]:
+    count = run.count
+    parts = [run.part(start, min(start + step, count)) for start in range(0, count, step)]
+    run.done = True
+    run.drop_columns()
+    return parts
+
+
+_GET: Final = int(Operation.GET)

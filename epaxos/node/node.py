@@ -14,16 +14,16 @@ durability for it:
 """
 
 import heapq
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from operator import gt
 from typing import Any, ClassVar
 
-from epaxos.core.command import Footprint, Operation, Payload, Results
+from epaxos.core.command import Footprint, Payload, Results
 from epaxos.core.errors import Ambiguous, Definite, RequestError
 from epaxos.core.replica import Decided, Executed, Message, Path, Record, Setup
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.execution.store import StateMachine, Store
-from epaxos.node.admission import HotQueue, Wanted, contended_keys
+from epaxos.node.admission import HotQueue, Wanted, contended_keys, divide, fill_batches
 from epaxos.node.inspection import graph_document, instance_document, status_document
 from epaxos.node.requests import (
     AskGraph,
@@ -35,11 +35,11 @@ from epaxos.node.requests import (
     Limits,
     NodeReady,
     Question,
+    QuestionReply,
     Refusal,
     Reply,
     Request,
     Run,
-    Told,
 )
 from epaxos.node.runs import batch_of, fault_of, slice_of
 from epaxos.node.sampling import Sampler
@@ -74,7 +74,7 @@ class Node:
         """Own batches whose instance is known and not decided."""
         self._leadership = 0
         """The last leadership that the replica followed (leader protocols)."""
-        self._replies: list[Reply | Refusal | Told] = []
+        self._replies: list[Reply | Refusal | QuestionReply] = []
         self._deadlines: dict[int, list[Run]] = {}
         """Runs by the period in which their deadline lies."""
         self._periods: list[int] = []
@@ -107,13 +107,13 @@ class Node:
                 self._refuse(run, Definite(fault), "invalid")
 
     def ask(self, waiter: Hashable, question: Question, now: Micros) -> None:
-        """A question about the node's state; answered by a `Told` in the next Ready."""
+        """A question about the node's state; answered by a `QuestionReply` in the next Ready."""
         try:
             document = self._answer_question(question, now)
         except RequestError as error:
-            self._replies.append(Told(waiter, None, error))
+            self._replies.append(QuestionReply(waiter, None, error))
         else:
-            self._replies.append(Told(waiter, document, None))
+            self._replies.append(QuestionReply(waiter, document, None))
 
     def receive(self, source: ReplicaId, message: Message, now: Micros) -> None:
         """A message from another member."""
@@ -276,7 +276,7 @@ class Node:
                 self._refuse(run, error, "not-proposed")
             return None
         for run in runs:
-            run.operations, run.keys, run.arguments = b"", [], []
+            run.drop_columns()
             run.flight = flight
         self._flying[flight.number] = flight
         if instance is not None:
@@ -288,73 +288,31 @@ class Node:
         self.counts["commands"] += len(payload.batch.keys)
         return flight
 
-    def _batches(self, runs: list[Run]) -> Iterator[list[Run]]:
-        """Cut runs into batches within the limits; a command alone is never too large."""
-        commands_max, bytes_max = self.limits.batch_commands, self.limits.batch_bytes
-        batch: list[Run] = []
-        commands = size = 0
-        for run in runs:
-            weight = sum(map(len, run.keys)) + sum(map(len, run.arguments))
-            if commands + run.count <= commands_max and size + weight <= bytes_max:
-                batch.append(run)
-                commands += run.count
-                size += weight
-                continue
-            if batch:
-                yield batch
-            if run.count <= commands_max and weight <= bytes_max:
-                batch, commands, size = [run], run.count, weight
-                continue
-            per_command = max(1, weight // run.count)
-            step = max(1, min(commands_max, bytes_max // per_command))
-            for part in self._split(run, step):
-                yield [part]
-            batch, commands, size = [], 0, 0
-        if batch:
-            yield batch
-
-    def _split(self, run: Run, step: int) -> Iterator[Run]:
-        run.done = True
-        for start in range(0, run.count, step):
-            part = run.part(start, min(start + step, run.count))
+    def _batches(self, runs: list[Run]) -> list[list[Run]]:
+        made, cut = fill_batches(runs, self.limits.batch_commands, self.limits.batch_bytes)
+        for part in cut:
             self._watch(part)
-            yield part
-        run.operations, run.keys, run.arguments = b"", [], []
+        return made
 
     # Contended keys ----------------------------------------------------------------------------
 
     def _set_hot_aside(self, fresh: list[Run]) -> list[Run]:
         """Queue commands on contended keys; return the others (R12)."""
-        writes: list[bytes] = []
-        reads: list[bytes] = []
-        for run in fresh:
-            if run.operations.count(_GET):
-                for code, key in zip(run.operations, run.keys):
-                    (reads if code == _GET else writes).append(key)
-            else:
-                writes += run.keys
-        hot = self._contended(writes, reads)
+        hot = contended_keys(fresh, self._hot, self._is_contended)
         if not hot:
             return fresh
         cold: list[Run] = []
         for run in fresh:
             if hot.isdisjoint(run.keys):
                 cold.append(run)
-            else:
-                cold += self._divide(run, hot)
+                continue
+            for part, key, reads in divide(run, hot):
+                if key is not None:
+                    self._queue(part, reads, key)
+                else:
+                    self._watch(part)
+                    cold.append(part)
         return cold
-
-    def _contended(self, writes: list[bytes], reads: list[bytes]) -> set[bytes]:
-        queued = self._hot.names(writes) | self._hot.names(reads) if self._hot else set()
-        if not self._is_contended(Footprint(writes, reads)):
-            return queued
-        distinct = list(dict.fromkeys(writes))
-        hot = contended_keys(distinct, lambda part: self._is_contended(Footprint(part, ())))
-        if reads:
-            written = set(distinct)
-            only_read = [key for key in dict.fromkeys(reads) if key not in written]
-            hot |= contended_keys(only_read, lambda part: self._is_contended(Footprint((), part)))
-        return hot | queued
 
     def _is_contended(self, footprint: Footprint) -> bool:
         deps = self.replica.dependencies(footprint)
@@ -362,33 +320,6 @@ class Node:
             return False
         is_executed = self.executor.is_executed
         return any(slot and not is_executed(column, slot) for column, slot in enumerate(deps))
-
-    def _divide(self, run: Run, hot: set[bytes]) -> list[Run]:
-        """Queue the hot commands of a run; return its cold parts.
-
-        Neighbours of one kind on one key wait as one: they would leave together anyway."""
-        run.done = True
-        cold: list[Run] = []
-        operations, keys = run.operations, run.keys
-        start = 0
-        while start < run.count:
-            key = keys[start]
-            stop = start + 1
-            if key in hot:
-                reads = operations[start] == _GET
-                while (
-                    stop < run.count and keys[stop] == key and (operations[stop] == _GET) is reads
-                ):
-                    stop += 1
-                self._queue(run.part(start, stop), reads, key)
-            else:
-                while stop < run.count and keys[stop] not in hot:
-                    stop += 1
-                cold.append(run.part(start, stop))
-                self._watch(cold[-1])
-            start = stop
-        run.operations, run.keys, run.arguments = b"", [], []
-        return cold
 
     def _queue(self, run: Run, reads: bool, key: bytes) -> None:
         if self._queued + run.count > self.limits.queued_commands:
@@ -567,7 +498,6 @@ _SYNC_DELAY_US = 100_000
 """How long what was executed may stay without a sync (R3)."""
 _SUCCESSION_US = 1_000_000
 """How long a batch that was forwarded to a leader may stay undecided once it has a successor."""
-_GET = int(Operation.GET)
 _COUNTERS = (
     "batches",
     "commands",
@@ -588,9 +518,9 @@ __all__ = [
     "Node",
     "NodeReady",
     "Question",
+    "QuestionReply",
     "Refusal",
     "Reply",
     "Request",
-    "Told",
     "node_with",
 ]

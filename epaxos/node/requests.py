@@ -1,6 +1,7 @@
 """What passes between a node and whoever drives it: requests in, replies and questions out.
 
-Rules of this file: plain data, no behaviour. Times are `Micros` of the node's clock.
+Rules of this file: plain data; methods only keep it consistent. Times are `Micros` of the node's
+clock.
 """
 
 from collections.abc import Hashable, Sequence
@@ -67,6 +68,10 @@ class Run:
         self.flight: Flight | None = None
         """The batch that carries its commands, once they were proposed."""
 
+    def drop_columns(self) -> None:
+        """Its commands are carried by others from here on: a batch, or parts of it."""
+        self.operations, self.keys, self.arguments = b"", [], []
+
     def part(self, start: int, stop: int) -> "Run":
         """Some of its commands, as a run of their own."""
         return Run(
@@ -109,6 +114,11 @@ class Flight:
         """When an answer could have left if answers left at commit; set by the driver, 0 before."""
         self.stamps: Stamps | None = None
         """How its journey goes, if it is sampled."""
+
+    def name_request(self, name: str) -> None:
+        """A client calls one of its requests so: if the batch is sampled, it is found by that."""
+        if self.stamps is not None:
+            self.stamps.requests.append(name)
 
 
 class Reply(NamedTuple):
@@ -173,7 +183,7 @@ class AskKeys:
 Question = AskStatus | AskInstance | AskGraph | AskTransfer | AskKeys
 
 
-class Told(NamedTuple):
+class QuestionReply(NamedTuple):
     """The answer to a question; leaves like a reply (R10)."""
 
     waiter: Hashable
@@ -190,7 +200,7 @@ class NodeReady(NamedTuple):
     must_sync: bool
     messages: list[tuple[ReplicaId, Message]]
     """(target, message); the target may be EVERYONE."""
-    replies: list[Reply | Refusal | Told]
+    replies: list[Reply | Refusal | QuestionReply]
     flights: list[Flight]
     """Own batches decided in this Ready."""
     sampled: Sequence[Stamps] = ()

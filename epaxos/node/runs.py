@@ -1,5 +1,8 @@
 """Runs of commands: what is wrong with one, how several make a batch, which answers are whose.
 
+Apart from `requests`, which changes with what drivers and clients say; this changes with what a
+command and a batch are.
+
 Rules of this file: pure functions over columns; no protocol, no time.
 """
 

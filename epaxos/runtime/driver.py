@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, cast
 
 from epaxos.core.replica import Message, Path, Record
 from epaxos.core.types import Micros, ReplicaId
-from epaxos.node.node import Flight, NodeReady, Question, Refusal, Reply, Request, Told
+from epaxos.node.node import Flight, NodeReady, Question, QuestionReply, Refusal, Reply, Request
 from epaxos.node.sampling import Samples
 from epaxos.runtime.alarm import Alarm, clock
 from epaxos.runtime.metrics import Distribution
@@ -89,7 +89,7 @@ class Driver:
         self._send = send
         self._fail = fail
         self._requests: list[Request] = []
-        self._questions: list[tuple[asyncio.Future[Told], Question]] = []
+        self._questions: list[tuple[asyncio.Future[QuestionReply], Question]] = []
         self._messages: deque[tuple[ReplicaId, list[Message]]] = deque()
         self._sources: list[Source] = []
         self._scheduled = False
@@ -139,9 +139,9 @@ class Driver:
         self._requests.append(request)
         self.schedule()
 
-    async def ask(self, question: Question) -> Told:
+    async def ask(self, question: Question) -> QuestionReply:
         """The node's answer, as of a moment when everything behind it is durable (R10)."""
-        waiter: asyncio.Future[Told] = self._loop.create_future()
+        waiter: asyncio.Future[QuestionReply] = self._loop.create_future()
         self._questions.append((waiter, question))
         self.schedule()
         return await waiter
@@ -228,7 +228,7 @@ class Driver:
             flight.committed_at = now
             self.commits[flight.path] += 1
 
-    def _answer(self, replies: list[Reply | Refusal | Told]) -> None:
+    def _answer(self, replies: list[Reply | Refusal | QuestionReply]) -> None:
         now = clock()
         for reply in replies:
             if isinstance(reply, Reply):
@@ -242,7 +242,7 @@ class Driver:
                 self.refusals[reply.code] = self.refusals.get(reply.code, 0) + reply.count
                 cast("Waiter", reply.waiter).refuse(reply)
             else:
-                waiter = cast("asyncio.Future[Told]", reply.waiter)
+                waiter = cast("asyncio.Future[QuestionReply]", reply.waiter)
                 if not waiter.done():
                     waiter.set_result(reply)
         for port in self._sources:

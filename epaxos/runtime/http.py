@@ -306,9 +306,9 @@ class HttpPort:
         answer = await waiting.answer
         if isinstance(answer, Refusal):
             raise _refused(answer)
-        stamps = answer[0].flight.stamps
-        if stamps is not None and "X-Request-Id" in request.headers:
-            stamps.requests.append(request.headers["X-Request-Id"][:_REQUEST_NAME_MAX])
+        if "X-Request-Id" in request.headers:
+            name = request.headers["X-Request-Id"][:_REQUEST_NAME_MAX]
+            answer[0].flight.name_request(name)
         return answer
 
     async def _body(self, request: web.BaseRequest) -> bytes:

@@ -11,7 +11,15 @@ from epaxos.codec import PROTOCOL_VERSION, ServerHello
 from epaxos.core.command import NO_VERSION, Operation, Results, Status, decode_cas
 from epaxos.core.errors import Ambiguous, ConfigError, Definite
 from epaxos.core.replica import Executed, Path
-from epaxos.node.node import AskGraph, AskInstance, AskTransfer, NodeReady, Refusal, Reply, Told
+from epaxos.node.node import (
+    AskGraph,
+    AskInstance,
+    AskTransfer,
+    NodeReady,
+    QuestionReply,
+    Refusal,
+    Reply,
+)
 from epaxos.runtime.binary import ClientPort
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.http import HttpPort
@@ -102,7 +110,7 @@ class FakeNode:
             document = {"limit": question.limit}
         if isinstance(question, AskTransfer) and question.target == 0:
             document, error = None, Definite("this protocol has no leader")
-        self.out.append(Told(waiter, document, error))
+        self.out.append(QuestionReply(waiter, document, error))
 
     def receive(self, source, message, now):
         self.received.append((source, message))

@@ -7,7 +7,7 @@ from epaxos.codec import Codec, encode
 from epaxos.core.command import Operation
 from epaxos.core.errors import Ambiguous
 from epaxos.core.replica import EVERYONE, Setup
-from epaxos.node.node import AskTransfer, Limits, Node, Refusal, Reply, Request, Told
+from epaxos.node.node import AskTransfer, Limits, Node, QuestionReply, Refusal, Reply, Request
 from epaxos.registry import find_protocol
 
 PROTOCOL = find_protocol("multipaxos")
@@ -196,7 +196,7 @@ def test_leadership_moves_when_a_node_is_asked():
     world.nodes[0].ask("move", AskTransfer(2), world.now)
     world.take(0)
     told = world.answers["move"][0]
-    assert type(told) is Told
+    assert type(told) is QuestionReply
     assert told.error is None
     world.run(SECOND)
     assert [node.replica.leader for node in world.nodes] == [2, 2, 2]

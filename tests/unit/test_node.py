@@ -20,10 +20,10 @@ from epaxos.node.node import (
     AskTransfer,
     Limits,
     Node,
+    QuestionReply,
     Refusal,
     Reply,
     Request,
-    Told,
 )
 from epaxos.protocols.epaxos.messages import Committed
 from epaxos.registry import find_protocol
@@ -438,7 +438,7 @@ def test_questions_are_answered_in_the_next_ready():
         AskTransfer(1),
     ):
         made.ask(type(question).__name__, question, 1)
-    told = {each.waiter: each for each in made.take(1).replies if isinstance(each, Told)}
+    told = {each.waiter: each for each in made.take(1).replies if isinstance(each, QuestionReply)}
     assert told["AskStatus"].document["executed"] == [1]
     assert told["AskInstance"].document["phase"] == "committed"
     assert told["AskGraph"].document["instances"][0]["keys"] == ["x", "y"]

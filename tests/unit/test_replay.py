@@ -22,10 +22,10 @@ from epaxos.node.requests import (
     AskTransfer,
     Flight,
     Limits,
+    QuestionReply,
     Refusal,
     Reply,
     Request,
-    Told,
 )
 from epaxos.protocols.epaxos import messages as m
 from epaxos.protocols.epaxos.replica import EPaxosReplica
@@ -509,7 +509,7 @@ def test_waiters_are_forgotten_with_their_last_answer():
     part = Reply("a", 0, Results(0, 1, 0, 2, b"", [], []), 0, flight)
     assert waiters.settle(part) == 1
     assert waiters.settle(Refusal("a", 2, 1, Ambiguous("late"), "outcome-unknown")) == 1
-    assert waiters.settle(Told("b", None, Definite("no"))) == 2
+    assert waiters.settle(QuestionReply("b", None, Definite("no"))) == 2
     with pytest.raises(KeyError):
         waiters.settle(part)
     assert waiters.add("a", 0) == 3
