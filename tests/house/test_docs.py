@@ -11,7 +11,7 @@ from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import VERBS
 from epaxos.core.quorum import quorums
 from epaxos.runtime.config import Cluster, load_config
-from tests.house.sources import ROOT, named
+from tests.house.sources import ROOT, objections, offenders
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#([\w-]+))?\)")
@@ -32,26 +32,67 @@ def table_keys(text, heading):
     return keys
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_lead_somewhere(page):
-    text = page.read_text(encoding="utf-8")
-    for target, anchor in LINK.findall(text):
-        if "://" in target:
-            continue
-        path = (page.parent / target).resolve()
-        assert path.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in [heading.lower().replace(" ", "-") for heading in headings], anchor
+def lines_of(page):
+    return enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_commands_in_documents_exist(page):
-    text = page.read_text(encoding="utf-8")
-    shells = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
-    quoted = "\n".join(re.findall(r"`([^`\n]+)`", text))
-    for verb in re.findall(r"(?:^|run )epaxos ([a-z]+)", f"{shells}\n{quoted}", re.MULTILINE):
-        assert verb in VERBS, f"epaxos {verb}"
+def broken_links(page):
+    """Links to files that are not there, and to headings that they do not have."""
+    for number, line in lines_of(page):
+        for target, anchor in LINK.findall(line):
+            path = (page.parent / target).resolve()
+            if "://" in target:
+                continue
+            if not path.exists():
+                yield number, f"no file {target}"
+            elif anchor and anchor not in anchors(path):
+                yield number, f"{target} has no heading {anchor}"
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [heading.lower().replace(" ", "-") for heading in headings]
+
+
+def unknown_verbs(page):
+    """`epaxos VERB` in a block of shell, or quoted in a line, where there is no such verb."""
+    in_shell = False
+    for number, line in lines_of(page):
+        if line.startswith("```"):
+            in_shell = line == "```sh"
+        for text in [line] if in_shell else re.findall(r"`([^`]+)`", line):
+            for verb in re.findall(r"(?:^|run )epaxos ([a-z]+)", text):
+                if verb not in VERBS:
+                    yield number, f"epaxos {verb}"
+
+
+def test_links_lead_somewhere():
+    assert offenders(broken_links, PAGES) == []
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "other.md").write_text("# Some heading\n", encoding="utf-8")
+    text = (
+        "[a](gone.md)\n[b](other.md#some-heading) [c](other.md#none) [d](https://x.org/gone.md)\n"
+    )
+    assert objections(broken_links, tmp_path, text, "page.md") == [
+        "1: no file gone.md",
+        "2: other.md has no heading none",
+    ]
+
+
+def test_commands_in_documents_exist():
+    assert offenders(unknown_verbs, PAGES) == []
+
+
+def test_a_command_that_does_not_exist_is_named(tmp_path):
+    text = (
+        "epaxos prose\n`epaxos fly` and `epaxos up`\n```sh\nuv run epaxos walk\nepaxos sim\n```\n"
+    )
+    assert objections(unknown_verbs, tmp_path, text, "page.md") == [
+        "2: epaxos fly",
+        "4: epaxos walk",
+    ]
 
 
 @pytest.mark.parametrize("verb", VERBS)
