@@ -6,9 +6,10 @@ import sys
 import tomllib
 
 import pytest
+from typer.core import TyperGroup
 
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.main import VERBS
+from epaxos.cli.main import VERBS, load_verb
 from epaxos.core.quorum import quorums
 from epaxos.runtime.config import Cluster, load_config
 from tests.house.sources import ROOT, objections, offenders
@@ -54,16 +55,42 @@ def anchors(page):
     return [heading.lower().replace(" ", "-") for heading in headings]
 
 
-def unknown_verbs(page):
-    """`epaxos VERB` in a block of shell, or quoted in a line, where there is no such verb."""
-    in_shell = False
+def commands_of(page):
+    """The words after `epaxos` of every command in a block of shell, or quoted in a line."""
+    in_shell, begun = False, ""
     for number, line in lines_of(page):
         if line.startswith("```"):
             in_shell = line == "```sh"
-        for text in [line] if in_shell else re.findall(r"`([^`]+)`", line):
-            for verb in re.findall(r"(?:^|run )epaxos ([a-z]+)", text):
-                if verb not in VERBS:
-                    yield number, f"epaxos {verb}"
+        texts = [begun + line] if in_shell else re.findall(r"`([^`]+)`", line)
+        begun = ""
+        if in_shell and line.endswith("\\"):
+            begun = texts.pop()[:-1]
+        for command in re.split(r" #|[;|\n]|&&", "\n".join(texts)):
+            if found := re.search(r"(?:^|run |-m )epaxos ([a-z].*)", command.strip()):
+                yield number, found[1].split()
+
+
+def options_of(command):
+    return {"--help", "-h"}.union(*([*each.opts, *each.secondary_opts] for each in command.params))
+
+
+def unknown_commands(page):
+    """`epaxos VERB`, its sub-verb or an option of them, where there is no such thing."""
+    for number, words in commands_of(page):
+        if words[0] not in VERBS:
+            yield number, f"epaxos {words[0]}"
+            continue
+        command = load_verb(words[0])
+        known, said = options_of(command), f"epaxos {words[0]}"
+        if isinstance(command, TyperGroup) and words[1:] and not words[1].startswith("-"):
+            said += f" {words[1]}"
+            if words[1] not in command.commands:
+                yield number, said
+                continue
+            known |= options_of(command.commands[words[1]])
+        for option in [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]:
+            if option not in known:
+                yield number, f"{said} {option}"
 
 
 def test_links_lead_somewhere():
@@ -82,16 +109,21 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
 
 
 def test_commands_in_documents_exist():
-    assert offenders(unknown_verbs, PAGES) == []
+    assert offenders(unknown_commands, PAGES) == []
 
 
 def test_a_command_that_does_not_exist_is_named(tmp_path):
     text = (
-        "epaxos prose\n`epaxos fly` and `epaxos up`\n```sh\nuv run epaxos walk\nepaxos sim\n```\n"
+        "epaxos prose\n`epaxos fly` and `epaxos up`\n```sh\nuv run epaxos walk\nepaxos sim\n"
+        "epaxos sim run --seeds 3 # --fast\nepaxos sim --seeds 3\nepaxos sim walk\n"
+        "epaxos up ; epaxos sim run \\\n  --no-shrink --fast=1 -2\n```\n"
     )
-    assert objections(unknown_verbs, tmp_path, text, "page.md") == [
+    assert objections(unknown_commands, tmp_path, text, "page.md") == [
         "2: epaxos fly",
         "4: epaxos walk",
+        "7: epaxos sim --seeds",
+        "8: epaxos sim walk",
+        "10: epaxos sim run --fast",
     ]
 
 
