@@ -173,7 +173,7 @@ def _print(screen: Console, report: Report, seconds: float) -> None:
     table.add_row("local states", count(sum(tally.locals)), locals_)
     table.add_row("steps of real code", count(tally.runs))
     table.add_row("messages", count(tally.messages), "different ones")
-    table.add_row("outcomes", count(tally.outcomes), "combinations of what replicas let out")
+    table.add_row("outcomes", count(tally.outcomes), "combinations of what replicas released")
     table.add_row("time", f"{seconds:,.1f}", "s")
     screen.print(table)
     if report.violation is not None:

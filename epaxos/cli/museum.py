@@ -17,8 +17,8 @@ from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.registry import find_protocol
 from epaxos.sim.museum import EXHIBITS, find
-from epaxos.sim.museum.exhibit import Directed, Exhibit, Load, Verdict, acquit, examine
-from epaxos.sim.museum.telling import Told, narrate, observer_of
+from epaxos.sim.museum.exhibit import Directed, Exhibit, ExhibitVerdict, Load, acquit, examine
+from epaxos.sim.museum.telling import Narrative, narrate, observer_of
 
 app = typer.Typer(help="Known bugs, planted from outside and caught.")
 
@@ -35,8 +35,8 @@ class Visit:
     """One exhibit, searched."""
 
     exhibit: Exhibit
-    verdict: Verdict
-    told: Told | None
+    verdict: ExhibitVerdict
+    narrative: Narrative | None
     acquitted: bool
     """The code as it is passes the same schedules."""
     seconds: float
@@ -131,16 +131,16 @@ def _visit_all(shrink: bool) -> list[Visit]:
 def _visit(exhibit: Exhibit, shrink: bool) -> Visit:
     began = time.monotonic()
     verdict = examine(exhibit)
-    told = None
+    narrative = None
     if verdict.caught is not None:
         acquitted = acquit(exhibit, verdict.schedules).caught is None
         seconds = time.monotonic() - began
         if shrink:
-            told = narrate(exhibit, verdict.caught, _for_a_while())
+            narrative = narrate(exhibit, verdict.caught, _for_a_while())
     else:
         acquitted = False
         seconds = time.monotonic() - began
-    return Visit(exhibit, verdict, told, acquitted, seconds)
+    return Visit(exhibit, verdict, narrative, acquitted, seconds)
 
 
 def _for_a_while() -> Callable[[], bool]:
@@ -171,7 +171,7 @@ def _say_search(exhibit: Exhibit) -> str:
 
 
 def _print_visit(visit: Visit) -> None:
-    exhibit, caught, told = visit.exhibit, visit.verdict.caught, visit.told
+    exhibit, caught, narrative = visit.exhibit, visit.verdict.caught, visit.narrative
     _print_story(exhibit)
     screen = console()
     screen.print()
@@ -180,7 +180,7 @@ def _print_visit(visit: Visit) -> None:
         screen.print(f"Not caught in {tried} schedules, as it should have been.", markup=False)
         return
     screen.print(_say_catch(visit), markup=False)
-    chart = caught.chart if told is None else told.chart
+    chart = caught.chart if narrative is None else narrative.chart
     if chart:
         screen.print()
         screen.print(chart, markup=False, soft_wrap=True)
@@ -188,20 +188,20 @@ def _print_visit(visit: Visit) -> None:
     passes = "passes" if visit.acquitted else "DOES NOT PASS"
     screen.print(f"The code as it is {passes} the same schedules.", markup=False)
     screen.print(fill(f"Violated: {caught.sentence}.", WIDTH), markup=False)
-    conclusion = caught.detail if told is None else told.conclusion
+    conclusion = caught.detail if narrative is None else narrative.conclusion
     screen.print(fill(conclusion, WIDTH), markup=False, style="bold")
 
 
 def _say_catch(visit: Visit) -> str:
-    told = visit.told
+    narrative = visit.narrative
     found = f"Caught in schedule {visit.verdict.schedules}"
-    if told is None or told.played is None:
+    if narrative is None or narrative.played is None:
         return f"{found}."
-    played = count(told.played)
-    if told.left is not None:
+    played = count(narrative.played)
+    if narrative.left is not None:
         return (
-            f"{found}: {played} events, of which {count(told.left)} remain; replicas are named by "
-            "the order in which they appear."
+            f"{found}: {played} events, of which {count(narrative.left)} remain; replicas are "
+            "named by the order in which they appear."
         )
     if isinstance(visit.exhibit.search, Directed):
         return f"{found}: {played} events, as they were played."
@@ -214,7 +214,7 @@ def _print_visits(visits: list[Visit]) -> None:
     )
     for visit in visits:
         caught = visit.verdict.caught
-        events = None if visit.told is None else visit.told.left or visit.told.played
+        events = None if visit.narrative is None else visit.narrative.left or visit.narrative.played
         table.add_row(
             visit.exhibit.name,
             count(visit.verdict.schedules),
@@ -243,17 +243,17 @@ def _document(exhibit: Exhibit) -> dict[str, Any]:
 
 
 def _found(visit: Visit) -> dict[str, Any]:
-    caught, told = visit.verdict.caught, visit.told
+    caught, narrative = visit.verdict.caught, visit.narrative
     return {
         **_document(visit.exhibit),
         "caught": caught is not None,
         "schedules": visit.verdict.schedules,
         "sentence": None if caught is None else caught.sentence,
         "detail": None if caught is None else caught.detail,
-        "conclusion": None if told is None else told.conclusion,
-        "events_played": None if told is None else told.played,
-        "events_left": None if told is None else told.left,
-        "chart": None if caught is None else caught.chart if told is None else told.chart,
+        "conclusion": None if narrative is None else narrative.conclusion,
+        "events_played": None if narrative is None else narrative.played,
+        "events_left": None if narrative is None else narrative.left,
+        "chart": None if caught is None else caught.chart if narrative is None else narrative.chart,
         "code_passes": visit.acquitted,
         "succeeded": visit.succeeded,
         "seconds": visit.seconds,

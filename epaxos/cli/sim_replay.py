@@ -63,7 +63,7 @@ class ReplayedRun:
         """Traces without a byte."""
 
     def replay(self, spec: ProtocolSpec | None) -> None:
-        """Live them all again."""
+        """Replay them all."""
         for trace in self.traces:
             self.replays.append(Replay(trace, spec, self.observer).run())
         if self.observer is not None:
@@ -79,7 +79,7 @@ class ReplayedRun:
 
     def differing(self) -> list[Replay]:
         """The lives that did not come out as recorded."""
-        return [each for each in self.replays if each.difference is not None]
+        return [each for each in self.replays if each.divergence is not None]
 
     def range(self) -> str:
         """Which instances there are."""
@@ -106,7 +106,7 @@ class ReplayedRun:
                 found.append(f"{trace.name} was not closed: its replica was killed or runs still")
             elif trace.end not in (None, CLOSED):
                 found.append(f"{trace.name} ends early: {trace.end}")
-            if each.failure is not None and each.difference is None:
+            if each.failure is not None and each.divergence is None:
                 found.append(
                     f"{trace.name}: the recorded replica failed in step {each.steps}, and "
                     f"{each.failure} in the replay too"
@@ -163,7 +163,7 @@ def _letter(member: int | None) -> str | None:
 
 
 def _life_document(each: Replay) -> dict[str, Any]:
-    difference = each.difference
+    divergence = each.divergence
     return {
         "trace": each.trace.name,
         "replica": replica_name(each.header.member),
@@ -179,7 +179,7 @@ def _life_document(each: Replay) -> dict[str, Any]:
         "damage": each.trace.damage,
         "failure": each.failure,
         "differing_steps": each.differing,
-        "difference": None if difference is None else difference._asdict(),
+        "divergence": None if divergence is None else divergence._asdict(),
         "slowest": [
             {
                 "id": str(slow.instance),
@@ -306,16 +306,16 @@ class _ReplayScreen:
             self._print(line)
 
     def _verdict(self, each: Replay) -> None:
-        difference = each.difference
-        if difference is None:
+        divergence = each.divergence
+        if divergence is None:
             return
         begun = each.first or 0
         where = f"{self._run.title(each.header.member)} (boot {each.header.boot})"
         self._print(
-            f"{where} differs from step {count(difference.step)} of {count(each.steps)} on, "
-            f"{milliseconds(max(0, difference.at - begun))} ms after its start: {difference.part}\n"
-            f"  recorded  {difference.recorded}\n"
-            f"  replayed  {difference.replayed}\n"
+            f"{where} differs from step {count(divergence.step)} of {count(each.steps)} on, "
+            f"{milliseconds(max(0, divergence.at - begun))} ms after its start: {divergence.part}\n"
+            f"  recorded  {divergence.recorded}\n"
+            f"  replayed  {divergence.replayed}\n"
             f"  {count(each.differing)} steps differ; what follows the first says little"
         )
 

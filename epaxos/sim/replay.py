@@ -1,4 +1,4 @@
-"""A recorded life of a replica, lived again: the same node, the same inputs, and what differs.
+"""A recorded life of a replica, replayed: the same node, the same inputs, and what differs.
 
 The node is built from the trace's header, restored from the records that its log held, and fed
 the recorded inputs in their steps. What comes out is compared with what came out then. The first
@@ -56,7 +56,7 @@ LISTED: Final = 5
 """How many recovered or slow instances are listed."""
 
 
-class Difference(NamedTuple):
+class Divergence(NamedTuple):
     """Where a replay left its recording."""
 
     step: int
@@ -94,13 +94,13 @@ class Replay:
         self._spec = spec or find_protocol(header.protocol)
         self._codec = Codec(self._spec)
         self._observer = observer
-        self._heard = _Heard(self._spec.executor(len(header.regions)))
+        self._heard = _NotingExecutor(self._spec.executor(len(header.regions)))
         self.steps = 0
         self.first: Micros | None = None
         """When the first step began; None without steps."""
         self.last: Micros = 0
         """When the last step began."""
-        self.difference: Difference | None = None
+        self.divergence: Divergence | None = None
         """The first one."""
         self.differing = 0
         """How many steps differ."""
@@ -118,7 +118,7 @@ class Replay:
         """The slowest own instances, a heap until `run` ends; then slowest first."""
 
     def run(self) -> "Replay":
-        """Live the whole life; returns itself."""
+        """Replay the whole life; returns itself."""
         try:
             node = self._restore()
         except Exception as error:
@@ -206,26 +206,26 @@ class Replay:
             push: Any = heappush if len(self.slowest) < SLOWEST else heappushpop
             push(self.slowest, slow)
 
-    # Differences -------------------------------------------------------------------------------
+    # Divergence --------------------------------------------------------------------------------
 
     def _fail(self, why: str, at: Micros, recorded_too: bool = False) -> None:
         self.failure = why
         if not recorded_too:
             self.differing += 1
-            if self.difference is None:
-                self.difference = Difference(self.steps, at, "the step", "it went on", why)
+            if self.divergence is None:
+                self.divergence = Divergence(self.steps, at, "the step", "it went on", why)
 
     def _differ(self, step: Step, outcome: Outcome) -> None:
         self.differing += 1
-        if self.difference is not None:
+        if self.divergence is not None:
             return
         if step.outcome is None:
             part, then, now = "the step", "the replica failed in it", "it ends in order"
         else:
-            part, then, now = self._first_difference(step.outcome, outcome)
-        self.difference = Difference(self.steps, step.now, part, then, now)
+            part, then, now = self._first_divergence(step.outcome, outcome)
+        self.divergence = Divergence(self.steps, step.now, part, then, now)
 
-    def _first_difference(self, then: Outcome, now: Outcome) -> tuple[str, str, str]:
+    def _first_divergence(self, then: Outcome, now: Outcome) -> tuple[str, str, str]:
         columns: tuple[tuple[str, list[Any], list[Any], Callable[[Any], str]], ...] = (
             ("record", then.records, now.records, lambda each: self._show(each, "record")),
             ("message", then.messages, now.messages, self._show_sent),
@@ -268,7 +268,7 @@ class Replay:
         return f"{who}: {_show_digest(document) if isinstance(document, Digest) else document!r}"
 
 
-class _Heard:
+class _NotingExecutor:
     """An executor that remembers what it was given and what it gave back."""
 
     def __init__(self, inner: Executor) -> None:

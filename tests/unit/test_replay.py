@@ -192,7 +192,7 @@ def test_a_replay_comes_out_as_recorded(recorded, capsys):
 def test_all_that_was_said_is_compared(recorded):
     for path in sorted(recorded.iterdir()):
         life = Replay(read(path)).run()
-        assert life.difference is None
+        assert life.divergence is None
         assert life.counts["commands"] == 6
         assert life.counts["answered"] >= 4  # of a follower's, those that a leader was there for
         assert life.counts["records"] > 6
@@ -203,14 +203,14 @@ def test_all_that_was_said_is_compared(recorded):
 def test_another_rule_differs_where_it_first_matters(tmp_path):
     run(Row(tmp_path))
     lives = [Replay(read(path), broken(Forgetful)).run() for path in sorted(tmp_path.iterdir())]
-    first = [life.difference for life in lives]
+    first = [life.divergence for life in lives]
     assert all(first)
-    difference = lives[0].difference
-    assert difference.part == "record 1"
-    assert difference.recorded.startswith("PreAccepted B.1")
-    assert "initial_deps=0.0.0 deps=" in difference.recorded
-    assert difference.replayed.endswith("initial_deps=0.0.0 deps=0.0.0")
-    assert difference.recorded != difference.replayed
+    divergence = lives[0].divergence
+    assert divergence.part == "record 1"
+    assert divergence.recorded.startswith("PreAccepted B.1")
+    assert "initial_deps=0.0.0 deps=" in divergence.recorded
+    assert divergence.replayed.endswith("initial_deps=0.0.0 deps=0.0.0")
+    assert divergence.recorded != divergence.replayed
     assert all(life.differing >= 1 for life in lives)
     assert all(life.steps == 30 for life in lives)
 
@@ -228,7 +228,7 @@ def test_a_replay_that_fails_says_where(tmp_path):
     run(Row(tmp_path))
     life = Replay(read(tmp_path / "Here.1.trace"), broken(Failing)).run()
     assert "slot 2 came" in life.failure
-    assert (life.difference.part, life.difference.recorded) == ("the step", "it went on")
+    assert (life.divergence.part, life.divergence.recorded) == ("the step", "it went on")
     assert life.steps == 30
 
 
@@ -243,10 +243,10 @@ def test_a_recorded_failure_is_found_again(tmp_path):
         recorder.receive(0, m.CommitShort(0, 2, no_deps(3)), 2)
     recorder.close()
     same = Replay(read(recorder.path), spec).run()
-    assert (same.difference, same.steps) == (None, 2)
+    assert (same.divergence, same.steps) == (None, 2)
     assert "slot 2 came" in same.failure
     other = Replay(read(recorder.path)).run()
-    assert other.difference.recorded == "the replica failed in it"
+    assert other.divergence.recorded == "the replica failed in it"
 
 
 def test_the_log_at_the_start_is_part_of_a_trace(tmp_path):
@@ -258,16 +258,16 @@ def test_the_log_at_the_start_is_part_of_a_trace(tmp_path):
     run(row)
     for path in sorted(tmp_path.iterdir()):
         life = Replay(read(path)).run()
-        assert (life.difference, life.counts["restored"]) == (None, 1)
+        assert (life.divergence, life.counts["restored"]) == (None, 1)
 
 
 def test_long_things_are_compared_by_checksum(tmp_path):
     run(Row(tmp_path), value=b"x" * 5000)
     lives = [Replay(read(path), broken(Forgetful)).run() for path in sorted(tmp_path.iterdir())]
-    assert all(life.difference for life in lives)
-    assert lives[0].difference.recorded.startswith("PreAccepted of 5,")
-    assert "checksum" in lives[0].difference.replayed
-    assert Replay(read(tmp_path / "Here.1.trace")).run().difference is None
+    assert all(life.divergence for life in lives)
+    assert lives[0].divergence.recorded.startswith("PreAccepted of 5,")
+    assert "checksum" in lives[0].divergence.replayed
+    assert Replay(read(tmp_path / "Here.1.trace")).run().divergence is None
 
 
 # Charts ------------------------------------------------------------------------------------------
@@ -549,7 +549,7 @@ def test_a_recording_ends_at_its_limit_and_the_replica_goes_on(tmp_path, capsys)
         assert path.stat().st_size <= 3000
         reader = read(path)
         life = Replay(reader).run()
-        assert life.difference is None
+        assert life.divergence is None
         assert 0 < life.steps < 30
         assert "reached record_mib" in reader.end
     capsys.readouterr()

@@ -148,7 +148,7 @@ class Exhibit:
     protocol: str = "epaxos"
 
 
-class Verdict(NamedTuple):
+class ExhibitVerdict(NamedTuple):
     """What a search found."""
 
     schedules: int
@@ -156,25 +156,25 @@ class Verdict(NamedTuple):
     caught: Caught | None
 
 
-def examine(exhibit: Exhibit, first: int = 1) -> Verdict:
+def examine(exhibit: Exhibit, first: int = 1) -> ExhibitVerdict:
     """Plant the bug and search, within its budget."""
     with exhibit.plant(find_protocol(exhibit.protocol)) as planted:
         return _search(exhibit.search, planted, first, exhibit.budget, exhibit.sentences[0])
 
 
-def acquit(exhibit: Exhibit, schedules: int, first: int = 1) -> Verdict:
+def acquit(exhibit: Exhibit, schedules: int, first: int = 1) -> ExhibitVerdict:
     """Give the same schedules to the code as it is, under all observers; it must pass."""
     return _search(exhibit.search, Planted(find_protocol(exhibit.protocol)), first, schedules, None)
 
 
 def _search(
     search: Search, planted: Planted, first: int, schedules: int, only: str | None
-) -> Verdict:
+) -> ExhibitVerdict:
     for number in range(schedules):
         caught = search.trial(planted, first + number, only)
         if caught is not None:
-            return Verdict(number + 1, caught)
-    return Verdict(schedules, None)
+            return ExhibitVerdict(number + 1, caught)
+    return ExhibitVerdict(schedules, None)
 
 
 # Plants ------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ RUN_LINES = 30
 WIDTH = 110
 
 
-class Told(NamedTuple):
+class Narrative(NamedTuple):
     """A catch for people."""
 
     chart: str
@@ -43,11 +43,11 @@ class Told(NamedTuple):
     """How many remain; None: it is not cut down."""
 
 
-def narrate(exhibit: Exhibit, caught: Caught, more: Callable[[], bool]) -> Told:
+def narrate(exhibit: Exhibit, caught: Caught, more: Callable[[], bool]) -> Narrative:
     """Cut what was caught down to its shortest story, and tell it."""
     with exhibit.plant(find_protocol(exhibit.protocol)) as planted:
         if caught.schedule is None:
-            return Told("", caught.detail)
+            return Narrative("", caught.detail)
         played = size_of(caught.schedule)
         if played <= EVENTS_MAX:
             try:
@@ -59,12 +59,12 @@ def narrate(exhibit: Exhibit, caught: Caught, more: Callable[[], bool]) -> Told:
             else:
                 return _shortest(shortest, planted, caught, played)
         if isinstance(exhibit.search, Directed) or caught.options is None:
-            return Told(_abridged(caught.chart), caught.detail, played)
+            return Narrative(_abridged(caught.chart), caught.detail, played)
         smaller = shrink_options(caught.options, planted.spec, planted.node, caught.sentence, more)
         again = tell(smaller, planted.spec, planted.node)
         if isinstance(again, Failure):
-            return Told(_end_of(again.story), again.detail, size_of(again.schedule))
-        return Told(_end_of(caught.chart), caught.detail, played)
+            return Narrative(_end_of(again.story), again.detail, size_of(again.schedule))
+        return Narrative(_end_of(caught.chart), caught.detail, played)
 
 
 def observer_of(sentence: str) -> str:
@@ -75,13 +75,13 @@ def observer_of(sentence: str) -> str:
     return sentence
 
 
-def _shortest(schedule: Schedule, planted: Planted, caught: Caught, played: int) -> Told:
+def _shortest(schedule: Schedule, planted: Planted, caught: Caught, played: int) -> Narrative:
     player = Player(schedule, planted.spec, planted.node, only=caught.sentence)
     try:
         player.play(schedule.events)
     except Violation as violation:
         chart = _abridged(player.chart(violation))
-        return Told(chart, _conclude(player, violation), played, size_of(schedule))
+        return Narrative(chart, _conclude(player, violation), played, size_of(schedule))
     raise AssertionError("what was cut down still violates its sentence")
 
 

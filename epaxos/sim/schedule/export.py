@@ -50,7 +50,7 @@ def to_pytest(
     played."""
     name = _name_of(sentence)
     chart = show_schedule(schedule, only=sentence) if chart is None else chart
-    story = _Story(schedule)
+    story = _StageCalls(schedule)
     body = [
         "def story(world):",
         *[f"    {line}" for line in story.lines()],
@@ -92,7 +92,7 @@ def _heading(sentence: str, detail: str, chart: str) -> str:
     return f'{quote}{text}\n\n{told}\n\n{chart}\n"""'.replace("\n\n\n", "\n\n")
 
 
-class _Story:
+class _StageCalls:
     """The calls on a stage that perform a schedule."""
 
     def __init__(self, schedule: Schedule) -> None:

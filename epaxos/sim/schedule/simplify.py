@@ -1,4 +1,4 @@
-"""The same schedule said more plainly: fewer replicas, plain keys and values, round figures.
+"""Canonical forms the shrinker tries: fewer replicas, plain keys and values, round figures.
 
 Rules of this file: pure functions of schedules. Nothing here knows whether what it returns still
 fails: the shrinker plays it.

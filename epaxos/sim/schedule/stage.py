@@ -55,7 +55,7 @@ Id = tuple[ReplicaId, Slot]
 
 
 class Stage(Player):
-    """A player with hands. `flight` holds what was sent and neither delivered nor dropped,
+    """A Player driven step by step; messages wait in `flight` until delivered or dropped,
     heartbeats apart: of these `deliver` takes the latest."""
 
     def __init__(
