@@ -12,9 +12,10 @@ import threading
 import time
 import tomllib
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from bench.drawing import style
 from bench.drawing.timeline import draw_curve, shade
 from bench.figures.over_time import medians
 from bench.figures.plan import Pool
+from bench.progress import ProgressClock, ProgressReport, Watch
 from bench.trials.executors import Stopped
 from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.core.errors import ConfigError
@@ -155,33 +157,24 @@ def _trial(
 # Running ---------------------------------------------------------------------------------------
 
 
-@dataclass
-class Live:
-    """What is known while it runs: per protocol and region, the latency of each step so far."""
+Steps = dict[str, list[list[float | None]]]
+"""Protocol -> region -> mean of each step's answers in ms; None: there were none."""
 
-    steps: dict[str, list[list[float | None]]]
-    """Protocol -> region -> mean of each step's answers in ms; None: there were none."""
-    activity: str = "starting all replicas"
+
+@dataclass(frozen=True, kw_only=True)
+class DemoReport(ProgressReport):
+    """Progress of a demonstration, with the latencies seen so far."""
+
+    steps: Steps
     at_s: float | None = None
     """Time since the start of what is measured; None: not yet."""
-    seen: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
-    """(protocol, region) -> sum and count that its replica said last."""
 
 
-Watch = Callable[[Live], None]
-
-
-def run(demo: Demo, directory: Path, watch: Watch) -> dict[str, Outcome]:
+def run(demo: Demo, directory: Path, watch: Watch[DemoReport]) -> dict[str, Outcome]:
     """Run both protocols; real ones at the same time. Raises EpaxosError; whatever happens, no
     process is left."""
-    live = Live({title: [[] for _ in demo.sites.regions] for title in demo.trials})
     if next(iter(demo.trials.values())).simulated:
-        found = {}
-        for title, trial in demo.trials.items():
-            live.activity = f"{title} in virtual time"
-            watch(live)
-            found[title] = run_trial(trial, directory)
-        return found
+        return _run_virtual(demo, directory, watch)
     stop = threading.Event()
 
     def beat(share: float) -> None:
@@ -195,22 +188,40 @@ def run(demo: Demo, directory: Path, watch: Watch) -> dict[str, Outcome]:
             for title, trial in demo.trials.items()
         }
         try:
-            _follow(demo, places, list(futures.values()), live, watch)
+            _follow(demo, places, list(futures.values()), watch)
         except BaseException:
             stop.set()
             raise
         return {title: future.result() for title, future in futures.items()}
 
 
+def _run_virtual(demo: Demo, directory: Path, watch: Watch[DemoReport]) -> dict[str, Outcome]:
+    clock = ProgressClock(
+        sum(trial.duration_s for trial in demo.trials.values()),
+        lambda report: watch(DemoReport(**vars(report), steps=_no_steps(demo))),
+    )
+    found = {}
+    for title, trial in demo.trials.items():
+        tell = partial(clock.tell, title, "in virtual time", expected_s=trial.duration_s)
+        found[title] = run_trial(trial, directory, tell)
+        clock.ended(title, trial.duration_s)
+    return found
+
+
+def _no_steps(demo: Demo) -> Steps:
+    return {title: [[] for _ in demo.sites.regions] for title in demo.trials}
+
+
 def _follow(
     demo: Demo,
     places: dict[str, Path],
     futures: Sequence[Future[Outcome]],
-    live: Live,
-    watch: Watch,
+    watch: Watch[DemoReport],
 ) -> None:
     """Ask the replicas once per step until both have ended, or one has failed."""
     warmup_s = next(iter(demo.trials.values())).warmup_s
+    steps = _no_steps(demo)
+    means = _Means()
     began: float | None = None
     with ThreadPoolExecutor(len(places) * demo.sites.n) as threads:
         while not all(future.done() for future in futures):
@@ -223,16 +234,28 @@ def _follow(
                 for title, found in ports.items()
                 for region, port in enumerate(found)
             ]
-            values = [_step(live, title, region, each.result()) for title, region, each in asked]
+            values = [means.step(title, region, each.result()) for title, region, each in asked]
             if began is None and any(value is not None for value in values):
                 began = time.monotonic()
+            at_s = None
             if began is not None:
-                live.at_s = time.monotonic() - began - warmup_s
-                live.activity = _activity(demo, live.at_s)
+                at_s = time.monotonic() - began - warmup_s
                 for (title, region, _), value in zip(asked, values):
-                    live.steps[title][region].append(value)
-            watch(live)
+                    steps[title][region].append(value)
+            watch(_report(demo, steps, at_s))
             time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _report(demo: Demo, steps: Steps, at_s: float | None) -> DemoReport:
+    share = min(max(0.0, at_s or 0.0) / demo.length_s, 1.0)
+    return DemoReport(
+        activity="starting all replicas" if at_s is None else _activity(demo, at_s),
+        share=share,
+        total=share,
+        left_s=(1 - share) * demo.length_s,
+        steps=steps,
+        at_s=at_s,
+    )
 
 
 def _activity(demo: Demo, at_s: float) -> str:
@@ -266,17 +289,24 @@ def _ask(port: int) -> tuple[float, float] | None:
     return (float(total[1]), float(count[1])) if total and count else None
 
 
-def _step(live: Live, title: str, region: int, said: tuple[float, float] | None) -> float | None:
-    """The mean of what was answered since the last time, in ms."""
-    if said is None:
-        return None
-    total, count = said
-    before_total, before_count = live.seen.get((title, region), (0.0, 0.0))
-    live.seen[title, region] = said
-    if count < before_count:  # it has begun anew
-        before_total = before_count = 0.0
-    answered = count - before_count
-    return (total - before_total) / answered * 1000 if answered > 0 else None
+class _Means:
+    """Means of what replicas answered between two looks at their counters."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, int], tuple[float, float]] = {}
+        """(protocol, region) -> sum and count at the last look."""
+
+    def step(self, title: str, region: int, said: tuple[float, float] | None) -> float | None:
+        """Mean latency in ms since the last look; None where nothing was answered."""
+        if said is None:
+            return None
+        total, count = said
+        before_total, before_count = self._seen.get((title, region), (0.0, 0.0))
+        self._seen[title, region] = said
+        if count < before_count:  # it has begun anew
+            before_total = before_count = 0.0
+        answered = count - before_count
+        return (total - before_total) / answered * 1000 if answered > 0 else None
 
 
 # What was seen ---------------------------------------------------------------------------------
@@ -287,8 +317,8 @@ def pools(demo: Demo, outcomes: dict[str, Outcome]) -> dict[str, Pool]:
     return {title: Pool(trial, [outcomes[title]]) for title, trial in demo.trials.items()}
 
 
-def curves(demo: Demo, found: dict[str, Pool]) -> dict[str, list[list[float | None]]]:
-    """Like `Live.steps`, but true medians, from the samples."""
+def curves(demo: Demo, found: dict[str, Pool]) -> Steps:
+    """Like `DemoReport.steps`, but true medians, from the samples."""
     return {
         title: [
             [None if value != value else value for value in medians(pool, name, STEP_S).values]

@@ -11,8 +11,8 @@ written in record.py.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.clusters.counters import (
@@ -28,6 +28,7 @@ from bench.clusters.counters import (
 )
 from bench.clusters.local import Cluster, ClusterOptions
 from bench.load.samples import Demand, LoadResult
+from bench.progress import ProgressClock, ProgressReport, Watch, ignore
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
 from epaxos.registry import find_protocol
@@ -174,6 +175,12 @@ class Run:
     placement: str
     """What was asked for: best, worst, or a region; empty without a leader."""
 
+    def label(self, topology: Topology) -> str:
+        """Short name for people, like `MP @CA`."""
+        spec = find_protocol(self.protocol)
+        short = spec.short or spec.title
+        return short if self.leader is None else f"{short} @{topology.regions[self.leader].name}"
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -204,29 +211,13 @@ class Phase:
         return self.measured.machine
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where the comparison stands."""
-
-    run: Run
-    activity: str
-    """Like `2 % conflicts` or `starting 5 replicas`."""
-    share: float
-    """Done of this activity, 0 to 1."""
-    total: float
-    """Done of the whole, 0 to 1."""
-    left_s: float
-    """Estimate."""
-
-
-Watch = Callable[[Progress], None]
-
-
-def compare(options: Options, directory: Path, watch: Watch = lambda progress: None) -> list[Phase]:
+def compare(
+    options: Options, directory: Path, watch: Watch[ProgressReport] = ignore
+) -> list[Phase]:
     """Run everything; clusters keep their files in `directory`. Raises EpaxosError; whatever
     happens, no process is left."""
     phases: list[Phase] = []
-    clock = _Clock(options, watch)
+    clock = ProgressClock(options.estimate_s(), watch)
     for run in options.runs():
         cluster_options = ClusterOptions(
             protocol=run.protocol,
@@ -238,40 +229,29 @@ def compare(options: Options, directory: Path, watch: Watch = lambda progress: N
         place = directory / run.name
         with Cluster(options.topology, place, cluster_options) as cluster:
             n = options.topology.n
-            starting = f"starting {n} replicas"
-            clock.tell(run, starting, 0.0)
-            cluster.start(lambda count: clock.tell(run, starting, count / n))  # noqa: B023 - now
-            clock.done(CLUSTER_S)
-            for workload in options.workloads():
-                phases.append(_phase(options, run, workload, cluster, place, clock))
-                clock.done(options.phase_s)
+            tell = partial(clock.tell, run.label(options.topology))
+            tell(f"starting {n} replicas")
+            cluster.start(
+                lambda count: tell(f"starting {n} replicas", count / n, CLUSTER_S)  # noqa: B023 - now
+            )
+            clock.ended(run.label(options.topology), CLUSTER_S)
+            phases += [
+                _phase(options, run, workload, cluster, place, clock)
+                for workload in options.workloads()
+            ]
     return phases
 
 
-class _Clock:
-    """Estimates."""
-
-    def __init__(self, options: Options, watch: Watch) -> None:
-        self._watch = watch
-        self._total_s = options.estimate_s()
-        self._done_s = 0.0
-
-    def tell(self, run: Run, activity: str, share: float, expected_s: float = 0.0) -> None:
-        """`share` of an activity that takes `expected_s` is done."""
-        done_s = self._done_s + min(share, 1.0) * expected_s
-        left_s = max(0.0, self._total_s - done_s)
-        self._watch(Progress(run, activity, share, done_s / self._total_s, left_s))
-
-    def done(self, expected_s: float) -> None:
-        """An activity has ended."""
-        self._done_s += expected_s
-
-
 def _phase(
-    options: Options, run: Run, workload: Workload, cluster: Cluster, place: Path, clock: _Clock
+    options: Options,
+    run: Run,
+    workload: Workload,
+    cluster: Cluster,
+    place: Path,
+    clock: ProgressClock,
 ) -> Phase:
-    activity = workload.title
-    clock.tell(run, activity, 0.0)
+    what, activity = run.label(options.topology), workload.title
+    clock.tell(what, activity)
     begun = time.monotonic()
 
     def poll() -> None:
@@ -279,6 +259,8 @@ def _phase(
         if dead:
             raise EpaxosError(f"the replica in {dead[0].region} ended: {dead[0].last_words()}")
         share = (time.monotonic() - begun) / options.phase_s
-        clock.tell(run, activity, min(share, 1.0), options.phase_s)
+        clock.tell(what, activity, share, options.phase_s)
 
-    return Phase(run, workload, measure(cluster, options.demand(workload), place, poll))
+    measured = measure(cluster, options.demand(workload), place, poll)
+    clock.ended(what, options.phase_s)
+    return Phase(run, workload, measured)

@@ -10,16 +10,15 @@ however many processes share the work.
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from threading import Lock
 
 from bench.clusters.virtual import VirtualCluster, VirtualLoad, measure_virtual
-from bench.compare.compare import Options, Phase, Progress, Run, Watch
+from bench.compare.compare import Options, Phase, Run
+from bench.progress import ProgressClock, ProgressReport, Watch, ignore
 from bench.spawn import spawn
 from epaxos.core.errors import EpaxosError
 from epaxos.workload import Workload
@@ -29,7 +28,7 @@ Tell = Callable[[int, float], None]
 
 
 def compare(
-    options: Options, watch: Watch = lambda progress: None, workers: int = 1
+    options: Options, watch: Watch[ProgressReport] = ignore, workers: int = 1
 ) -> list[Phase]:
     """Run everything, in so many processes. Raises EpaxosError; whatever happens, none is left."""
     runs = options.runs()
@@ -49,25 +48,19 @@ def compare(
 
 
 class _Clock:
-    """Tells how far all is, and estimates from what it took so far."""
+    """Reports each run by its label; phases count alike."""
 
-    def __init__(self, options: Options, runs: list[Run], watch: Watch) -> None:
+    def __init__(self, options: Options, runs: list[Run], watch: Watch[ProgressReport]) -> None:
+        self._options = options
         self._titles = [workload.title for workload in options.workloads()]
-        self._done = dict.fromkeys((run.name for run in runs), 0.0)
-        """Share of each run."""
-        self._watch = watch
-        self._begun = time.monotonic()
-        self._lock = Lock()
+        self._clock = ProgressClock(float(len(self._titles) * len(runs)), watch)
 
     def tell(self, run: Run, number: int, share: float) -> None:
         """`share` of a phase is done, and the phases before it."""
-        with self._lock:
-            done, count = self._done, len(self._titles)
-            done[run.name] = (number + share) / count
-            total = sum(done.values()) / len(done)
-            spent_s = time.monotonic() - self._begun
-            left_s = spent_s * (1 - total) / max(total, 0.01)
-            self._watch(Progress(run, self._titles[number], share, total, left_s))
+        what = run.label(self._options.topology)
+        self._clock.tell(what, self._titles[number], share, 1.0)
+        if share == 1.0:
+            self._clock.ended(what, 1.0)
 
 
 def _run(options: Options, run: Run, tell: Tell) -> list[Phase]:

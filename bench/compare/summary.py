@@ -86,11 +86,6 @@ def title(options: Options) -> str:
     return " · ".join(parts)
 
 
-def run_labels(options: Options) -> dict[str, str]:
-    """The short name of each run, like `MP @CA`."""
-    return {run.name: _run(options, run)["label"] for run in options.runs()}
-
-
 def setup(options: Options) -> dict[str, Any]:
     """Everything that was configured."""
     topology = options.topology
@@ -154,14 +149,13 @@ def setup(options: Options) -> dict[str, Any]:
 def _run(options: Options, run: Run) -> dict[str, Any]:
     leader = None if run.leader is None else options.topology.regions[run.leader]
     spec = find_protocol(run.protocol)
-    name, short = spec.title, spec.short or spec.title
     return {
         "run": run.name,
         "protocol": run.protocol,
         "leader": leader.name if leader else None,
         "placement": run.placement or None,
-        "label": f"{short} @{leader.name}" if leader else short,
-        "title": f"{name} led from {leader.title}" if leader else name,
+        "label": run.label(options.topology),
+        "title": f"{spec.title} led from {leader.title}" if leader else spec.title,
     }
 
 

@@ -20,10 +20,11 @@ from typing import Any, Final
 
 from bench.drawing import style
 from bench.figures.plan import Picture, Results, Scale, Study, validity
+from bench.progress import Watch
 from bench.run_directory import machine, versions, write_json
 from bench.trials.executors import Executor
 from bench.trials.store import Store, code_version
-from bench.trials.sweep import Ran, Watch, finish
+from bench.trials.sweep import Ran, SweepReport, finish
 from bench.trials.trial import Outcome, Trial
 from epaxos.core.errors import EpaxosError
 
@@ -53,7 +54,11 @@ def needed(studies: Sequence[Study], scale: Scale) -> list[Trial]:
 
 
 def run(
-    studies: Sequence[Study], scale: Scale, store: Store, executor: Executor, watch: Watch
+    studies: Sequence[Study],
+    scale: Scale,
+    store: Store,
+    executor: Executor,
+    watch: Watch[SweepReport],
 ) -> tuple[dict[Trial, Outcome], Ran]:
     """Every outcome, from the store or made now. Raises EpaxosError: a figure with holes is not
     drawn."""

@@ -11,8 +11,7 @@ of a whole case, warm-up included, from what each process says of itself.
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import msgspec
 import orjson
 
 from bench.clusters.local import Cluster, ClusterOptions
+from bench.progress import ProgressClock, ProgressReport, Watch, ignore
 from bench.spawn import spawn
 from bench.throughput.window import Form, WindowResult, WindowSpec
 from epaxos.core.errors import ConfigError, EpaxosError
@@ -113,6 +113,11 @@ class Options:
         """Load before the measurement of a case."""
         return self.seconds * _WARMUP_SHARE
 
+    @property
+    def case_s(self) -> float:
+        """How long one case takes, for the estimate."""
+        return self.seconds + self.warmup_s + _CASE_EXTRA_S
+
     def cases(self) -> list[Case]:
         """What is run, in the order of the table."""
         wanted = self.only.casefold()
@@ -129,9 +134,8 @@ class Options:
     def estimate_s(self) -> float:
         """How long the whole takes."""
         groups = self.groups()
-        per_case = self.seconds + self.warmup_s + _CASE_EXTRA_S
         cases = sum(map(len, groups))
-        return self.repeats * (len(groups) * _CLUSTER_S + cases * per_case)
+        return self.repeats * (len(groups) * _CLUSTER_S + cases * self.case_s)
 
 
 def all_cases(windows: tuple[int, ...]) -> list[Case]:
@@ -167,43 +171,26 @@ class Run:
     syncs_per_command: float
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where the benchmark stands."""
-
-    activity: str
-    total: float
-    """Done of the whole, 0 to 1."""
-    left_s: float
-    """Estimate."""
-
-
-Watch = Callable[[Progress], None]
-
-
-def run_suite(options: Options, directory: Path, watch: Watch = lambda progress: None) -> list[Run]:
+def run_suite(
+    options: Options, directory: Path, watch: Watch[ProgressReport] = ignore
+) -> list[Run]:
     """Run everything; clusters keep their files in `directory`. Raises EpaxosError; whatever
     happens, no process is left."""
     found: list[Run] = []
-    begun, expected_s = time.monotonic(), options.estimate_s()
-
-    def tell(repeat: int, case: Case) -> None:
-        done_s = time.monotonic() - begun
-        activity = f"{case.setting.title}, {case.title}, window {case.window}"
-        if options.repeats > 1:
-            activity = f"repeat {repeat + 1} of {options.repeats}: {activity}"
-        watch(Progress(activity, min(1.0, done_s / expected_s), max(0.0, expected_s - done_s)))
-
+    clock = ProgressClock(options.estimate_s(), watch)
     for repeat in range(options.repeats):
+        what = f"repeat {repeat + 1} of {options.repeats}" if options.repeats > 1 else ""
         for number, cases in enumerate(options.groups()):
             setting = cases[0].setting
             place = directory / f"{repeat + 1}-{number + 1}-{setting.protocol}"
             place.mkdir(parents=True, exist_ok=True)
-            tell(repeat, cases[0])
+            clock.tell(what, f"starting {setting.title}")
             with _backend(setting, place, options.seed) as backend:
+                clock.ended(what, _CLUSTER_S)
                 for case in cases:
-                    tell(repeat, case)
+                    clock.tell(what, f"{setting.title}, {case.title}, window {case.window}")
                     found.append(_run(repeat, case, options, backend, place))
+                    clock.ended(what, options.case_s)
     return found
 
 

@@ -44,8 +44,9 @@ from epaxos.core.errors import ConfigError
 from epaxos.registry import find_protocol
 
 if TYPE_CHECKING:
+    from bench.progress import Watch
     from bench.trials.results import Results
-    from bench.trials.sweep import Watch
+    from bench.trials.sweep import SweepReport
 
 REPEATS: Final = 3
 REPEATS_MAX: Final = 1000
@@ -241,7 +242,7 @@ class Experiment:
         out: str | Path = OUT,
         jobs: int | None = None,
         dask: str = "",
-        watch: "Watch | None" = None,
+        watch: "Watch[SweepReport] | None" = None,
     ) -> "Results":
         """Run what is not in the store yet, and write a new directory of results below `out`.
 
@@ -256,7 +257,7 @@ class Experiment:
         out: str | Path = OUT,
         jobs: int | None = None,
         dask: str = "",
-        watch: "Watch | None" = None,
+        watch: "Watch[SweepReport] | None" = None,
     ) -> "Results":
         """Like `run`, beside the event loop. A cancelled one ends, leaves no process, and keeps
         what is finished."""
@@ -274,14 +275,15 @@ class Experiment:
         out: str | Path,
         jobs: int | None,
         dask: str,
-        watch: "Watch | None",
+        watch: "Watch[SweepReport] | None",
         stop: threading.Event,
     ) -> "Results":
+        from bench.progress import ignore
         from bench.trials.executors import choose
         from bench.trials.sweep import run_sweep
 
         executor = choose(len(os.sched_getaffinity(0)) if jobs is None else jobs, dask)
-        return run_sweep(self, Path(out), executor, watch or (lambda standing: None), stop)
+        return run_sweep(self, Path(out), executor, watch or ignore, stop)
 
 
 def built_in() -> list[str]:

@@ -14,8 +14,7 @@ Rules of this file: it decides what is run and when, keeps it, and judges nothin
 import shlex
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, Final
 
 import orjson
 
+from bench.progress import ProgressClock, ProgressReport, Watch
 from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trials.cells import values_of
 from bench.trials.executors import Executor, Failed, Here, Job, Stopped
@@ -37,37 +37,26 @@ STORE: Final = "store"
 CELLS: Final = "cells.jsonl"
 _STEP_S: Final = 3e-3
 """What a command in virtual time takes, for the estimate before the first trial has ended."""
-_JUDGED_FROM: Final = 0.02
-"""From this share on, the estimate follows what it took so far."""
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Where a sweep stands."""
+@dataclass(frozen=True, kw_only=True)
+class SweepReport(ProgressReport):
+    """Progress of a sweep, with its trials counted."""
 
     done: int
     """Trials that ended in this run, failed ones included."""
-    total: int
+    trials: int
     """Trials that this run has to do."""
     reused: int
     """Trials that were finished before."""
     failed: int
-    activity: str
-    """Of what is running now."""
-    share: float
-    """Done of this run, 0 to 1."""
-    left_s: float
-    """Estimate."""
-
-
-Watch = Callable[[Standing], None]
 
 
 def run_sweep(
     experiment: Experiment,
     out: Path,
     executor: Executor,
-    watch: Watch,
+    watch: Watch[SweepReport],
     stop: threading.Event | None = None,
 ) -> Results:
     """Run what the store below `out` lacks, then write a directory of results. Raises StorageError,
@@ -108,7 +97,7 @@ def finish(
     trials: Sequence[Trial],
     store: Store,
     executor: Executor,
-    watch: Watch,
+    watch: Watch[SweepReport],
     stop: threading.Event | None = None,
 ) -> Ran:
     """See that each of these trials is in the store. Raises StorageError, AddressError, Stopped."""
@@ -120,7 +109,8 @@ def finish(
         if key not in jobs and not _is_there(store, key, notes):
             jobs[key] = Job(number, asdict(trial), key, code, str(store.work / key))
     reused = sum(key not in jobs for key in keys)
-    clock = _Clock([trials[job.number] for job in jobs.values()], reused, watch, stop)
+    running = [trials[job.number] for job in jobs.values()]
+    progress = _SweepProgress(running, reused, watch, stop)
     failures: dict[str, str] = {}
     # What is simulated first: it is shared out, and disturbs no real processes.
     for simulated in (True, False):
@@ -128,14 +118,14 @@ def finish(
         crew = executor if simulated else Here()
         if not part:
             continue
-        clock.begin(crew.title() if simulated else "real processes, one trial after another")
-        for job, answer in crew.run(part, clock.beat):
+        progress.begin(crew.title() if simulated else "real processes, one trial after another")
+        for job, answer in crew.run(part, progress.beat):
             if isinstance(answer, Failed):
                 failures[job.key] = answer.sentence
             else:
                 store.put(job.key, answer)
                 store.sweep(job.key)
-            clock.ended(trials[job.number], isinstance(answer, Failed))
+            progress.ended(trials[job.number], isinstance(answer, Failed))
     failed = [number for number, key in enumerate(keys) if key in failures]
     left = {number: store.work / keys[number] for number in failed}
     return Ran(
@@ -156,57 +146,59 @@ def _is_there(store: Store, key: str, notes: list[str]) -> bool:
         return False
 
 
-class _Clock:
-    """Tells how far all is; ends the run when somebody wants it."""
+class _SweepProgress:
+    """Counts trials and reports them; ends the run when somebody wants it."""
 
     def __init__(
-        self, trials: list[Trial], reused: int, watch: Watch, stop: threading.Event | None
+        self,
+        trials: list[Trial],
+        reused: int,
+        watch: Watch[SweepReport],
+        stop: threading.Event | None,
     ) -> None:
-        self._total = len(trials)
+        self._trials = len(trials)
         self._reused = reused
         self._watch = watch
         self._stop = stop
-        self._weights = {trial: _expected_s(trial) for trial in trials}
-        self._left_s = sum(self._weights.values())
-        self._whole_s = self._left_s or 1.0
+        self._expected_s = {trial: _expected_s(trial) for trial in trials}
+        self._whole_s = sum(self._expected_s.values())
+        self._clock = ProgressClock(self._whole_s, self._report)
         self._done = self._failed = 0
-        self._weight_done = 0.0
-        self._activity = ""
-        self._begun = time.monotonic()
+        self._who = ""
 
-    def begin(self, activity: str) -> None:
-        """Another executor takes over; what the one before took says nothing of this one."""
-        self._activity = activity
-        self._begun, self._weight_done = time.monotonic(), 0.0
+    def begin(self, who: str) -> None:
+        """Report another executor, at whose pace the rest will go."""
+        self._who = who
+        self._clock.take_pace_anew()
         self.beat(0.0)
 
     def ended(self, trial: Trial, failed: bool) -> None:
-        """One more."""
+        """Count one more."""
         self._done += 1
         self._failed += failed
-        self._weight_done += self._weights[trial]
-        self._left_s -= self._weights[trial]
+        self._clock.ended(self._who, self._expected_s[trial])
         self.beat(0.0)
 
     def beat(self, share: float) -> None:
-        """Now and then; `share` of the present trial is done. Raises Stopped."""
+        """Report now and then; `share` of the present trial is done. Raises Stopped."""
         if self._stop is not None and self._stop.is_set():
             raise Stopped
-        present_s = share * self._whole_s / max(self._total, 1)
-        left_s = max(0.0, self._left_s - present_s)
-        past_s = self._weight_done + present_s
-        spent_s = time.monotonic() - self._begun
-        # The first guess holds until there is something to judge it by.
-        pace = spent_s / past_s if past_s > _JUDGED_FROM * self._whole_s else 1.0
+        parts = [f"{self._done:,} of {self._trials:,} trials"]
+        if self._reused:
+            parts.append(f"{self._reused:,} were there")
+        if self._failed:
+            parts.append(f"{self._failed:,} failed")
+        expected_s = self._whole_s / max(self._trials, 1)
+        self._clock.tell(self._who, " · ".join(parts), share, expected_s)
+
+    def _report(self, report: ProgressReport) -> None:
         self._watch(
-            Standing(
-                self._done,
-                self._total,
-                self._reused,
-                self._failed,
-                self._activity,
-                1 - left_s / self._whole_s,
-                left_s * pace,
+            SweepReport(
+                **vars(report),
+                done=self._done,
+                trials=self._trials,
+                reused=self._reused,
+                failed=self._failed,
             )
         )
 

@@ -2,8 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -14,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.run_directory import machine, make_directory, versions, write_json
-from bench.throughput.suite import WINDOWS, Options, Watch, run_suite, summarize, title
+from bench.throughput.suite import WINDOWS, Options, run_suite, summarize, title
 from epaxos.cli.output import console, make_table, print_json
-from epaxos.cli.progress import progress_bar
+from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
 
 app = typer.Typer()
@@ -100,7 +98,7 @@ def _measure(options: Options, directory: Path, remarks: Console) -> dict[str, A
     replicas = directory / "replicas"
     finished = False
     try:
-        with _progress(options, remarks) as watch:
+        with show_bar(remarks) as watch:
             runs = run_suite(options, replicas, watch)
         finished = True
     except KeyboardInterrupt:
@@ -114,20 +112,6 @@ def _measure(options: Options, directory: Path, remarks: Console) -> dict[str, A
         for data in replicas.glob("*/data-*"):
             shutil.rmtree(data, ignore_errors=True)
     return summarize(options, runs)
-
-
-@contextmanager
-def _progress(options: Options, remarks: Console) -> Iterator[Watch]:
-    """A bar with an estimate; a line per activity where nobody watches."""
-    if not remarks.is_terminal:
-        left = f"about {options.estimate_s():.0f} s"
-        remarks.print(f"{len(options.cases())} cases, {left}", markup=False)
-        yield lambda standing: None
-        return
-    with progress_bar(remarks) as show:
-        yield lambda standing: show(
-            standing.total, standing.activity, f"about {standing.left_s:.0f} s to go"
-        )
 
 
 def print_document(screen: Console, document: dict[str, Any]) -> None:

@@ -7,8 +7,6 @@ Real replica processes, real sockets and disks; only the distance between region
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,17 +17,16 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.clusters.counters import SYNC_MS
-from bench.compare.compare import Options, Watch
-from bench.compare.compare import Progress as Standing
+from bench.compare.compare import Options
 from bench.compare.compare import compare as run_comparison
 from bench.compare.save import write_results
 from bench.compare.simulated import compare as run_simulation
-from bench.compare.summary import run_labels, title
+from bench.compare.summary import title
 from bench.reports.comparison import write_report
 from bench.run_directory import make_directory, sweep
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json, size
-from epaxos.cli.progress import progress_bar
+from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
 from topology import DEFAULT, find, find_homes
 
@@ -222,7 +219,7 @@ def _measure(
 ) -> dict[str, Any]:
     replicas = directory / "replicas"
     try:
-        with _progress(options, remarks) as watch:
+        with show_bar(remarks) as watch:
             if options.simulated:
                 phases = run_simulation(options, watch, os.cpu_count() or 1)
             else:
@@ -234,31 +231,6 @@ def _measure(
     finally:
         sweep(replicas)
     return write_results(directory, options, phases, sys.argv[1:], begun)
-
-
-@contextmanager
-def _progress(options: Options, remarks: Console) -> Iterator[Watch]:
-    """A bar with an estimate; a line per activity where nobody watches."""
-    labels = run_labels(options)
-    if not remarks.is_terminal:
-        seen: list[tuple[str, str]] = []
-
-        def tell(standing: Standing) -> None:
-            activity = (standing.run.name, standing.activity)
-            if activity not in seen:
-                seen.append(activity)
-                left = f"about {standing.left_s:.0f} s to go"
-                label = labels[standing.run.name]
-                remarks.print(f"{label} · {standing.activity} · {left}", markup=False)
-
-        yield tell
-        return
-    with progress_bar(remarks) as show:
-        yield lambda standing: show(
-            standing.total,
-            f"{labels[standing.run.name]} · {standing.activity}",
-            f"about {standing.left_s:.0f} s to go",
-        )
 
 
 def print_document(screen: Console, document: dict[str, Any]) -> None:

@@ -1,32 +1,30 @@
 """`epaxos demo`: leaderlessness, seen live. A leader moves far away; a region dies and returns."""
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console, Group
-from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
 
 from bench import demo as demos
-from bench.demo import Demo, Live
+from bench.demo import Demo, DemoReport, Steps
 from bench.drawing import style
 from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trials.trial import Outcome
 from epaxos.cli.output import console, make_table, print_json
+from epaxos.cli.progress import doing, show_live
 from topology import DEFAULT
 
 app = typer.Typer(no_args_is_help=True, help="Leaderlessness, seen live.")
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _SPARK_COLUMNS: Final = 30
-_TOLD_EVERY: Final = 4
-"""Where nobody watches: a line every so many steps."""
 _COLOURS: Final = {demos.MULTIPAXOS: "yellow", demos.EPAXOS: "cyan"}
 
 _Topology = Annotated[str, typer.Option(help="Name or file; `epaxos topology list` shows them.")]
@@ -80,7 +78,7 @@ def _show(demo: Demo, out: Path, json: bool) -> None:
     (remarks if json else screen).print(f"{demo.title}\n{demos.caption(demo)}", markup=False)
     work = directory / "replicas"
     try:
-        with _watching(demo, remarks) as watch:
+        with show_live(remarks, partial(_draw, demo), _line) as watch:
             outcomes = demos.run(demo, work, watch)
     except BaseException as error:
         for data in work.glob("*/data-*"):
@@ -130,42 +128,25 @@ def _print_validity(screen: Console, outcomes: dict[str, Outcome]) -> None:
         screen.print(line, soft_wrap=True)
 
 
-@contextmanager
-def _watching(demo: Demo, remarks: Console) -> Iterator[demos.Watch]:
-    """A live table; a line now and then where nobody watches."""
-    if not remarks.is_terminal:
-        told: list[str] = []
-
-        def tell(live: Live) -> None:
-            began = live.at_s is not None
-            steps = max(map(len, next(iter(live.steps.values()))))
-            if (began and steps % _TOLD_EVERY == 1) or (not began and live.activity not in told):
-                told.append(live.activity)
-                remarks.print(_line(demo, live), markup=False)
-
-        yield tell
-        return
-    with Screen(console=remarks, transient=True, refresh_per_second=4) as screen:
-        yield lambda live: screen.update(
-            Group(_table(demo, live.steps), Text(_clock(live), style="dim"))
-        )
+def _draw(demo: Demo, report: DemoReport) -> Group:
+    return Group(_table(demo, report.steps), Text(_clock(report), style="dim"))
 
 
-def _clock(live: Live) -> str:
-    return live.activity if live.at_s is None else f"{live.at_s:4.0f} s   {live.activity}"
+def _clock(report: DemoReport) -> str:
+    return doing(report) if report.at_s is None else f"{report.at_s:4.0f} s   {report.activity}"
 
 
-def _line(demo: Demo, live: Live) -> str:
+def _line(report: DemoReport) -> str:
     """The latest of each region, for a log."""
-    parts = [_clock(live)]
-    for title, steps in live.steps.items():
+    parts = [_clock(report)]
+    for title, steps in report.steps.items():
         if any(steps):
             latest = [_ms(values[-1] if values else None) for values in steps]
             parts.append(f"{title} {' '.join(latest)} ms")
     return " · ".join(parts)
 
 
-def _table(demo: Demo, steps: dict[str, list[list[float | None]]]) -> Table:
+def _table(demo: Demo, steps: Steps) -> Table:
     """A row per region: both protocols' last steps as a line of bars, and the latest in ms."""
     known = [v for regions in steps.values() for values in regions for v in values if v is not None]
     longest = max(known, default=1.0)

@@ -5,7 +5,6 @@ stands in it.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,12 +13,11 @@ from rich.console import Console
 
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json
-from epaxos.cli.progress import progress_bar
+from epaxos.cli.progress import show_sweep
 from epaxos.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from bench.trials.results import Results, Table
-    from bench.trials.sweep import Standing, Watch
 
 app = typer.Typer(
     help="Sweeps, resumable: run, show, report, diff.",
@@ -27,8 +25,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_QUIET_EVERY: Final = 10
-"""Where nobody watches a bar, so many lines are said in all."""
 _STYLES: Final = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
 
 What = Annotated[str, typer.Argument(help="A TOML file, or a name that `list` shows.")]
@@ -77,7 +73,7 @@ def run(
         f"seed {experiment.seed}",
         markup=False,
     )
-    with _progress(remarks) as watch:
+    with show_sweep(remarks) as watch:
         results = experiment.run(out=out, jobs=jobs, dask=dask, watch=watch)
     page = write_page(results)
     if json:
@@ -245,60 +241,3 @@ def _print_table(screen: Console, table: "Table") -> None:
     screen.print(found)
     for note in table.notes:
         screen.print(note, markup=False, soft_wrap=True)
-
-
-class _Watch:
-    """Shows where a sweep stands, and remembers it."""
-
-    def __init__(self, show: Any) -> None:
-        self._show = show
-        self.last: Standing | None = None
-
-    def __call__(self, standing: "Standing") -> None:
-        self.last = standing
-        self._show(standing)
-
-
-@contextmanager
-def _progress(remarks: Console) -> "Iterator[Watch]":
-    """A bar with an estimate; some lines where nobody watches. After Ctrl-C it says what is kept,
-    and how to go on."""
-    said: set[int] = set()
-
-    def tell(standing: "Standing") -> None:
-        part = standing.done * _QUIET_EVERY // max(standing.total, 1)
-        if part not in said:
-            said.add(part)
-            remarks.print(f"{_words(standing)} · {_left(standing)}", markup=False)
-
-    with ExitStack() as bar:
-        watch = _Watch(tell)
-        if remarks.is_terminal:
-            show = bar.enter_context(progress_bar(remarks))
-            watch = _Watch(lambda each: show(each.share, _words(each), _left(each)))
-        try:
-            yield watch
-        except KeyboardInterrupt:
-            bar.close()
-            if watch.last is not None:
-                kept = watch.last.done - watch.last.failed + watch.last.reused
-                whole = watch.last.total + watch.last.reused
-                remarks.print(
-                    f"stopped; {kept:,} of {whole:,} trials are finished and kept: the same "
-                    "command goes on from there",
-                    markup=False,
-                )
-            raise
-
-
-def _words(standing: "Standing") -> str:
-    parts = [f"{standing.done:,} of {standing.total:,} trials"]
-    if standing.reused:
-        parts.append(f"{standing.reused:,} were there")
-    if standing.failed:
-        parts.append(f"{standing.failed:,} failed")
-    return " · ".join([*parts, standing.activity])
-
-
-def _left(standing: "Standing") -> str:
-    return f"about {standing.left_s:,.0f} s to go"

@@ -1,11 +1,9 @@
 """`epaxos figures`: the papers' evaluation figures, measured here and drawn beside theirs."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,16 +15,13 @@ from bench.reports.figures import write_page
 from bench.run_directory import make_directory
 from bench.trials.executors import choose
 from bench.trials.store import Store
-from bench.trials.sweep import STORE, Standing, Watch
+from bench.trials.sweep import STORE
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json
-from epaxos.cli.progress import progress_bar
+from epaxos.cli.progress import show_sweep
 from epaxos.core.errors import ConfigError
 
 app = typer.Typer()
-
-_TOLD_EVERY: Final = 0.1
-"""Where nobody watches: a line after each such share."""
 
 
 @app.command()
@@ -84,12 +79,8 @@ def figures(
         f"seed {seed}",
         markup=False,
     )
-    try:
-        with _progress(remarks) as watch:
-            outcomes, ran = evaluate.run(studies, scale, Store(out / STORE), executor, watch)
-    except KeyboardInterrupt:
-        remarks.print("stopped; finished trials are kept, run it again to go on", markup=False)
-        raise
+    with show_sweep(remarks) as watch:
+        outcomes, ran = evaluate.run(studies, scale, Store(out / STORE), executor, watch)
     remarks.print("drawing", markup=False)
     drawn = evaluate.draw(studies, scale, outcomes)
     directory = make_directory(out, "figures", begun)
@@ -154,30 +145,3 @@ def _tell(screen: Console, document: dict[str, object], page: Path) -> None:
             more = f" (and {len(each['reasons']) - 1} more)" if len(each["reasons"]) > 1 else ""
             screen.print(f"{each['name']}: {reason}{more}", markup=False, soft_wrap=True)
     screen.print(f"report  {page}  (each figure: pdf/, svg/, png/)", markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress(remarks: Console) -> Iterator[Watch]:
-    """A bar with an estimate; a line now and then where nobody watches."""
-
-    def words(standing: Standing) -> tuple[str, str]:
-        left = f"about {_duration(standing.left_s)} to go"
-        before = f", {standing.reused} taken from before" if standing.reused else ""
-        return f"{standing.done} of {standing.total} trials{before} · {standing.activity}", left
-
-    if not remarks.is_terminal:
-        told = [-1.0]
-
-        def tell(standing: Standing) -> None:
-            if standing.share - told[0] >= _TOLD_EVERY:
-                told[0] = standing.share
-                remarks.print(" · ".join(words(standing)), markup=False)
-
-        yield tell
-        return
-    with progress_bar(remarks) as show:
-        yield lambda standing: show(standing.share, *words(standing))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

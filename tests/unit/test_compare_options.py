@@ -3,24 +3,28 @@
 import pytest
 
 from bench.compare.compare import Options
-from bench.compare.summary import run_labels, title
+from bench.compare.summary import title
 from epaxos.core.errors import ConfigError
 from topology import TopologyError, find
 
 
+def labels(options):
+    return [run.label(options.topology) for run in options.runs()]
+
+
 def test_one_cluster_per_protocol_and_leader():
     options = Options(find("aws-5-2020"))
-    assert list(run_labels(options).values()) == ["EPaxos", "MP @CA", "MP @EU"]
+    assert labels(options) == ["EPaxos", "MP @CA", "MP @EU"]
 
 
 def test_a_leader_that_is_best_and_worst_runs_once():
     options = Options(find("equidistant:3,50"))
-    assert list(run_labels(options).values()) == ["EPaxos", "MP @R1"]
+    assert labels(options) == ["EPaxos", "MP @R1"]
 
 
 def test_leaders_by_name_title_and_letter():
     options = Options(find("aws-5-2020"), leaders=("JP", "tokyo", "B"))
-    assert list(run_labels(options).values()) == ["EPaxos", "MP @JP", "MP @CA"]
+    assert labels(options) == ["EPaxos", "MP @JP", "MP @CA"]
 
 
 def test_the_default_takes_less_than_two_minutes():

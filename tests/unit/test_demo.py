@@ -125,9 +125,9 @@ def test_the_verb_writes_figure_and_numbers_and_says_where(tmp_path, capsys):
 
 
 def test_a_live_step_is_what_came_since_the_last():
-    live = demos.Live({EPAXOS: [[]]})
-    assert demos._step(live, EPAXOS, 0, (1.0, 10.0)) == pytest.approx(100.0)
-    assert demos._step(live, EPAXOS, 0, (1.0, 10.0)) is None
-    assert demos._step(live, EPAXOS, 0, None) is None
-    assert demos._step(live, EPAXOS, 0, (1.5, 12.0)) == pytest.approx(250.0)
-    assert demos._step(live, EPAXOS, 0, (0.2, 1.0)) == pytest.approx(200.0)  # it began anew
+    means = demos._Means()
+    assert means.step(EPAXOS, 0, (1.0, 10.0)) == pytest.approx(100.0)
+    assert means.step(EPAXOS, 0, (1.0, 10.0)) is None
+    assert means.step(EPAXOS, 0, None) is None
+    assert means.step(EPAXOS, 0, (1.5, 12.0)) == pytest.approx(250.0)
+    assert means.step(EPAXOS, 0, (0.2, 1.0)) == pytest.approx(200.0)  # it began anew

@@ -345,7 +345,7 @@ def test_where_it_stands_is_told():
         assert totals[0] == 0
         assert totals[-1] == pytest.approx(1)
         assert {progress.activity for progress in told} == {"0 % conflicts", "2 % conflicts"}
-        assert {progress.run.name for progress in told} == {"epaxos", "multipaxos-R1"}
+        assert {progress.what for progress in told} == {"EPaxos", "MP @R1"}
 
 
 def test_replicas_that_do_not_get_ready_are_an_error(monkeypatch):

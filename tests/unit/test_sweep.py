@@ -84,7 +84,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, packed):
     assert len(second.ran) == 1
     assert not {job.key for job in first.ran} & {job.key for job in second.ran}
     assert told[-1].reused == 3
-    assert (told[-1].done, told[-1].total) == (1, 1)
+    assert (told[-1].done, told[-1].trials, told[-1].total) == (1, 1, 1.0)
     assert results.manifest["reused"] == 3
     assert len(results.entries) == 4
 
