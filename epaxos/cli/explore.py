@@ -177,7 +177,7 @@ def _print(screen: Console, report: Report, seconds: float) -> None:
     table.add_row("time", f"{seconds:,.1f}", "s")
     screen.print(table)
     if report.violation is not None:
-        screen.print(f"violated: {report.violation.sentence}", markup=False)
+        screen.print(f"violated: {report.violation.property}", markup=False)
         screen.print(f"  {report.violation.detail}", markup=False)
         for number, step in enumerate(report.path, 1):
             screen.print(f"  {number:3}  {step}", markup=False, soft_wrap=not screen.is_terminal)
@@ -206,7 +206,7 @@ def _document(world: SmallWorld, report: Report, seconds: float) -> dict[str, An
         "seconds": round(seconds, 3),
         "states_per_second": round(report.tally.states / seconds),
         "exhausted": report.exhausted,
-        "violation": None if broken is None else broken.sentence,
+        "violation": None if broken is None else broken.property,
         "detail": None if broken is None else broken.detail,
         "path": report.path,
     }

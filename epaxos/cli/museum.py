@@ -45,7 +45,7 @@ class Visit:
     def succeeded(self) -> bool:
         """Caught by a sentence that it is known to break, and by nothing else than the bug."""
         caught = self.verdict.caught
-        return caught is not None and caught.sentence in self.exhibit.sentences and self.acquitted
+        return caught is not None and caught.property in self.exhibit.properties and self.acquitted
 
 
 @app.callback(invoke_without_command=True)
@@ -187,7 +187,7 @@ def _print_visit(visit: Visit) -> None:
     screen.print()
     passes = "passes" if visit.acquitted else "DOES NOT PASS"
     screen.print(f"The code as it is {passes} the same schedules.", markup=False)
-    screen.print(fill(f"Violated: {caught.sentence}.", WIDTH), markup=False)
+    screen.print(fill(f"Violated: {caught.property}.", WIDTH), markup=False)
     conclusion = caught.detail if narrative is None else narrative.conclusion
     screen.print(fill(conclusion, WIDTH), markup=False, style="bold")
 
@@ -220,7 +220,7 @@ def _print_visits(visits: list[Visit]) -> None:
             count(visit.verdict.schedules),
             count(visit.exhibit.budget),
             count(events),
-            "NOT CAUGHT" if caught is None else observer_of(caught.sentence),
+            "NOT CAUGHT" if caught is None else observer_of(caught.property),
             "passes" if visit.acquitted else "DOES NOT PASS",
         )
     console().print(table)
@@ -238,7 +238,7 @@ def _document(exhibit: Exhibit) -> dict[str, Any]:
         "story": exhibit.story,
         "search": type(exhibit.search).__name__.lower(),
         "budget": exhibit.budget,
-        "sentences": exhibit.sentences,
+        "properties": exhibit.properties,
     }
 
 
@@ -248,7 +248,7 @@ def _found(visit: Visit) -> dict[str, Any]:
         **_document(visit.exhibit),
         "caught": caught is not None,
         "schedules": visit.verdict.schedules,
-        "sentence": None if caught is None else caught.sentence,
+        "property": None if caught is None else caught.property,
         "detail": None if caught is None else caught.detail,
         "conclusion": None if narrative is None else narrative.conclusion,
         "events_played": None if narrative is None else narrative.played,

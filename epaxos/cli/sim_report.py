@@ -63,14 +63,14 @@ def print_failure(
     cast = profile.cast()
     screen.print(
         f"seed {options.seed}, {options.protocol}, n = {options.replicas}: violated:\n"
-        f"  {failure.sentence}\n  {failure.detail}\n  again: {again(failure, profile)}",
+        f"  {failure.property}\n  {failure.detail}\n  again: {again(failure, profile)}",
         markup=False,
         soft_wrap=True,
     )
-    cannot_be_cut = failure.directed and failure.sentence in (EXECUTES, CONVERGES)
+    cannot_be_cut = failure.directed and failure.property in (EXECUTES, CONVERGES)
     if not shrink or cannot_be_cut:
         screen.print(failure.story, markup=False, soft_wrap=True)
-    elif failure.sentence in (EXECUTES, CONVERGES):
+    elif failure.property in (EXECUTES, CONVERGES):
         _print_smaller_options(screen, failure, cast)
     else:
         _print_shortest(screen, failure, cast, out)
@@ -86,7 +86,7 @@ def _print_smaller_options(screen: Console, failure: Failure, cast: Planted) -> 
     from epaxos.sim.run import tell
     from epaxos.sim.shrink_options import shrink_options
 
-    smaller = shrink_options(failure.options, *cast, failure.sentence, _clock(SHRINK_S))
+    smaller = shrink_options(failure.options, *cast, failure.property, _clock(SHRINK_S))
     screen.print(f"smallest run found that ends so:\n  {smaller}", markup=False, soft_wrap=True)
     story = tell(smaller, *cast)
     if isinstance(story, Failure):
@@ -99,20 +99,20 @@ def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path)
     from epaxos.sim.schedule.shrink import NotViolated, shrink, size_of
 
     try:
-        shortest = shrink(failure.schedule, *cast, failure.sentence, _clock(SHRINK_S))
+        shortest = shrink(failure.schedule, *cast, failure.property, _clock(SHRINK_S))
     except NotViolated:
         screen.print("its schedule alone does not repeat it; the end of the run:", markup=False)
         screen.print(failure.story, markup=False, soft_wrap=True)
         return
     screen.print(f"{size_of(shortest)} events remain:", markup=False)
-    chart = show_schedule(shortest, *cast, failure.sentence)
+    chart = show_schedule(shortest, *cast, failure.property)
     screen.print(chart, markup=False, soft_wrap=True)
     protocol = failure.options.protocol.replace(":", "_").replace(".", "_")
     name = f"{protocol}-{failure.options.seed}"
     out.mkdir(parents=True, exist_ok=True)
     test = out / f"test_{name.replace('-', '_')}.py"
     test.write_text(
-        to_pytest(shortest, failure.sentence, failure.detail, chart=chart), encoding="utf-8"
+        to_pytest(shortest, failure.property, failure.detail, chart=chart), encoding="utf-8"
     )
     schedule = out / f"{name}.schedule.json"
     schedule.write_bytes(to_json(shortest))
@@ -124,7 +124,7 @@ def print_tallies(screen: Console, tallies: list[Tally], profiles: list[Profile]
     for tally, profile in zip(tallies, profiles):
         for failure in tally.failures:
             screen.print(
-                f"failed: {again(failure, profile)}: {failure.sentence}",
+                f"failed: {again(failure, profile)}: {failure.property}",
                 markup=False,
                 soft_wrap=True,
             )
@@ -193,7 +193,7 @@ def document_of(run: Soak, unmet: dict[str, list[str]], soak: bool) -> dict[str,
                 "failures": [
                     {
                         "options": asdict(failure.options),
-                        "sentence": failure.sentence,
+                        "property": failure.property,
                         "detail": failure.detail,
                         "again": again(failure, profile),
                         "story": failure.story,

@@ -172,7 +172,7 @@ class Soak:
         """A failure is said when it is found, not at the end."""
         for failure in tally.failures:
             remarks.print(
-                f"{failure.options.protocol}, seed {failure.options.seed}: {failure.sentence}",
+                f"{failure.options.protocol}, seed {failure.options.seed}: {failure.property}",
                 markup=False,
                 soft_wrap=True,
             )

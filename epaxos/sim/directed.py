@@ -71,7 +71,7 @@ def run_directed(
     except Violation as violation:
         return Failure(
             Options(seed=seed, replicas=5),
-            violation.sentence,
+            violation.property,
             violation.detail,
             world.chart(violation),
             world.schedule(),

@@ -59,10 +59,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """A sentence that did not hold."""
+    """A property was violated."""
 
     options: Options
-    sentence: str
+    property: str
     detail: str
     story: str
     schedule: Schedule
@@ -97,7 +97,7 @@ def tell(
         found = broken_by(error)
     else:
         raise AssertionError(f"seed {options.seed} failed once and passed again")
-    return Failure(options, found.sentence, found.detail, world.story.text(), _schedule_of(world))
+    return Failure(options, found.property, found.detail, world.story.text(), _schedule_of(world))
 
 
 def _schedule_of(world: World) -> Schedule:

@@ -25,10 +25,10 @@ def shrink_options(
     options: Options,
     spec: ProtocolSpec | None,
     node: type[Node],
-    sentence: str,
+    violated: str,
     more: Callable[[], bool] = lambda: True,
 ) -> Options:
-    """The smallest options found under which a run violates `sentence`."""
+    """The smallest options found under which a run violates `violated`."""
     best = options
     tried = {best}
     improved = True
@@ -43,19 +43,19 @@ def shrink_options(
                 if each in tried or not more():
                     continue
                 tried.add(each)
-                if _violates(each, spec, node, sentence):
+                if _violates(each, spec, node, violated):
                     best, improved = each, True
                     break
     return best
 
 
-def _violates(options: Options, spec: ProtocolSpec | None, node: type[Node], sentence: str) -> bool:
+def _violates(options: Options, spec: ProtocolSpec | None, node: type[Node], violated: str) -> bool:
     try:
         simulate(options, spec, node)
     except Violation as violation:
-        return violation.sentence == sentence
+        return violation.property == violated
     except Exception as error:
-        return sentence == (ASSERTION if isinstance(error, AssertionError) else RAISES)
+        return violated == (ASSERTION if isinstance(error, AssertionError) else RAISES)
     return False
 
 

@@ -175,7 +175,7 @@ def test_broken_replica_is_found(name, settings, replica, sentence):
     broken = world(name, replica, **settings)
     report = explore(broken, BUDGET, deep=broken.replicas == 5)
     assert report.violation is not None
-    assert report.violation.sentence == sentence, report.violation
+    assert report.violation.property == sentence, report.violation
     assert 0 < len(report.path) < 30
 
 

@@ -202,7 +202,7 @@ def sentences(seeds, executor=None, replica=None, node=Node, protocol="epaxos", 
     for seed in seeds:
         outcome = tell(replace(draw(seed, protocol), **changes), spec, node)
         if isinstance(outcome, Failure):
-            found.add(outcome.sentence)
+            found.add(outcome.property)
     return found
 
 

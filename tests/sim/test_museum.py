@@ -25,7 +25,7 @@ SENTENCES = {
 def test_a_bug_is_caught_and_the_code_as_it_is_passes(exhibit):
     verdict = examine(exhibit)
     assert verdict.caught is not None, f"not caught in {exhibit.budget} schedules"
-    assert verdict.caught.sentence in exhibit.sentences
+    assert verdict.caught.property in exhibit.properties
     acquitted = acquit(exhibit, verdict.schedules)
     assert acquitted.caught is None
 
@@ -37,8 +37,8 @@ def test_an_exhibit_names_its_source_and_tells_its_story(exhibit):
     assert exhibit.title
     assert not exhibit.title.endswith(".")
     assert len(re.findall(r"[.?](?= |$)", exhibit.story)) >= 2
-    assert exhibit.sentences
-    assert set(exhibit.sentences) <= SENTENCES
+    assert exhibit.properties
+    assert set(exhibit.properties) <= SENTENCES
     if isinstance(exhibit.search, Directed):
         assert exhibit.search.play.__doc__, "a schedule played by hand says what happens in it"
         assert exhibit.budget == 1
@@ -73,7 +73,7 @@ def test_no_code_outside_the_museum_knows_of_it():
 
 
 def test_most_observers_are_proven_by_a_bug():
-    first = {exhibit.sentences[0] for exhibit in EXHIBITS}
+    first = {exhibit.properties[0] for exhibit in EXHIBITS}
     unproven = SENTENCES - first
     assert unproven <= {
         checkers.PROPOSED,
@@ -120,7 +120,7 @@ def test_the_command_lists_shows_and_runs(capsys):
     found = orjson.loads(capsys.readouterr().out)
     assert found["succeeded"]
     assert found["events_left"] is None
-    assert found["sentence"] == checkers.AGREEMENT
+    assert found["property"] == checkers.AGREEMENT
 
 
 def test_the_command_says_what_is_missing(capsys):

@@ -83,12 +83,12 @@ def violation_of(schedule, spec, sentence):
 def test_a_planted_bug_is_told_in_a_few_events(replica, protocol, seeds):
     failure, spec = failure_of(replica, seeds, protocol)
     before = size_of(failure.schedule)
-    shortest = shrink(failure.schedule, spec, Node, failure.sentence)
+    shortest = shrink(failure.schedule, spec, Node, failure.property)
     assert size_of(shortest) <= EVENTS_MAX < before
-    assert violation_of(shortest, spec, failure.sentence).sentence == failure.sentence
+    assert violation_of(shortest, spec, failure.property).property == failure.property
     Player(shortest).play(shortest.events)
     again = from_json(to_json(shortest))
-    assert violation_of(again, spec, failure.sentence).sentence == failure.sentence
+    assert violation_of(again, spec, failure.property).property == failure.property
 
 
 class AnswersBeforeItSyncs(EPaxosReplica):
@@ -109,7 +109,7 @@ class NotesPreAccepts(Outbox):
 
 def test_what_a_crash_shows_ends_with_the_crash():
     failure, spec = failure_of(AnswersBeforeItSyncs, range(1, 20))
-    assert failure.sentence == REMEMBERED
+    assert failure.property == REMEMBERED
     shortest = shrink(failure.schedule, spec, Node, REMEMBERED)
     assert size_of(shortest) <= 4
     last = shortest.events[-1]
@@ -126,17 +126,17 @@ def run_test_file(text):
             try:
                 test()
             except Violation as violation:
-                failed[name] = violation.sentence
+                failed[name] = violation.property
     return failed, found
 
 
 def test_what_is_written_out_runs_and_says_the_same():
     failure, spec = failure_of(ForgetsDeps, [4])
-    shortest = shrink(failure.schedule, spec, Node, failure.sentence)
+    shortest = shrink(failure.schedule, spec, Node, failure.property)
     module = sys.modules[__name__].__name__
-    chart = show_schedule(shortest, spec, only=failure.sentence)
+    chart = show_schedule(shortest, spec, only=failure.property)
     text = to_pytest(
-        shortest, failure.sentence, failure.detail, planted=f"{module}:ForgetsDeps", chart=chart
+        shortest, failure.property, failure.detail, planted=f"{module}:ForgetsDeps", chart=chart
     )
     assert chart in text
     assert 'world.deliver("' in text
@@ -145,7 +145,7 @@ def test_what_is_written_out_runs_and_says_the_same():
     assert {"test_visibility", "test_visibility_is_caught"} <= found.keys()
     with pytest.raises(Violation) as caught:
         found["story"](directed(shortest.replicas, replica=ForgetsDeps, only=VISIBILITY))
-    assert caught.value.sentence == VISIBILITY
+    assert caught.value.property == VISIBILITY
 
 
 @pytest.mark.parametrize("protocol", ["epaxos", "multipaxos"])
@@ -179,11 +179,11 @@ def test_the_budget_is_kept():
     failure, spec = failure_of(ForgetsDeps, [1])
     plays = iter(range(10))
     shrinker = Shrinker(
-        failure.schedule, spec, Node, failure.sentence, lambda: next(plays, None) is not None
+        failure.schedule, spec, Node, failure.property, lambda: next(plays, None) is not None
     )
     best = shrinker.run()
     assert shrinker.plays <= 11
-    assert violation_of(best, spec, failure.sentence).sentence == failure.sentence
+    assert violation_of(best, spec, failure.property).property == failure.property
 
 
 def test_a_run_that_never_ends_well_gets_smaller_options():
@@ -202,7 +202,7 @@ def test_a_run_that_never_ends_well_gets_smaller_options():
     assert smaller.commands <= 7
     again = tell(smaller, spec)
     assert isinstance(again, Failure)
-    assert again.sentence == EXECUTES
+    assert again.property == EXECUTES
 
 
 def test_a_smaller_cluster_has_new_names():

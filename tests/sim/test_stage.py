@@ -113,14 +113,14 @@ def test_a_story_holds_on_the_real_replica():
 def test_a_story_is_a_schedule_that_fails_by_itself():
     with pytest.raises(Violation) as caught:
         two_answers(ForgetsDeps)
-    assert caught.value.sentence == VISIBILITY
+    assert caught.value.property == VISIBILITY
     world = directed(3)
     spec = replace(world.spec, replica=ForgetsDeps)
     world = two_answers(ForgetsDeps, only=AGREEMENT)
     player = Player(world.schedule(), spec)
     with pytest.raises(Violation) as again:
         player.play(world.events)
-    assert again.value.sentence == VISIBILITY
+    assert again.value.property == VISIBILITY
     assert player.events == world.events
 
 
@@ -184,7 +184,7 @@ def test_a_crash_looks_whether_what_was_said_is_remembered():
     world.put("A", "x")
     with pytest.raises(Violation) as caught:
         world.crash("A")
-    assert caught.value.sentence == REMEMBERED
+    assert caught.value.property == REMEMBERED
 
 
 def test_answers_that_no_order_explains_are_found():

@@ -211,7 +211,7 @@ def test_the_protocol_of_the_docs_stands_every_fault_that_it_survives(examples):
     crashes = 0
     for seed in range(1, 25):
         outcome = unanimous(seed, deep=seed % 3 == 0)
-        assert isinstance(outcome, Outcome), f"seed {seed}: {outcome.sentence}: {outcome.detail}"
+        assert isinstance(outcome, Outcome), f"seed {seed}: {outcome.property}: {outcome.detail}"
         assert outcome.answered
         crashes += outcome.counts["crashes"]
     assert crashes > 10
@@ -254,7 +254,7 @@ def test_its_own_invariants_bite(examples):
     for kind in (Forgetful, Fickle):
         spec = replace(SPEC, replica=kind)
         results = [unanimous(seed, spec, deep=True, memory=False) for seed in range(1, 13)]
-        found[kind] = {each.sentence for each in results if isinstance(each, Failure)}
+        found[kind] = {each.property for each in results if isinstance(each, Failure)}
     assert checkers.REMEMBERED in found[Forgetful]
     assert checkers.INVARIANT in found[Fickle]
 
@@ -326,7 +326,7 @@ def test_a_state_machine_from_outside_runs_in_the_simulator(examples, protocol):
     profile = Profile(protocol, state_machine="counters:Counters")
     for seed in range(1, 6):
         outcome = run_seed(profile, seed)
-        assert isinstance(outcome, Outcome), f"seed {seed}: {outcome.sentence}: {outcome.detail}"
+        assert isinstance(outcome, Outcome), f"seed {seed}: {outcome.property}: {outcome.detail}"
 
 
 def test_a_state_machine_that_counts_across_keys_is_caught(examples, tmp_path, monkeypatch):
@@ -334,7 +334,7 @@ def test_a_state_machine_that_counts_across_keys_is_caught(examples, tmp_path, m
     monkeypatch.syspath_prepend(str(tmp_path))
     profile = Profile("epaxos", faults=frozenset(), state_machine="ranks:Ranks")
     results = [run_seed(profile, seed) for seed in range(1, 20)]
-    assert checkers.CONVERGES in {each.sentence for each in results if isinstance(each, Failure)}
+    assert checkers.CONVERGES in {each.property for each in results if isinstance(each, Failure)}
 
 
 def test_a_key_value_store_that_answers_wrongly_is_still_caught():
@@ -351,4 +351,4 @@ def test_a_key_value_store_that_answers_wrongly_is_still_caught():
             return results
 
     results = [tell(replace(draw(seed), keys=1), None, node_with(Stale)) for seed in range(1, 20)]
-    assert checkers.LINEARIZABLE in {each.sentence for each in results if isinstance(each, Failure)}
+    assert checkers.LINEARIZABLE in {each.property for each in results if isinstance(each, Failure)}

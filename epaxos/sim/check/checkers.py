@@ -1,9 +1,10 @@
-"""Outside observers: each has one English sentence and remembers only what it needs for it.
+"""Outside observers: each checks properties, an English sentence each, and remembers only what it
+needs for them.
 
 They see what left a process (its Ready was released), never what was merely computed: a commit
 whose sync never happened was never decided.
 
-Rules of this file: a violation is raised as `Violation` with the sentence and the ids concerned; no
+Rules of this file: a violation is raised as `Violation` with the property and the ids concerned; no
 observer changes anything.
 """
 
@@ -47,16 +48,17 @@ BOUNDED = "no queue grows beyond its bound"
 
 
 class Violation(Exception):
-    """A sentence that does not hold."""
+    """A property is violated."""
 
-    def __init__(self, sentence: str, detail: str) -> None:
-        super().__init__(f"{sentence}: {detail}")
-        self.sentence = sentence
+    def __init__(self, violated: str, detail: str) -> None:
+        super().__init__(f"{violated}: {detail}")
+        self.property = violated
+        """One of the sentences above."""
         self.detail = detail
 
 
 def broken_by(error: Exception) -> Violation:
-    """What a node raised, as the sentence that it breaks, with file and line."""
+    """What a node raised, as the property that it violates, with file and line."""
     frame = extract_tb(error.__traceback__)[-1]
     place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
     if isinstance(error, AssertionError):

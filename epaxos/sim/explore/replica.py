@@ -346,7 +346,7 @@ class Member:
         return Move(step, after, tuple((target, bits[target]) for target in sorted(bits)))
 
     def checked(self, life: Life, step: Input) -> list[tuple[ReplicaId, Message]]:
-        """Take the step, and hold the protocol's own sentences against it."""
+        """Take the step, and hold the protocol's own invariants against it."""
         invariants = self._invariants
         before = None
         try:

@@ -93,7 +93,7 @@ def explore(
     watch: Callable[[Tally], bool] = lambda tally: False,
     deep: bool = False,
 ) -> Report:
-    """Look at every state of a world, until a sentence does not hold, `budget_states` are found, or
+    """Look at every state of a world, until a property is violated, `budget_states` are found, or
     `watch`, asked now and then, says to stop. `deep` looks at the latest found first: far from the
     start before near it, for worlds that no budget exhausts."""
     return Search(world, deep=deep).run(budget_states, watch)

@@ -26,7 +26,7 @@ Sends = tuple[tuple[ReplicaId, int], ...]
 
 
 class Broken(Exception):
-    """A sentence does not hold after some steps from a state."""
+    """A property is violated after some steps from a state."""
 
     def __init__(
         self, violation: Violation, parent: int, steps: list[tuple[ReplicaId, Input]]

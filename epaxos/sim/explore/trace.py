@@ -90,7 +90,8 @@ def walk(world: SmallWorld, path: Path) -> Violation | None:
 
 
 def shorten(world: SmallWorld, path: Path, violation: Violation) -> tuple[Path, Violation]:
-    """The path without the steps that the same sentence does not need, and what it then says."""
+    """The path without the steps that the same property is violated without, and what it then
+    says."""
     position = len(path) - 1
     while position >= 0:
         shorter = path[:position] + path[position + 1 :]
@@ -98,7 +99,7 @@ def shorten(world: SmallWorld, path: Path, violation: Violation) -> tuple[Path, 
             found = walk(world, shorter)
         except LookupError:
             found = None
-        if found is not None and found.sentence == violation.sentence:
+        if found is not None and found.property == violation.property:
             path, violation = shorter, found
             position = min(position, len(path))
         position -= 1

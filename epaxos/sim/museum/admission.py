@@ -167,7 +167,7 @@ EXHIBITS = (
         "and nothing executes until the load stops. Nothing is wrong by the letter of the "
         "protocol, and no client has an answer.",
         plant=in_node(_WithoutGate),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Load(_one_hot_key),
     ),
     Exhibit(
@@ -178,7 +178,7 @@ EXHIBITS = (
         "commands that waited goes next, the key serves one command per round trip, and the queue "
         "grows with the load. All that may leave must leave together.",
         plant=in_node(_LeavesOneByOne),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Load(_one_hot_key),
     ),
     Exhibit(
@@ -189,7 +189,7 @@ EXHIBITS = (
         "turned into Nop never runs. If its keys are not given back, every command on them waits "
         "at this replica until its client gives up.",
         plant=in_node(_NopKeepsItsKeys),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Directed(3, _nop_before_a_queue, gate=True),
     ),
     Exhibit(
@@ -200,7 +200,7 @@ EXHIBITS = (
         "batch again at once. But the Nop was accepted, not decided: another recovery, in a "
         "higher ballot, decides the batch itself. It runs twice.",
         plant=in_node(_SubmitsAgainTooEarly),
-        sentences=(ONCE,),
+        properties=(ONCE,),
         search=Directed(5, _accepted_nop),
     ),
 )

@@ -209,7 +209,7 @@ EXHIBITS = (
         "and undoes what was decided in between. The error stood for six years in a published "
         "specification and in its implementation before anybody saw it.",
         plant=in_replica(_OneBallot),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _b_and_c_recover_after_a_decided),
     ),
     Exhibit(
@@ -221,7 +221,7 @@ EXHIBITS = (
         "been decided. A replica that takes the first one it holds, its own, proposes again what "
         "a later ballot had already replaced. The instance then has two values.",
         plant=in_place_of(recovery, "decide", _first_vote),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _b_recovers_after_a_decided),
     ),
     Exhibit(
@@ -232,7 +232,7 @@ EXHIBITS = (
         "ballot arrives, is above the last vote, and is taken. The recoverer that was promised "
         "does not know: it goes on with a value of its own, and both are decided.",
         plant=in_replica(_AcceptsBelowItsPromise),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _accept_meets_a_promise),
     ),
     Exhibit(
@@ -244,7 +244,7 @@ EXHIBITS = (
         "compare it with the promise completes a fast quorum, and the command leader decides its "
         "batch.",
         plant=in_replica(_PreAcceptsAfterItsPromise),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _preaccept_meets_a_promise),
     ),
     Exhibit(
@@ -257,7 +257,7 @@ EXHIBITS = (
         "run them in one order, some in the other. An instance stays in the index under the batch "
         "that was proposed, whatever became of it.",
         plant=in_replica(_DropsNopsFromTheIndex),
-        sentences=(VISIBILITY,),
+        properties=(VISIBILITY,),
         search=Directed(3, _batch_after_an_accepted_nop),
     ),
 )

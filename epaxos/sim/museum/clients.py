@@ -69,7 +69,7 @@ EXHIBITS = (
         "them form one component, and in it a write that began after the answer can run before "
         "the write that was answered.",
         plant=in_node(_AnswersAtCommit),
-        sentences=(LINEARIZABLE,),
+        properties=(LINEARIZABLE,),
         search=Directed(3, _answered_too_early),
     ),
     Exhibit(
@@ -79,7 +79,7 @@ EXHIBITS = (
         story="The command was proposed and not decided in time. It may still be, and often is. A "
         "client that is told 503 instead of 504 sends it again, and has its money moved twice.",
         plant=in_node(_SaysItNeverHappened),
-        sentences=(HONEST,),
+        properties=(HONEST,),
         search=Swarm((3,), options={"patience_us": 200_000}),
         budget=40,
     ),
@@ -92,7 +92,7 @@ EXHIBITS = (
         "instead, all is well as long as batches have one request, and as long as all answers are "
         "alike.",
         plant=in_place_of(node, "slice_of", _from_the_front),
-        sentences=(LINEARIZABLE,),
+        properties=(LINEARIZABLE,),
         search=Swarm((3,), options={"keys": 2, "active_us": 300_000, "lag_us": 20_000}),
         budget=40,
     ),

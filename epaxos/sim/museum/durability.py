@@ -238,7 +238,7 @@ EXHIBITS = (
         "recovers the instance. The rule says that a leader that answers has not decided: Nop. "
         "The client had its answer, and the write is gone.",
         plant=in_replica(_NotesItsFastCommit),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _lost_fast_commit),
     ),
     Exhibit(
@@ -249,7 +249,7 @@ EXHIBITS = (
         "quorum all the same. Asked about the next batch on the key it says that nothing "
         "interferes, and two batches are decided blind to each other.",
         plant=in_replica(_AnswersBeforeItSyncs),
-        sentences=(VISIBILITY,),
+        properties=(VISIBILITY,),
         search=Directed(3, _amnesiac_acceptor),
     ),
     Exhibit(
@@ -260,7 +260,7 @@ EXHIBITS = (
         "forgotten it. It now votes in the lower ballot, for which the recoverer had counted it "
         "out. Two recoveries of one instance can then both succeed.",
         plant=in_replica(_PromisesBeforeItSyncs),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _forgotten_promise),
     ),
     Exhibit(
@@ -271,7 +271,7 @@ EXHIBITS = (
         "the client. It matters to everybody: when the replica crashes at that moment, the others "
         "make the instance Nop, and a write that was acknowledged never happened.",
         plant=in_node(_RepliesFirst),
-        sentences=(AGREEMENT, LINEARIZABLE, ORDER, CONVERGES),
+        properties=(AGREEMENT, LINEARIZABLE, ORDER, CONVERGES),
         search=Swarm((1, 3), faults=_CRASHES),
         budget=60,
     ),
@@ -283,7 +283,7 @@ EXHIBITS = (
         "is not the group that was synced, the rest of it is a promise that nobody keeps. It "
         "shows only when a crash falls between the two.",
         plant=in_node(_SyncsHalf),
-        sentences=(REMEMBERED,),
+        properties=(REMEMBERED,),
         search=Directed(3, _two_in_a_group),
     ),
     Exhibit(
@@ -294,7 +294,7 @@ EXHIBITS = (
         "that sends first and crashes comes back without either, and uses the slot again. A "
         "replica that saw the first batch answers for the second as if it were the same.",
         plant=in_replica(_ProposesBeforeItSyncs),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _slot_used_twice),
     ),
     Exhibit(
@@ -304,7 +304,7 @@ EXHIBITS = (
         story="The log has every own instance, but the counter was kept in memory only. After a "
         "restart the next batch takes the place of one that was decided long ago.",
         plant=in_replica(_StartsCountingAgain),
-        sentences=(ONCE,),
+        properties=(ONCE,),
         search=Directed(3, _counts_from_one),
     ),
     Exhibit(
@@ -315,7 +315,7 @@ EXHIBITS = (
         "others still count the votes that it no longer knows of. A restored backup is the same "
         "thing.",
         plant=in_node(_StartsEmpty),
-        sentences=(VISIBILITY,),
+        properties=(VISIBILITY,),
         search=Directed(3, _amnesiac_acceptor),
     ),
     Exhibit(
@@ -326,7 +326,7 @@ EXHIBITS = (
         "are. When it starts again it runs them in the order of the list. Two writes of one key "
         "that ran the other way round leave another value behind, here and nowhere else.",
         plant=in_node(_LogsInOrderOfNames),
-        sentences=(RESTORES, CONVERGES, ORDER, LINEARIZABLE),
+        properties=(RESTORES, CONVERGES, ORDER, LINEARIZABLE),
         search=Swarm((3,), options={"keys": 1, "gate": False}),
         budget=40,
     ),

@@ -371,7 +371,7 @@ EXHIBITS = (
         "loses the rest when that instance becomes Nop, for a Nop has no deps. Two replicas then "
         "run two writes of one key in different orders.",
         plant=in_executor(_SingleEdges),
-        sentences=(PREMATURE,),
+        properties=(PREMATURE,),
         search=Directed(5, _a_gap_below),
     ),
     Exhibit(
@@ -382,7 +382,7 @@ EXHIBITS = (
         "nothing or later. Where its decision has arrived it is not left out. The same two writes "
         "run in one order here and in the other there.",
         plant=in_executor(_WhatIsKnown),
-        sentences=(PREMATURE, *_ONE_ORDER),
+        properties=(PREMATURE, *_ONE_ORDER),
         search=Swarm((3,), options=_CONTENDED),
         budget=20,
     ),
@@ -393,7 +393,7 @@ EXHIBITS = (
         story="Two batches proposed at the same time often name each other. Then any order will "
         "do, as long as it is the same everywhere; the order in which the commits came in is not.",
         plant=in_executor(_TiesByArrival),
-        sentences=(IN_ORDER, *_ONE_ORDER),
+        properties=(IN_ORDER, *_ONE_ORDER),
         search=Swarm((3,), options=_CONTENDED),
         budget=20,
     ),
@@ -405,7 +405,7 @@ EXHIBITS = (
         "batch in a chain. A hot key makes chains of any length, and the stack ends before they "
         "do. The replica stops, restarts, finds the same chain, and stops.",
         plant=in_executor(_Recursive),
-        sentences=(RAISES,),
+        properties=(RAISES,),
         search=Directed(3, _a_long_chain, deep=False),
     ),
     Exhibit(
@@ -416,7 +416,7 @@ EXHIBITS = (
         "for the executor, be it related or not. In the Go code the thread that waited was the "
         "one that should have started the recovery.",
         plant=in_executor(_HeadOfLine),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Directed(3, _a_batch_that_waits),
     ),
     Exhibit(
@@ -427,7 +427,7 @@ EXHIBITS = (
         "edges costs time; to leave them out is safe, if everybody does. With them a component "
         "can be larger, and its order another one.",
         plant=_unpruned_at_b,
-        sentences=(ORDER,),
+        properties=(ORDER,),
         search=Directed(3, _a_cycle_through_another_key),
     ),
     Exhibit(
@@ -439,7 +439,7 @@ EXHIBITS = (
         "numbers. A client that sends back a version it was given elsewhere is told that the key "
         "has changed.",
         plant=in_node(_CountsWrites),
-        sentences=(CONVERGES,),
+        properties=(CONVERGES,),
         search=Directed(3, _two_writes_that_commute),
     ),
 )

@@ -5,7 +5,7 @@ code that runs in production. `examine` plants the bug and searches; `acquit` gi
 to the code as it is, which must pass them.
 
 Rules of this package: no switch inside the code that is broken; a plant changes one thing; what
-counts as caught is a sentence of an outside observer, never a crash that happens to follow.
+counts as caught is a violation that an outside observer sees, never a crash that happens to follow.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,9 +34,9 @@ Plant = Callable[[ProtocolSpec], AbstractContextManager[Planted]]
 
 
 class Caught(NamedTuple):
-    """A sentence that did not hold, and how that came about."""
+    """A property that did not hold, and how that came about."""
 
-    sentence: str
+    property: str
     detail: str
     chart: str
     """What happened, one line per event."""
@@ -70,7 +70,7 @@ class Swarm:
         outcome = tell(self.draw(planted.spec.name, seed), planted.spec, planted.node)
         if isinstance(outcome, Failure):
             return Caught(
-                outcome.sentence, outcome.detail, outcome.story, outcome.schedule, outcome.options
+                outcome.property, outcome.detail, outcome.story, outcome.schedule, outcome.options
             )
         return None
 
@@ -103,7 +103,7 @@ class Directed:
             stage.check()
         except Violation as violation:
             chart = stage.chart(violation)
-            return Caught(violation.sentence, violation.detail, chart, stage.schedule())
+            return Caught(violation.property, violation.detail, chart, stage.schedule())
         return None
 
 
@@ -119,7 +119,7 @@ class Load:
         try:
             self.run(planted, seed)
         except Violation as violation:
-            return Caught(violation.sentence, violation.detail, "")
+            return Caught(violation.property, violation.detail, "")
         return None
 
 
@@ -139,9 +139,9 @@ class Exhibit:
     story: str
     """How it comes about and what it costs, in a few plain sentences."""
     plant: Plant
-    sentences: tuple[str, ...]
-    """Which sentences of the checkers it may break; of a directed schedule only the first is looked
-    at."""
+    properties: tuple[str, ...]
+    """Which properties of the checkers it may violate; of a directed schedule only the first is
+    looked at."""
     search: Search
     budget: int = 1
     """It is caught within so many schedules."""
@@ -159,7 +159,7 @@ class ExhibitVerdict(NamedTuple):
 def examine(exhibit: Exhibit, first: int = 1) -> ExhibitVerdict:
     """Plant the bug and search, within its budget."""
     with exhibit.plant(find_protocol(exhibit.protocol)) as planted:
-        return _search(exhibit.search, planted, first, exhibit.budget, exhibit.sentences[0])
+        return _search(exhibit.search, planted, first, exhibit.budget, exhibit.properties[0])
 
 
 def acquit(exhibit: Exhibit, schedules: int, first: int = 1) -> ExhibitVerdict:

@@ -142,7 +142,7 @@ EXHIBITS = (
         "for the same batch. A recovery takes the difference for an objection, and a batch that "
         "was decided becomes Nop.",
         plant=in_replica(_ForgetsAtStable),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _leader_leaves_out),
     ),
     Exhibit(
@@ -154,7 +154,7 @@ EXHIBITS = (
         "that nothing interferes. Another replica has not forgotten yet, and says so when its "
         "turn comes: the batch was decided, and becomes Nop.",
         plant=in_replica(_AnswersWithoutFloor),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _acceptor_leaves_out),
     ),
     Exhibit(
@@ -165,7 +165,7 @@ EXHIBITS = (
         "said so, crashes, and comes back from its disk, it misses an instance that nobody has "
         "any more: it asks for ever, and executes nothing that comes after.",
         plant=in_node(_AdvertisesAtOnce),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Directed(3, _told_and_lost),
     ),
 )

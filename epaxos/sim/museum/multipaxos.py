@@ -226,7 +226,7 @@ EXHIBITS = (
         story="A replica promised a candidate that it takes part in no lower ballot, crashed, and "
         "came back without it. The old leader is still there, and its Accepts are welcome again.",
         plant=in_replica(_ForgetsPromises),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _a_promise_meets_a_crash),
         protocol="multipaxos",
     ),
@@ -238,7 +238,7 @@ EXHIBITS = (
         "the majority is left that knows what was decided, and the next leader fills the slot "
         "with something else.",
         plant=in_replica(_AnswersBeforeItSyncs),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _a_vote_meets_a_crash),
         protocol="multipaxos",
     ),
@@ -250,7 +250,7 @@ EXHIBITS = (
         "and in slots, and decide different things. With three replicas "
         "one vote too few is none but the leader's own.",
         plant=in_replica(_SmallMajority),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(5, _two_of_five),
         protocol="multipaxos",
     ),
@@ -262,7 +262,7 @@ EXHIBITS = (
         "the majority has voted may be closed with a no-op; a vote can be all that is left of a "
         "decision that the old leader has already answered.",
         plant=in_place_of(Preparing, "proposals", _gaps_everywhere),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _a_vote_is_left),
         protocol="multipaxos",
     ),
@@ -274,7 +274,7 @@ EXHIBITS = (
         "from two leaders ago. It answers late, and its vote replaces a newer one that was "
         "decided.",
         plant=in_place_of(Preparing, "absorb", _last_heard),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _an_old_vote_is_heard_last),
         protocol="multipaxos",
     ),
@@ -285,7 +285,7 @@ EXHIBITS = (
         story="The leader says that slots up to seven are decided. A follower has a vote for slot "
         "seven, from a leader before, and takes that for what was decided.",
         plant=in_replica(_BelievesAnyVote),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _an_index_meets_an_old_vote),
         protocol="multipaxos",
     ),
@@ -297,7 +297,7 @@ EXHIBITS = (
         "and the older leader completes its majority with a replica whose promise told the new "
         "one that the slot is free.",
         plant=in_replica(_AcceptsBelowItsPromise),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _an_accept_meets_a_promise),
         protocol="multipaxos",
     ),
@@ -308,7 +308,7 @@ EXHIBITS = (
         story="A follower hands its clients' batch to the leader, and the link delivers it twice. "
         "The leader finds a slot for each copy, and every command in it runs twice.",
         plant=in_replica(_TakesEveryForward),
-        sentences=(ONCE,),
+        properties=(ONCE,),
         search=Swarm((3,), faults={"duplication": 0.3}),
         budget=20,
         protocol="multipaxos",

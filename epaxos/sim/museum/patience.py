@@ -58,7 +58,7 @@ EXHIBITS = (
         "instances over in a ballot above the last one it saw, sees its own overtaken before it "
         "is done, and tries again. Whoever is next always comes too early.",
         plant=in_replica(_Duels),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Swarm(
             (5,),
             commands=20,
@@ -76,7 +76,7 @@ EXHIBITS = (
         "has somebody who takes care of it and does nothing, so nobody else takes care of it "
         "either.",
         plant=in_replica(_AsksTwice),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Directed(3, _lost_twice),
     ),
 )

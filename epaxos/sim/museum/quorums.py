@@ -138,7 +138,7 @@ EXHIBITS = (
         "them. With two, a second batch can find two others, and a recovery can find three that "
         "never heard of a batch whose client has its answer.",
         plant=in_replica(_SmallFastQuorum),
-        sentences=_ONE_ORDER,
+        properties=_ONE_ORDER,
         search=Swarm((5,)),
         budget=60,
     ),
@@ -151,7 +151,7 @@ EXHIBITS = (
         "replicas need five. With four, three crashes leave one replica that saw the batch, and a "
         "recovery cannot tell whether it was decided.",
         plant=in_replica(_MajorityIsFast),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(7, _seven),
     ),
     Exhibit(
@@ -162,7 +162,7 @@ EXHIBITS = (
         "replica. One answer fewer, and a recovery can ask two replicas of which neither has "
         "voted for what the other two decided.",
         plant=in_replica(_SmallSlowQuorum),
-        sentences=(*_ONE_ORDER, INVARIANT),
+        properties=(*_ONE_ORDER, INVARIANT),
         search=Swarm((5,)),
         budget=60,
     ),
@@ -173,7 +173,7 @@ EXHIBITS = (
         story="A question is asked again when its answer is late, so answers come twice. Who "
         "counts messages takes one replica for two, and decides with a quorum that is not one.",
         plant=in_replica(_CountsMessages),
-        sentences=(VISIBILITY,),
+        properties=(VISIBILITY,),
         search=Directed(5, _one_member_answers_twice),
     ),
     Exhibit(
@@ -186,7 +186,7 @@ EXHIBITS = (
         "differently and the leader dies, nobody can say which answer it took. This is why three "
         "replicas under conflict need two rounds.",
         plant=in_replica(_FirstAnswerIsEnough),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _two_candidates),
     ),
     Exhibit(
@@ -197,7 +197,7 @@ EXHIBITS = (
         "repeats what it was told makes every batch look free of conflict: all are fast, and no "
         "two replicas agree on their order.",
         plant=in_replica(_AnswersWhatItWasTold),
-        sentences=_ONE_ORDER,
+        properties=_ONE_ORDER,
         search=Swarm((3,)),
         budget=20,
     ),
@@ -209,7 +209,7 @@ EXHIBITS = (
         "is nearly right. Under conflict it is not, and there it matters: the comparison then says "
         "that latency is bad although nearly everything was fast.",
         plant=in_replica(_CountsHopes),
-        sentences=(COUNTED,),
+        properties=(COUNTED,),
         search=Swarm((3,), options={"keys": 1, "gate": False}),
         budget=20,
     ),

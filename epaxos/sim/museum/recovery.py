@@ -355,7 +355,7 @@ EXHIBITS = (
         "were accepted, or Nop. The Go code kept the recoverer's own; they can be more or fewer "
         "than what the dead leader had decided.",
         plant=in_place_of(recovery, "decide", _takes_any_deps),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(5, _other_deps_at_the_recoverer),
     ),
     Exhibit(
@@ -367,7 +367,7 @@ EXHIBITS = (
         "among the replicas that pre-accepted, and announces one vote too many. Another recovery "
         "believes that number, and gives up a batch whose client has its answer.",
         plant=in_place_of(recovery, "decide", _forgets_the_leader),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(5, _its_leader_was_asked),
     ),
     Exhibit(
@@ -378,7 +378,7 @@ EXHIBITS = (
         "recoverer that counts it as an answer like any other finds nobody who knows the batch, "
         "and has Nop accepted by those who never heard of it.",
         plant=in_replica(_IgnoresCommits),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _it_was_decided),
     ),
     Exhibit(
@@ -390,7 +390,7 @@ EXHIBITS = (
         "was. But it may also not have been, and meanwhile another batch was decided without it. "
         "Then neither names the other, and replicas run them in different orders.",
         plant=in_replica(_SkipsValidation),
-        sentences=(VISIBILITY,),
+        properties=(VISIBILITY,),
         search=Directed(5, _unseen_commit),
     ),
     Exhibit(
@@ -401,7 +401,7 @@ EXHIBITS = (
         "the batch is accepted, another one comes by. A replica that did not keep what it was "
         "asked about answers that nothing interferes, and both are decided blind to each other.",
         plant=in_replica(_ValidatesWithoutStoring),
-        sentences=(VISIBILITY,),
+        properties=(VISIBILITY,),
         search=Directed(5, _late_competitor),
     ),
     Exhibit(
@@ -413,7 +413,7 @@ EXHIBITS = (
         "writes the batch over it. The next recovery finds the batch, accepted in the highest "
         "ballot. In the published model nothing is ever sent twice, so it cannot happen there.",
         plant=in_replica(_ValidatesInAnyPhase),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(5, _overtaken_validate),
     ),
     Exhibit(
@@ -425,7 +425,7 @@ EXHIBITS = (
         "speaks against another batch, it objects in the name of a proposal that never was, and a "
         "batch whose client has its answer becomes Nop.",
         plant=in_replica(_IntroducesFromAccept),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(5, _introduction_from_an_accept),
     ),
     Exhibit(
@@ -436,7 +436,7 @@ EXHIBITS = (
         "next recovery counts it, believes that the batch may have been decided on the fast path, "
         "and says so to others. One of those then gives up a batch that really was.",
         plant=in_replica(_ValidateVotes),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(5, _forged_vote),
     ),
     Exhibit(
@@ -447,7 +447,7 @@ EXHIBITS = (
         "A replica that forgets it when it accepts has nothing to object with. A recovery asks "
         "it, hears nothing, and decides a batch beside one that was decided already.",
         plant=in_replica(_AcceptErases),
-        sentences=(VISIBILITY,),
+        properties=(VISIBILITY,),
         search=Directed(5, _erased_introduction),
     ),
     Exhibit(
@@ -458,7 +458,7 @@ EXHIBITS = (
         "pre-accepted, with deps as it knew them, and sends that. The asker takes it for the "
         "decision, which was made elsewhere, with other deps.",
         plant=in_replica(_HandsOutVotes),
-        sentences=(AGREEMENT,),
+        properties=(AGREEMENT,),
         search=Directed(3, _asked_before_it_was_told),
     ),
     Exhibit(
@@ -469,7 +469,7 @@ EXHIBITS = (
         "reached and repeats its own Accept for ever. To refuse that is right, to say nothing is "
         "not: with an attempt under way it does not ask what became of the instance.",
         plant=in_replica(_SilentOnceCommitted),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Directed(3, _decided_behind_its_back),
     ),
 )

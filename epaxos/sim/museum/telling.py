@@ -52,7 +52,7 @@ def narrate(exhibit: Exhibit, caught: Caught, more: Callable[[], bool]) -> Narra
         if played <= EVENTS_MAX:
             try:
                 shortest = shrink(
-                    caught.schedule, planted.spec, planted.node, caught.sentence, more
+                    caught.schedule, planted.spec, planted.node, caught.property, more
                 )
             except NotViolated:
                 pass  # what never happens has no finite story; it is told as it was found
@@ -60,23 +60,23 @@ def narrate(exhibit: Exhibit, caught: Caught, more: Callable[[], bool]) -> Narra
                 return _shortest(shortest, planted, caught, played)
         if isinstance(exhibit.search, Directed) or caught.options is None:
             return Narrative(_abridged(caught.chart), caught.detail, played)
-        smaller = shrink_options(caught.options, planted.spec, planted.node, caught.sentence, more)
+        smaller = shrink_options(caught.options, planted.spec, planted.node, caught.property, more)
         again = tell(smaller, planted.spec, planted.node)
         if isinstance(again, Failure):
             return Narrative(_end_of(again.story), again.detail, size_of(again.schedule))
         return Narrative(_end_of(caught.chart), caught.detail, played)
 
 
-def observer_of(sentence: str) -> str:
+def observer_of(violated: str) -> str:
     """A sentence in a word or two: `agreement`, `in order`."""
     for name, value in vars(checkers).items():
-        if value == sentence:
+        if value == violated:
             return name.lower().replace("_", " ")
-    return sentence
+    return violated
 
 
 def _shortest(schedule: Schedule, planted: Planted, caught: Caught, played: int) -> Narrative:
-    player = Player(schedule, planted.spec, planted.node, only=caught.sentence)
+    player = Player(schedule, planted.spec, planted.node, only=caught.property)
     try:
         player.play(schedule.events)
     except Violation as violation:
@@ -105,13 +105,13 @@ def _end_of(story: str) -> str:
 def _conclude(player: Player, violation: Violation) -> str:
     """`A.1 was committed as (put x 1) at A and as Nop at B.`, where it can be said so."""
     detail = violation.detail
-    if violation.sentence == VISIBILITY:
+    if violation.property == VISIBILITY:
         return _BLIND.sub(
             r"\1 and \2 meet on key \3, and neither has the other in its deps.", detail
         )
-    if violation.sentence == ONCE:
+    if violation.property == ONCE:
         return _TWICE.sub(r"The write of \1 ran in \2 and in \3.", detail)
-    if violation.sentence == AGREEMENT:
+    if violation.property == AGREEMENT:
         return _disagreement(player) or detail
     return detail
 

@@ -183,7 +183,7 @@ EXHIBITS = (
         "cycle and does not. Both keys are blocked for good, and with them everything that comes "
         "later. EPaxos* finds, by counting, that at least one cannot have been decided.",
         plant=in_place_of(recovery, "judge", _without_v3),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Directed(5, _two_orphans),
     ),
     Exhibit(
@@ -194,7 +194,7 @@ EXHIBITS = (
         "and waits. If another one waits with enough votes, this one cannot have been decided and "
         "gives way. Without that rule both wait until somebody else acts, and nobody does.",
         plant=in_place_of(recovery, "settle", _without_w3),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Directed(5, _both_wait),
     ),
     Exhibit(
@@ -206,7 +206,7 @@ EXHIBITS = (
         "recoverer that only looks whether it is decided proposes its batch, and the two are "
         "blind to each other.",
         plant=in_place_of(recovery, "settle", _any_decision_settles),
-        sentences=(VISIBILITY,),
+        properties=(VISIBILITY,),
         search=Directed(5, _refuted),
     ),
     Exhibit(
@@ -217,7 +217,7 @@ EXHIBITS = (
         "leader of its own instance, thought dead, answers. That answer alone allows Nop. Who has "
         "stopped listening waits on.",
         plant=in_place_of(recovery, "settle", _without_w4),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Directed(5, _leader_heard_late),
     ),
     Exhibit(
@@ -228,7 +228,7 @@ EXHIBITS = (
         "whenever a Commit arrived from elsewhere; but the other was decided by the very same "
         "replica, which sends no Commit to itself. The wait ended only when its patience did.",
         plant=in_replica(_WaitsToBeTold),
-        sentences=(EXECUTES,),
+        properties=(EXECUTES,),
         search=Directed(5, _one_takes_both),
     ),
 )

@@ -71,7 +71,7 @@ class _Chart:
         if violation is not None:
             self._found.append("")
             lead = "violated: "
-            for line in _wrap(f"{violation.sentence}:", WIDTH - len(lead)):
+            for line in _wrap(f"{violation.property}:", WIDTH - len(lead)):
                 self._found.append(lead + line.strip())
                 lead = " " * len(lead)
             self._found += [

@@ -36,7 +36,7 @@ from epaxos.sim.schedule.simplify import PATIENCE_US, first_starts, has_plain_st
 
 def to_pytest(
     schedule: Schedule,
-    sentence: str,
+    violated: str,
     detail: str,
     *,
     planted: str | None = None,
@@ -48,8 +48,8 @@ def to_pytest(
     `planted` names the replica with a bug that the schedule was cut down with, `module:Class`: a
     second test shows that it is caught. `chart` is how it failed; without one the real code is
     played."""
-    name = _name_of(sentence)
-    chart = show_schedule(schedule, only=sentence) if chart is None else chart
+    name = _name_of(violated)
+    chart = show_schedule(schedule, only=violated) if chart is None else chart
     story = _StageCalls(schedule)
     body = [
         "def story(world):",
@@ -73,20 +73,20 @@ def to_pytest(
         ]
     constants = story.constants()
     space = [""] if constants else ["", ""]
-    lines = [_heading(sentence, detail, chart), "", *story.imports(), *space, *constants, *body]
+    lines = [_heading(violated, detail, chart), "", *story.imports(), *space, *constants, *body]
     return "\n".join(lines) + "\n"
 
 
-def _name_of(sentence: str) -> str:
+def _name_of(violated: str) -> str:
     """The constant of `epaxos.sim.check.checkers` that says so."""
     for name, value in vars(checkers).items():
-        if value == sentence and name.isupper():
+        if value == violated and name.isupper():
             return name
-    raise ConfigError(f"no checker says {sentence!r}")
+    raise ConfigError(f"no checker says {violated!r}")
 
 
-def _heading(sentence: str, detail: str, chart: str) -> str:
-    text = textwrap.fill(f"Violated by the code that this was found in: {sentence}.", 96)
+def _heading(violated: str, detail: str, chart: str) -> str:
+    text = textwrap.fill(f"Violated by the code that this was found in: {violated}.", 96)
     told = textwrap.fill(detail, 96)
     quote = 'r"""' if "\\" in f"{told}{chart}" else '"""'
     return f'{quote}{text}\n\n{told}\n\n{chart}\n"""'.replace("\n\n\n", "\n\n")

@@ -104,7 +104,7 @@ class Actor:
 class Player:
     """Nodes, disks and observers, moved by events alone.
 
-    `only`: the one sentence that matters; what else is violated is not looked at. `deep`: whether
+    `only`: the one property that matters; what else is violated is not looked at. `deep`: whether
     the protocol's own invariants are checked. `loose`: a delivery whose message does not exist
     takes another of the same kind and instance, with 2 of the same kind (for shrinking: numbers and
     ballots shift when steps are taken out). `tight`: clocks move no further than deadlines need."""
@@ -208,7 +208,7 @@ class Player:
         try:
             look(*things)
         except Violation as violation:
-            if self.only is None or violation.sentence == self.only:
+            if self.only is None or violation.property == self.only:
                 raise
 
     def _record(self, event: Event, counts: bool = True) -> None:
@@ -471,7 +471,7 @@ def show_schedule(
     node: type[Node] = Node,
     only: str | None = None,
 ) -> str:
-    """The chart of a schedule, with the sentence that it violates, if it does."""
+    """The chart of a schedule, with the property that it violates, if it does."""
     player = Player(schedule, spec, node, only=only)
     try:
         player.play(schedule.events)

@@ -125,12 +125,12 @@ def shrink(
     schedule: Schedule,
     spec: ProtocolSpec | None,
     node: type[Node],
-    sentence: str,
+    violated: str,
     more: Callable[[], bool] = always,
 ) -> Schedule:
-    """The smallest schedule found that violates `sentence`. Raises NotViolated if this one does
+    """The smallest schedule found that violates `violated`. Raises NotViolated if this one does
     not."""
-    return Shrinker(schedule, spec, node, sentence, more).run()
+    return Shrinker(schedule, spec, node, violated, more).run()
 
 
 class Shrinker:
@@ -141,19 +141,19 @@ class Shrinker:
         schedule: Schedule,
         spec: ProtocolSpec | None,
         node: type[Node],
-        sentence: str,
+        violated: str,
         more: Callable[[], bool] = always,
     ) -> None:
         self._spec = spec or find_protocol(schedule.protocol)
         self._node = node
-        self._sentence = sentence
+        self._violated = violated
         self._more = more
         self.plays = 0
         self.best = schedule
         self._player = Player(schedule)
         """The one that played `best`."""
         if not any(self._attempt(each, at_any_size=True) for each in _as_it_ended(schedule)):
-            raise NotViolated(f"does not hold against it when played: {sentence}")
+            raise NotViolated(f"does not hold against it when played: {violated}")
 
     def run(self) -> Schedule:
         """Everything, until nothing helps any more."""
@@ -179,12 +179,12 @@ class Shrinker:
             return False
         self.plays += 1
         loose = 2 if anyhow else 1
-        spec, node, only = self._spec, self._node, self._sentence
+        spec, node, only = self._spec, self._node, self._violated
         player = Player(schedule, spec, node, only=only, loose=loose, tight=tight)
         try:
             player.play(schedule.events)
         except Violation as violation:
-            if violation.sentence != self._sentence:
+            if violation.property != self._violated:
                 return False
         else:
             return False
