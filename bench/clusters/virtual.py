@@ -27,7 +27,7 @@ from epaxos.runtime.transport import encode_stamp
 from epaxos.sim.check.checkers import DecisionChecker, ExecutionChecker
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.network import Network, Parcel
-from epaxos.sim.options import Faults, Options, delays_of
+from epaxos.sim.options import Faults, RunOptions, delays_of
 from epaxos.sim.world import World
 from epaxos.workload import Asker, Command
 from topology import Home, Topology
@@ -64,7 +64,7 @@ class VirtualCluster:
         self.topology = topology
         self.sync_us: Micros = 0 if memory else round(sync_ms * 1000)
         self.world = World(
-            Options(
+            RunOptions(
                 seed=seed,
                 protocol=protocol,
                 replicas=topology.n,

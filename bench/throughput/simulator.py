@@ -25,7 +25,7 @@ from epaxos.core.errors import ConfigError
 from epaxos.sim.check.checkers import Violation
 from epaxos.sim.check.linearizability import Op, Verdict, check_all, step, together
 from epaxos.sim.clients import Clients
-from epaxos.sim.options import Faults, Options, delays_of, draw
+from epaxos.sim.options import Faults, RunOptions, delays_of, draw
 from epaxos.sim.run import simulate
 from epaxos.sim.world import World
 
@@ -181,7 +181,7 @@ def measure_virtual(
     sites = topology.find(SITES, REPLICAS)
     active = round(virtual_s * 1e6)
     _at_least_one("virtual microseconds", active)
-    options = Options(
+    options = RunOptions(
         seed=seed,
         protocol=protocol,
         replicas=sites.n,

@@ -13,7 +13,7 @@ import topology
 from epaxos.core.command import Operation
 from epaxos.core.types import Micros
 from epaxos.sim.clients import Clients
-from epaxos.sim.options import Faults, Options, delays_of
+from epaxos.sim.options import Faults, RunOptions, delays_of
 from epaxos.sim.world import World
 
 
@@ -38,7 +38,7 @@ def contend(
 ) -> Contention:
     """Every region sends `per_second` writes of one key for so long."""
     active = round(seconds * 1e6)
-    options = Options(
+    options = RunOptions(
         seed=seed,
         replicas=sites.n,
         keys=1,

@@ -20,8 +20,8 @@ from epaxos.core.types import InstanceId, replica_name
 from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import EXECUTES, Violation
-from epaxos.sim.options import Options
-from epaxos.sim.run import Failure, Outcome
+from epaxos.sim.options import RunOptions
+from epaxos.sim.run import CleanRun, Failure
 from epaxos.sim.schedule.recipes import (
     Roles,
     both_wait,
@@ -52,7 +52,7 @@ PREFIXES: tuple[Callable[[Stage, Roles], None], ...] = (
 
 def run_directed(
     seed: int, spec: ProtocolSpec | None = None, node: type[Node] = Node
-) -> Outcome | Failure:
+) -> CleanRun | Failure:
     """The directed run of a seed."""
     rng = random.Random(f"directed {seed}")
     roles = tuple(rng.sample("ABCDE", 5))
@@ -70,7 +70,7 @@ def run_directed(
         world.check()
     except Violation as violation:
         return Failure(
-            Options(seed=seed, replicas=5),
+            RunOptions(seed=seed, replicas=5),
             violation.property,
             violation.detail,
             world.chart(violation),
@@ -158,7 +158,7 @@ def _is_settled(world: Stage) -> bool:
     return len(seen) == 1
 
 
-def _outcome(world: Stage) -> Outcome:
+def _outcome(world: Stage) -> CleanRun:
     counts: Counter[str] = Counter()
     for actor in world.actors:
         if actor.node is not None:
@@ -167,7 +167,7 @@ def _outcome(world: Stage) -> Outcome:
         each.name: counts[each.counter] for each in SITUATIONS if each.protocol == "epaxos"
     }
     trace = crc32(repr((world.schedule().events, world.decisions.decided_ids())).encode())
-    return Outcome(world.n, trace, 0, world.now, dict(counts), situations)
+    return CleanRun(world.n, trace, 0, world.now, dict(counts), situations)
 
 
 __all__ = ["PREFIXES", "run_directed"]

@@ -74,8 +74,8 @@ class Faults:
 
 
 @dataclass(frozen=True)
-class Options:
-    """One run."""
+class RunOptions:
+    """What one run is made of."""
 
     seed: int = 1
     protocol: str = "epaxos"
@@ -181,7 +181,7 @@ def draw(
     gate: bool = True,
     only: frozenset[str] | None = None,
     sites: topology.Topology | None = None,
-) -> Options:
+) -> RunOptions:
     """The run that belongs to a seed.
 
     `only` names the kinds of fault that may happen (fields of `Faults`, `order`, `tunables`,
@@ -196,7 +196,7 @@ def draw(
         # A patience shorter than a round trip elects nobody, and a leader's replica keeps the one
         # it was built with.
         tunables = tuple(each for each in tunables if "multipaxos.PATIENCE" not in each[0])
-    options = Options(
+    options = RunOptions(
         seed=seed,
         protocol=protocol,
         replicas=n,
@@ -216,7 +216,7 @@ def draw(
         order=rng.choice(ORDERS) if rng.random() < 0.5 else "delay",
         rtt_error=rtt_error,
         # An election's patience is in round trips as they were told.
-        settle_us=round(Options.settle_us * max(1.0, rtt_error)),
+        settle_us=round(RunOptions.settle_us * max(1.0, rtt_error)),
         rest=_maybe(rng, rng.randint(0, quorums(n).f)),
         limits=_draw_extremes(rng, LIMITS, ""),
         tunables=tunables,
@@ -277,14 +277,14 @@ KINDS = (
 """What `restrict` can leave in or take out."""
 
 
-def restrict(options: Options, only: frozenset[str]) -> Options:
+def restrict(options: RunOptions, only: frozenset[str]) -> RunOptions:
     """The same run with no other kinds of trouble than these. Raises ConfigError."""
     unknown = only - set(KINDS)
     if unknown:
         raise ConfigError(
             f"unknown kind of fault {sorted(unknown)[0]!r}; choose from {', '.join(KINDS)}"
         )
-    calm = Options()
+    calm = RunOptions()
     faults = replace(
         options.faults,
         **{

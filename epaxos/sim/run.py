@@ -1,7 +1,7 @@
 """One simulated run from start to verdict: a safety phase in which anything fails, then a liveness
 phase in which a core heals and everything known must be executed there.
 
-Rules of this file: a run either returns an `Outcome` or raises `Violation`.
+Rules of this file: a run either returns a `CleanRun` or raises `Violation`.
 """
 
 import random
@@ -23,7 +23,7 @@ from epaxos.sim.check.checkers import (
 from epaxos.sim.check.linearizability import Verdict, check, explains, say_illegal
 from epaxos.sim.clients import Clients
 from epaxos.sim.faults import FaultPlan
-from epaxos.sim.options import Options
+from epaxos.sim.options import RunOptions
 from epaxos.sim.schedule.schedule import Schedule
 from epaxos.sim.situations import situations_of
 from epaxos.sim.tunables import tuned
@@ -41,7 +41,7 @@ OPERATIONS_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CleanRun:
     """What a clean run did."""
 
     replicas: int
@@ -61,7 +61,7 @@ class Outcome:
 class Failure:
     """A property was violated."""
 
-    options: Options
+    options: RunOptions
     property: str
     detail: str
     story: str
@@ -72,8 +72,8 @@ class Failure:
 
 
 def simulate(
-    options: Options, spec: ProtocolSpec | None = None, node: type[Node] = Node
-) -> Outcome:
+    options: RunOptions, spec: ProtocolSpec | None = None, node: type[Node] = Node
+) -> CleanRun:
     """Run once. Raises Violation, or whatever a node raises.
 
     `spec` and `node` let a test plant a broken replica, executor or node from outside."""
@@ -81,8 +81,8 @@ def simulate(
 
 
 def tell(
-    options: Options, spec: ProtocolSpec | None = None, node: type[Node] = Node
-) -> Outcome | Failure:
+    options: RunOptions, spec: ProtocolSpec | None = None, node: type[Node] = Node
+) -> CleanRun | Failure:
     """Run once; if it fails run again with the story on, which changes nothing else."""
     try:
         return simulate(options, spec, node)
@@ -118,7 +118,7 @@ def _schedule_of(world: World) -> Schedule:
     )
 
 
-def _run(world: World) -> Outcome:
+def _run(world: World) -> CleanRun:
     options = world.options
     rng = random.Random(f"plan {options.seed}")
     clients = Clients(world, options.keys, options.patience_us)
@@ -135,7 +135,7 @@ def _run(world: World) -> Outcome:
     _check_history(world, clients)
     _check_counters(world)
     counts = _counts(world, clients)
-    return Outcome(
+    return CleanRun(
         options.replicas,
         world.trace,
         sum(call.returned is not None for call in clients.calls),

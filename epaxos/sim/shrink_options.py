@@ -13,7 +13,7 @@ from typing import Any
 from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import ASSERTION, RAISES, Violation
-from epaxos.sim.options import Faults, Options
+from epaxos.sim.options import Faults, RunOptions
 from epaxos.sim.run import simulate
 from epaxos.sim.schedule.simplify import RTT_US
 
@@ -22,12 +22,12 @@ SEEDS_TRIED = 4
 
 
 def shrink_options(
-    options: Options,
+    options: RunOptions,
     spec: ProtocolSpec | None,
     node: type[Node],
     violated: str,
     more: Callable[[], bool] = lambda: True,
-) -> Options:
+) -> RunOptions:
     """The smallest options found under which a run violates `violated`."""
     best = options
     tried = {best}
@@ -49,7 +49,9 @@ def shrink_options(
     return best
 
 
-def _violates(options: Options, spec: ProtocolSpec | None, node: type[Node], violated: str) -> bool:
+def _violates(
+    options: RunOptions, spec: ProtocolSpec | None, node: type[Node], violated: str
+) -> bool:
     try:
         simulate(options, spec, node)
     except Violation as violation:
@@ -59,12 +61,12 @@ def _violates(options: Options, spec: ProtocolSpec | None, node: type[Node], vio
     return False
 
 
-Change = Callable[[Options], Options]
+Change = Callable[[RunOptions], RunOptions]
 
 
 def _changes() -> Iterator[Change]:
     """Each makes one thing smaller, or nothing if it is small already; the most telling first."""
-    calm = Options()
+    calm = RunOptions()
     yield lambda options: replace(options, faults=calm.faults)
     yield lambda options: replace(options, commands=max(1, options.commands // 4))
     yield lambda options: replace(options, commands=max(1, options.commands // 2))
@@ -84,7 +86,7 @@ def _changes() -> Iterator[Change]:
 def _without_fault(name: str) -> Change:
     calm = getattr(Faults(), name)
 
-    def change(options: Options) -> Options:
+    def change(options: RunOptions) -> RunOptions:
         without: dict[str, Any] = {name: calm}
         return replace(options, faults=replace(options.faults, **without))
 
@@ -92,16 +94,16 @@ def _without_fault(name: str) -> Change:
 
 
 def _calm(name: str) -> Change:
-    calm = getattr(Options(), name)
+    calm = getattr(RunOptions(), name)
 
-    def change(options: Options) -> Options:
+    def change(options: RunOptions) -> RunOptions:
         without: dict[str, Any] = {name: calm}
         return replace(options, **without)
 
     return change
 
 
-def _fewer_replicas(options: Options) -> Options:
+def _fewer_replicas(options: RunOptions) -> RunOptions:
     """Two less, the last ones; three stay."""
     n = options.replicas - 2
     if n < 3:
@@ -117,7 +119,7 @@ def _fewer_replicas(options: Options) -> Options:
     )
 
 
-def _plain_delays(options: Options) -> Options:
+def _plain_delays(options: RunOptions) -> RunOptions:
     n = options.replicas
     delays = tuple(tuple(0 if i == j else RTT_US // 2 for j in range(n)) for i in range(n))
     return replace(options, delays_us=delays)

@@ -13,7 +13,7 @@ from epaxos.core.quorum import quorums
 from epaxos.core.replica import Decided, Message, Path
 from epaxos.core.types import ReplicaId
 from epaxos.node.requests import Refusal, Reply, Request
-from epaxos.sim.options import Options
+from epaxos.sim.options import RunOptions
 
 if TYPE_CHECKING:
     from epaxos.sim.world import World
@@ -190,7 +190,7 @@ _NO_BOUND = 1 << 30
 class Meter:
     """Counts what only somebody outside the replicas can see."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RunOptions) -> None:
         self.met: Counter[str] = Counter()
         self.seen: list[Counter[str]] = [Counter() for _ in range(options.replicas)]
         """Per replica what its present life let out, by the names of the replica's own counters;

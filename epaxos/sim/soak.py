@@ -17,9 +17,9 @@ from epaxos.core.errors import ConfigError
 from epaxos.node.node import Node, node_with
 from epaxos.registry import find_protocol, find_state_machine
 from epaxos.sim.directed import run_directed
-from epaxos.sim.options import WORKLOADS, Options, draw
+from epaxos.sim.options import WORKLOADS, RunOptions, draw
 from epaxos.sim.planted import Planted, planted
-from epaxos.sim.run import Failure, Outcome, tell
+from epaxos.sim.run import CleanRun, Failure, tell
 from epaxos.sim.situations import SITUATIONS
 from epaxos.workload import parse_workload
 
@@ -62,7 +62,7 @@ class Profile:
         self.options(1)
         self.cast()
 
-    def options(self, seed: int) -> Options:
+    def options(self, seed: int) -> RunOptions:
         """The run of a seed that is not directed."""
         sites = None if self.topology is None else topology.find(self.topology)
         drawn = draw(
@@ -106,7 +106,7 @@ class Profile:
         return Planted(spec, node)
 
 
-def run_seed(profile: Profile, seed: int) -> Outcome | Failure:
+def run_seed(profile: Profile, seed: int) -> CleanRun | Failure:
     """The run that belongs to a seed."""
     spec, node = profile.cast()
     if profile.is_directed(seed):
@@ -128,7 +128,7 @@ class Tally:
     situations: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
 
-    def add(self, profile: Profile, seed: int, result: Outcome | Failure) -> None:
+    def add(self, profile: Profile, seed: int, result: CleanRun | Failure) -> None:
         """One more seed."""
         if isinstance(result, Failure):
             self.failures.append(result)

@@ -29,7 +29,7 @@ from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Corrupt
 from epaxos.sim.network import Network, Parcel
-from epaxos.sim.options import Options
+from epaxos.sim.options import RunOptions
 from epaxos.sim.process import CrashPoint, Process, Watched
 from epaxos.sim.schedule.schedule import (
     Arrival,
@@ -51,7 +51,7 @@ class World:
     """A cluster, its network and its disks. Clients and faults are added from outside."""
 
     def __init__(
-        self, options: Options, spec: ProtocolSpec | None = None, node: type[Node] = Node
+        self, options: RunOptions, spec: ProtocolSpec | None = None, node: type[Node] = Node
     ) -> None:
         self.options = options
         self._node = node

@@ -15,8 +15,8 @@ from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import find_protocol
 from epaxos.sim.check import checkers
 from epaxos.sim.directed import run_directed
-from epaxos.sim.options import LIMITS, ORDERS, TUNABLES, Faults, Options, draw, restrict
-from epaxos.sim.run import Failure, Outcome, simulate, tell
+from epaxos.sim.options import LIMITS, ORDERS, TUNABLES, Faults, RunOptions, draw, restrict
+from epaxos.sim.run import CleanRun, Failure, simulate, tell
 from epaxos.sim.world import World
 
 LEAVES_A_TRACE = {
@@ -55,7 +55,7 @@ def test_a_kind_of_fault_alone_leaves_its_trace_and_no_violation(kind, counter):
     patience = 150_000 if kind == "retries" else 3_000_000
     for number, options in enumerate(first_with(kind, patience_us=patience, hot=0.9)):
         outcome = tell(options)
-        assert isinstance(outcome, Outcome), outcome
+        assert isinstance(outcome, CleanRun), outcome
         if outcome.counts[counter]:
             return
         assert number < 8, f"{kind} happens and nobody notices"
@@ -66,7 +66,7 @@ def test_every_order_of_deliveries_is_clean(order):
     traces = set()
     for seed in range(1, 7):
         outcome = tell(replace(draw(seed, only=frozenset()), order=order))
-        assert isinstance(outcome, Outcome), outcome
+        assert isinstance(outcome, CleanRun), outcome
         traces.add(outcome.trace)
     assert len(traces) == 6
 
@@ -272,7 +272,7 @@ def test_directed_runs_reach_what_random_search_does_not():
     met = {}
     for seed in range(24):
         outcome = run_directed(seed)
-        assert isinstance(outcome, Outcome), outcome
+        assert isinstance(outcome, CleanRun), outcome
         for name, value in outcome.situations.items():
             met[name] = met.get(name, 0) + value
     for rule in ("V2", "V3", "V4", "W1", "W2", "W3", "W4"):
@@ -300,4 +300,4 @@ def test_a_recovery_without_w1_is_caught_by_directed_runs(monkeypatch):
 
 def test_restrict_names_what_it_does_not_know():
     with pytest.raises(Exception, match="unknown kind of fault 'rain'"):
-        restrict(Options(), frozenset(["rain"]))
+        restrict(RunOptions(), frozenset(["rain"]))

@@ -13,7 +13,7 @@ from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.registry import find_protocol
 from epaxos.sim.check.checkers import EXECUTES, REMEMBERED, VISIBILITY, Violation
-from epaxos.sim.options import Faults, Options, draw
+from epaxos.sim.options import Faults, RunOptions, draw
 from epaxos.sim.run import Failure, _run, _schedule_of, tell
 from epaxos.sim.schedule.export import from_json, to_json, to_pytest
 from epaxos.sim.schedule.player import Player, show_schedule
@@ -187,7 +187,7 @@ def test_the_budget_is_kept():
 
 
 def test_a_run_that_never_ends_well_gets_smaller_options():
-    options = Options(
+    options = RunOptions(
         seed=1,
         commands=30,
         delays_us=((10_000,) * 5,) * 5,

@@ -8,8 +8,8 @@ import pytest
 from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 from epaxos.sim.clients import Clients
-from epaxos.sim.options import WORKLOADS, Options, draw
-from epaxos.sim.run import Outcome, simulate, tell
+from epaxos.sim.options import WORKLOADS, RunOptions, draw
+from epaxos.sim.run import CleanRun, simulate, tell
 from epaxos.sim.soak import Profile
 from epaxos.sim.world import World
 from epaxos.workload import parse_workload
@@ -20,7 +20,7 @@ ROOM = ((200,) * 3,) * 3
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_commands_are_those_of_the_workload(text):
-    world = World(Options(seed=3, replicas=3, delays_us=ROOM, workload=text))
+    world = World(RunOptions(seed=3, replicas=3, delays_us=ROOM, workload=text))
     clients = Clients(world, 3, 3_000_000)
     for member in range(3):
         world.start(member)
@@ -45,13 +45,13 @@ def test_runs_with_a_workload_are_clean_and_repeat(text):
     for seed in (1, 2, 3):
         options = profile.options(seed)
         outcome = tell(options)
-        assert isinstance(outcome, Outcome), f"seed {seed}: {outcome}"
+        assert isinstance(outcome, CleanRun), f"seed {seed}: {outcome}"
         assert outcome.answered > 0
         assert simulate(options).trace == simulate(options).trace
 
 
 def test_keys_that_were_asked_for_are_read_back_by_whoever_is_left():
-    world = World(Options(replicas=3, delays_us=ROOM, workload="hot:50,hot=1,keys=3"))
+    world = World(RunOptions(replicas=3, delays_us=ROOM, workload="hot:50,hot=1,keys=3"))
     clients = Clients(world, 20, 3_000_000)
     world.start(0)
     clients.send(0, 30, Random(1))

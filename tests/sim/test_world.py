@@ -14,8 +14,8 @@ from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.registry import find_protocol
 from epaxos.sim.check import checkers
-from epaxos.sim.options import Options, draw
-from epaxos.sim.run import Failure, Outcome, simulate, tell
+from epaxos.sim.options import RunOptions, draw
+from epaxos.sim.run import CleanRun, Failure, simulate, tell
 
 
 @pytest.mark.parametrize("first", range(1, 201, 25))
@@ -23,14 +23,14 @@ from epaxos.sim.run import Failure, Outcome, simulate, tell
 def test_seeds_are_clean(protocol, first):
     for seed in range(first, first + 25):
         outcome = tell(draw(seed, protocol))
-        assert isinstance(outcome, Outcome), f"seed {seed}: {outcome}"
+        assert isinstance(outcome, CleanRun), f"seed {seed}: {outcome}"
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 4, 6, 8, 9])
 def test_other_cluster_sizes_are_clean(replicas):
     for seed in range(1, 9):
         outcome = tell(draw(seed, "epaxos", (replicas,)))
-        assert isinstance(outcome, Outcome), f"seed {seed}: {outcome}"
+        assert isinstance(outcome, CleanRun), f"seed {seed}: {outcome}"
 
 
 def test_a_run_is_not_vacuous():
@@ -199,11 +199,11 @@ def test_a_forgotten_promise_is_caught_in_multipaxos():
 def test_options_follow_from_the_seed():
     assert draw(4) == draw(4)
     assert draw(4) != draw(5)
-    assert isinstance(draw(4), Options)
+    assert isinstance(draw(4), RunOptions)
 
 
 @pytest.mark.parametrize("seed", [2040, 3942, 4307, 4839, 7274])
 def test_a_leader_that_is_answered_again_sends_all_that_is_open(seed):
     """Its pause between retransmissions had grown while a majority was away, and stayed long for
     what was still open when the first answer came."""
-    assert isinstance(tell(draw(seed, "multipaxos")), Outcome)
+    assert isinstance(tell(draw(seed, "multipaxos")), CleanRun)

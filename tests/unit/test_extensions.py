@@ -22,7 +22,7 @@ from epaxos.core.replica import Decided, Path
 from epaxos.registry import BUILT_IN, find_protocol, find_state_machine, protocol_names
 from epaxos.sim.check import checkers
 from epaxos.sim.options import draw
-from epaxos.sim.run import Failure, Outcome, simulate, tell
+from epaxos.sim.run import CleanRun, Failure, simulate, tell
 from epaxos.sim.soak import Profile, run_seed
 from epaxos.workload import parse_workload, workload_names
 from tests.house.sources import ROOT
@@ -211,7 +211,7 @@ def test_the_protocol_of_the_docs_stands_every_fault_that_it_survives(examples):
     crashes = 0
     for seed in range(1, 25):
         outcome = unanimous(seed, deep=seed % 3 == 0)
-        assert isinstance(outcome, Outcome), f"seed {seed}: {outcome.property}: {outcome.detail}"
+        assert isinstance(outcome, CleanRun), f"seed {seed}: {outcome.property}: {outcome.detail}"
         assert outcome.answered
         crashes += outcome.counts["crashes"]
     assert crashes > 10
@@ -326,7 +326,7 @@ def test_a_state_machine_from_outside_runs_in_the_simulator(examples, protocol):
     profile = Profile(protocol, state_machine="counters:Counters")
     for seed in range(1, 6):
         outcome = run_seed(profile, seed)
-        assert isinstance(outcome, Outcome), f"seed {seed}: {outcome.property}: {outcome.detail}"
+        assert isinstance(outcome, CleanRun), f"seed {seed}: {outcome.property}: {outcome.detail}"
 
 
 def test_a_state_machine_that_counts_across_keys_is_caught(examples, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from epaxos.core.types import ReplicaId
 from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import INVARIANT, REMEMBERED, Violation
-from epaxos.sim.options import Options
+from epaxos.sim.options import RunOptions
 
 
 class _NoInvariants:
@@ -33,7 +33,7 @@ class _NoInvariants:
 class ProtocolWatch:
     """State and step invariants after each step (when deep), promises after each crash."""
 
-    def __init__(self, spec: ProtocolSpec, options: Options) -> None:
+    def __init__(self, spec: ProtocolSpec, options: RunOptions) -> None:
         self._deep = options.deep
         self._module: Any = import_module(spec.invariants) if spec.invariants else _NoInvariants
         self._before: dict[ReplicaId, Any] = {}

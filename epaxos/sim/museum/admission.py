@@ -22,7 +22,7 @@ from epaxos.sim.museum.exhibit import (
     in_node,
     must_be_answered,
 )
-from epaxos.sim.options import Faults, Options, delays_of
+from epaxos.sim.options import Faults, RunOptions, delays_of
 from epaxos.sim.planted import Planted
 from epaxos.sim.schedule.recipes import ask
 from epaxos.sim.schedule.stage import Stage
@@ -39,7 +39,7 @@ PATIENCE_RTTS = 8
 def _one_hot_key(planted: Planted, seed: int) -> None:
     """Five regions write one key, without faults; nobody may wait long."""
     sites = topology.find("aws-5-2020")
-    options = Options(
+    options = RunOptions(
         seed=seed,
         replicas=sites.n,
         keys=1,

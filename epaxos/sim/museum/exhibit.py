@@ -19,7 +19,7 @@ from epaxos.execution.interface import Executor
 from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.check.checkers import CONVERGES, EXECUTES, Violation
-from epaxos.sim.options import Options, draw
+from epaxos.sim.options import RunOptions, draw
 from epaxos.sim.planted import Planted
 from epaxos.sim.run import Failure, tell
 from epaxos.sim.schedule.schedule import Schedule
@@ -42,7 +42,7 @@ class Caught(NamedTuple):
     """What happened, one line per event."""
     schedule: Schedule | None = None
     """The same as steps that can be played again and cut down."""
-    options: Options | None = None
+    options: RunOptions | None = None
     """Of a random run: it can be run again, and made smaller."""
 
 
@@ -57,9 +57,9 @@ class Swarm:
     faults: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `Faults` that do not follow from the seed."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `Options` that do not follow from the seed."""
+    """Fields of `RunOptions` that do not follow from the seed."""
 
-    def draw(self, protocol: str, seed: int) -> Options:
+    def draw(self, protocol: str, seed: int) -> RunOptions:
         """The run that belongs to a seed."""
         drawn = draw(seed, protocol, self.replicas, self.commands, only=self.kinds)
         changes = {"memory": False, "active_us": ACTIVE_US, **self.options}

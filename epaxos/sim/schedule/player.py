@@ -32,7 +32,7 @@ from epaxos.sim.check.checkers import (
     broken_by,
 )
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
-from epaxos.sim.options import Options
+from epaxos.sim.options import RunOptions
 from epaxos.sim.schedule.chart import draw
 from epaxos.sim.schedule.history import History
 from epaxos.sim.schedule.schedule import (
@@ -140,7 +140,7 @@ class Player:
         self.crashed = False
         """Whether any process ever did."""
         deep = deep and only in (None, INVARIANT)
-        options = replace(Options(), protocol=head.protocol, replicas=self.n, deep=deep)
+        options = replace(RunOptions(), protocol=head.protocol, replicas=self.n, deep=deep)
         self.watch = ProtocolWatch(self.spec, options)
         self._remembers = only in (None, REMEMBERED)
         self._node = node
