@@ -1,9 +1,11 @@
-"""Every message and record survives its encoding; nothing but CodecError comes of anything else."""
+"""Every message and record survives its encoding; anything else is refused with CodecError, or is
+another value."""
 
 import types
 from contextlib import suppress
 from functools import cache
 from typing import Union, get_args, get_origin, get_type_hints
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -11,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaxos import codec
-from epaxos.codec import Codec, decode_client, encode, encode_frame, split_frames
-from epaxos.core.command import Batch, Operation, Payload, decode_cas
+from epaxos.codec import FRAME_HEADER, Codec, decode_client, encode, encode_frame, split_frames
+from epaxos.core.command import Batch, Operation, Payload, decode_cas, encode_cas
 from epaxos.core.errors import CodecError
 from epaxos.core.replica import Executed
+from epaxos.protocols.epaxos import messages as epaxos
 from epaxos.registry import find_protocol, protocol_names
 
 CODECS = {name: Codec(find_protocol(name)) for name in protocol_names()}
@@ -104,8 +107,9 @@ def test_what_is_encoded_is_read_back(decode, kind):
     check()
 
 
-@pytest.mark.parametrize(("decode", "kind"), KINDS)
-def test_damage_is_refused_or_is_another_value(decode, kind):
+def check_damage(decode, kind):
+    """A flipped bit or a cut end is refused, or read as another value; never as the one sent."""
+
     @given(structs(kind), st.data())
     def check(value, data):
         body = bytearray(encode(value))
@@ -115,31 +119,74 @@ def test_damage_is_refused_or_is_another_value(decode, kind):
         else:
             del body[at:]
         with suppress(CodecError):
-            decode(bytes(body))
+            assert decode(bytes(body)) != value
+
+    check()
+
+
+@pytest.mark.parametrize(("decode", "kind"), KINDS)
+def test_damage_is_refused_or_is_another_value(decode, kind):
+    check_damage(decode, kind)
+
+
+def test_a_codec_that_reads_over_damage_is_noticed():
+    decoders = CODECS["epaxos"]
+
+    def forgiving(body):
+        # What is cut off is taken for zeros, as from a buffer that was not filled.
+        for more in range(64):
+            with suppress(CodecError):
+                return decoders.decode_message(body + bytes(more))
+        raise CodecError("nothing to be read")
+
+    with pytest.raises(AssertionError):
+        check_damage(forgiving, epaxos.PreAcceptOk)
+
+
+garbage = st.binary(max_size=200) | st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 40) | st.binary(max_size=3) | st.text(max_size=3),
+    lambda inside: st.lists(inside, max_size=6),
+).map(msgspec.msgpack.encode)
+
+
+def check_garbage(decode, again):
+    """Bytes that nobody encoded are refused, or are a value that can be sent and read again."""
+
+    @given(garbage)
+    def check(body):
+        with suppress(CodecError):
+            sent = again(decode(body))
+            assert again(decode(sent)) == sent
 
     check()
 
 
 @pytest.mark.parametrize(
-    "decode",
+    ("decode", "again"),
     [
-        decode_client,
-        decode_cas,
-        Payload.decode,
+        (decode_client, encode),
+        (decode_cas, lambda operands: encode_cas(*msgspec.structs.astuple(operands))),
+        (Payload.decode, lambda payload: Payload.of(payload.batch).encoded),
         *(
-            function
+            (function, encode)
             for each in CODECS.values()
             for function in (each.decode_message, each.decode_record)
         ),
     ],
 )
-def test_garbage_is_refused(decode):
-    @given(st.binary(max_size=200))
-    def check(body):
-        with suppress(CodecError):
-            decode(body)
+def test_garbage_is_refused_or_is_a_value_like_any_other(decode, again):
+    check_garbage(decode, again)
 
-    check()
+
+def test_a_codec_that_lets_other_errors_out_or_takes_what_cannot_be_sent_is_noticed():
+    with pytest.raises(msgspec.DecodeError):
+        check_garbage(msgspec.msgpack.decode, encode)
+
+    def takes_anything(body):
+        return body[1:]
+
+    with pytest.raises(AssertionError):
+        check_garbage(takes_anything, bytes)
 
 
 @given(st.lists(st.binary(max_size=40), max_size=6), st.data())
@@ -157,9 +204,39 @@ def test_frames_arrive_whole_however_the_stream_is_cut(bodies, data):
     assert not buffer
 
 
+def framed(body):
+    return FRAME_HEADER.pack(len(body), crc32(body)) + body
+
+
 @given(st.binary(max_size=64))
-def test_a_stream_of_garbage_is_refused_or_waits_for_more(stream):
+def test_of_a_stream_of_garbage_frames_are_taken_that_are_frames(stream):
     with suppress(CodecError):
         bodies, used = split_frames(bytearray(stream), len(stream), 1024)
-        assert used <= len(stream)
-        assert sum(map(len, bodies)) <= used
+        assert b"".join(framed(bytes(body)) for body in bodies) == stream[:used]
+
+
+def check_damaged_stream():
+    @given(st.lists(st.binary(max_size=20), min_size=1, max_size=4), st.data())
+    def check(bodies, data):
+        stream = bytearray(b"".join(map(framed, bodies)))
+        bit = data.draw(st.integers(0, 8 * len(stream) - 1))
+        stream[bit // 8] ^= 1 << bit % 8
+        with suppress(CodecError):
+            found, _ = split_frames(stream, len(stream))
+            assert [bytes(body) for body in found] in [bodies[:n] for n in range(len(bodies))]
+
+    check()
+
+
+def test_a_damaged_stream_is_refused_or_waited_for_where_the_damage_is():
+    check_damaged_stream()
+
+
+def test_a_checksum_that_always_fits_is_noticed(monkeypatch):
+    class Always(int):
+        __ne__ = __eq__ = lambda self, other: False
+        __hash__ = int.__hash__
+
+    monkeypatch.setattr(codec, "crc32", lambda body: Always())
+    with pytest.raises(AssertionError):
+        check_damaged_stream()
