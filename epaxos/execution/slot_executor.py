@@ -20,7 +20,10 @@ class SlotExecutor:
 
     def commit(self, decided: Decided) -> None:
         """Take in one decided slot; each at most once."""
-        self._pending[decided.slot] = decided
+        slot = decided.slot
+        assert slot > self.executed[0], "what was executed is not decided again"
+        assert slot not in self._pending, "a slot is decided once"
+        self._pending[slot] = decided
 
     def ready(self) -> list[list[Decided]]:
         """The slots that may execute now, one by one, up to the first gap."""

@@ -87,6 +87,7 @@ class Elector:
         self._start_probe(now)
 
     def _start_probe(self, now: Micros) -> None:
+        assert not isinstance(self.stage, Leading), "a leader misses nobody"
         self.leader = None
         self.patience.heard_at = None
         self.stage = Probing(now, self.me)
@@ -144,6 +145,7 @@ class Elector:
 
     def _campaign(self, now: Micros, predecessor: ReplicaId | None) -> None:
         """Start phase 1 with a ballot above all that we know."""
+        assert not isinstance(self.stage, Leading), "a leader does not campaign"
         self._counts["elections"] += 1
         ballot = next_ballot(max(self.promised, self._highest), self.me)
         self._promise(ballot)
@@ -157,6 +159,7 @@ class Elector:
 
     def _promise(self, ballot: Ballot) -> None:
         """Join a higher ballot; nobody leads by it yet."""
+        assert ballot > self.promised, "only a higher ballot is joined (MP6)"
         self.promised = ballot
         self.leader = None
         self.patience.heard_at = None

@@ -66,6 +66,7 @@ class SlotLog:
 
     def vote(self, slot: Slot, ballot: Ballot, payload: Payload | None, votes: int) -> Entry:
         """Vote for a value; replaces an earlier vote. A chosen value stays as it is."""
+        assert slot > self.floor, "no vote for what is forgotten"
         entry = self.entries.get(slot)
         if entry is None:
             entry = self.entries[slot] = Entry(ballot, payload, votes)
@@ -73,6 +74,7 @@ class SlotLog:
             if slot > self.last:
                 self.last = slot
             return entry
+        assert ballot >= entry.ballot, "a vote is not replaced by one of a lower ballot (MP9)"
         entry.ballot = ballot
         entry.votes = votes
         if not entry.chosen:
@@ -92,6 +94,7 @@ class SlotLog:
 
     def choose(self, slot: Slot, entry: Entry) -> None:
         """Mark a slot chosen, and move `chosen` over all that are now chosen without a gap."""
+        assert slot > self.chosen, "what is chosen without a gap is not chosen again"
         entry.chosen = True
         if slot != self.chosen + 1:
             return
@@ -119,6 +122,7 @@ class SlotLog:
 
     def values(self, first: Slot, last: Slot) -> list[Payload | None]:
         """Chosen values from `first` on, as many as one message carries."""
+        assert first > self.floor, "what is forgotten cannot be told"
         payloads: list[Payload | None] = []
         size = 0
         for slot in range(first, min(last, self.chosen) + 1):
@@ -138,6 +142,7 @@ class SlotLog:
 
     def forget(self, floor: Slot) -> None:
         """Drop every slot up to `floor`, which is at most `chosen`."""
+        assert self.floor <= floor <= self.chosen, "what is not chosen is not forgotten (MP2)"
         for slot in range(self.floor + 1, floor + 1):
             self.live_bytes -= size_of(self.entries.pop(slot).payload)
         self.floor = floor

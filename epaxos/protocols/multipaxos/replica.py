@@ -257,6 +257,7 @@ class MultiPaxosReplica(Elector):
 
     def _propose(self, stage: Leading, payload: Payload | None, now: Micros) -> Slot:
         slot = stage.next
+        assert slot > self.log.last, "no slot is used twice (MP4)"
         stage.next = slot + 1
         self._start_accept(stage, slot, payload, now)
         return slot
@@ -264,6 +265,7 @@ class MultiPaxosReplica(Elector):
     def _start_accept(
         self, stage: Leading, slot: Slot, payload: Payload | None, now: Micros
     ) -> None:
+        assert self.stage is stage, "only a leader proposes"
         ballot = stage.ballot
         entry = self.log.vote(slot, ballot, payload, 1 << self.me)
         self.out.record(Voted(ballot, slot, payload))
@@ -295,6 +297,7 @@ class MultiPaxosReplica(Elector):
                 return self._ignored("far")
             if entry is not None and entry.chosen and entry.payload != m.payload:
                 return self._ignored("contradiction")
+            assert ballot == self.promised, "no vote outside the ballot promised (MP1)"
             log.vote(slot, ballot, m.payload, 0)
             self.out.record(Voted(ballot, slot, m.payload))
             self._accepted += 1
@@ -608,6 +611,8 @@ class MultiPaxosReplica(Elector):
 
         Records: Voted.     Sends: Accept, Heartbeat.
         """
+        assert prepared is self.stage, "only a candidate becomes the leader"
+        assert prepared.ballot == self.promised, "a leader leads by the ballot it promised (MP3)"
         proposals = prepared.proposals(self.log)
         last = max(proposals[-1][0] if proposals else 0, self.log.chosen, self.log.last)
         stage = Leading(prepared.ballot, last + 1, now)

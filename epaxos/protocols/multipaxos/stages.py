@@ -60,6 +60,7 @@ class Preparing:
 
     def absorb(self, source: ReplicaId, m: Promise) -> bool:
         """Take in one chunk of a promise; False if it is a duplicate."""
+        assert m.ballot == self.ballot, "promises of other ballots do not count"
         if source in self.done or m.first != self._position[source]:
             return False
         if m.chosen > self.chosen:
