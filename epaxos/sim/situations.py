@@ -13,6 +13,7 @@ from epaxos.core.quorum import quorums
 from epaxos.core.replica import Decided, Message, Path
 from epaxos.core.types import ReplicaId
 from epaxos.node.requests import Refusal, Reply, Request
+from epaxos.protocols.epaxos.recovery import RULES
 from epaxos.sim.options import RunOptions
 
 if TYPE_CHECKING:
@@ -34,21 +35,7 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("slow path", "epaxos", "slow", "decided after PreAccept and Accept"),
     *(
         Situation(f"recovery rule {rule}", "epaxos", f"recover_rule_{rule}", sentence)
-        for rule, sentence in (
-            ("1", "a vote of the quorum was committed"),
-            ("2", "a vote of the quorum was accepted"),
-            ("3", "the command leader was in the quorum and had not committed: Nop"),
-            ("4", "enough matching pre-accepts: validated"),
-            ("5", "too few matching pre-accepts: Nop"),
-            ("V1", "nothing objected"),
-            ("V2", "something committed objected: Nop"),
-            ("V3", "an objection from outside the quorum: Nop"),
-            ("V4", "objections were open: waited"),
-            ("W1", "an objection committed without it: Nop"),
-            ("W2", "all objections settled: kept"),
-            ("W3", "an objection waits with too many matches: Nop"),
-            ("W4", "somebody outside the quorum answered late"),
-        )
+        for rule, sentence in RULES.items()
     ),
     Situation("Nop", "epaxos", "nop", "an instance was decided without its batch"),
     Situation("re-submission", "epaxos", "resubmitted", "a command went into a new instance"),

@@ -9,16 +9,13 @@ set in every module that has it, of the protocol and of what it shares with othe
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-_MODULES = {
-    "epaxos": ("epaxos.columns", "epaxos.recovery", "epaxos.replica"),
-    "multipaxos": (
-        *("multipaxos.log", "multipaxos.election", "multipaxos.replica"),
-        *("leader_based.members", "leader_based.patience"),
-    ),
-}
+_PACKAGES = {"epaxos": ("epaxos",), "multipaxos": ("multipaxos", "leader_based")}
+"""A protocol's own package, and what it shares with others."""
 
 
 @contextmanager
@@ -28,8 +25,7 @@ def tuned(tunables: tuple[tuple[str, float], ...]) -> Iterator[None]:
     try:
         for name, value in tunables:
             protocol, constant = name.split(".")
-            for part in _MODULES[protocol]:
-                module: Any = import_module(f"epaxos.protocols.{part}")
+            for module in _modules(protocol):
                 if hasattr(module, constant):
                     before.append((module, constant, getattr(module, constant)))
                     setattr(module, constant, value)
@@ -37,3 +33,13 @@ def tuned(tunables: tuple[tuple[str, float], ...]) -> Iterator[None]:
     finally:
         for module, constant, value in reversed(before):
             setattr(module, constant, value)
+
+
+@cache
+def _modules(protocol: str) -> list[Any]:
+    found = []
+    for name in _PACKAGES[protocol]:
+        package = import_module(f"epaxos.protocols.{name}")
+        names = (part.name for part in iter_modules(package.__path__))
+        found += [import_module(f"{package.__name__}.{part}") for part in names]
+    return found

@@ -123,7 +123,7 @@ class Columns:
         column = self.instances[replica]
         instance = column.get(slot)
         if instance is None:
-            instance = column[slot] = Instance()
+            instance = column[slot] = Instance(replica, slot)
             self.live_bytes += instance.cost
             if slot > self.known[replica]:
                 self.known[replica] = slot

@@ -12,7 +12,7 @@ from enum import IntEnum
 from epaxos.core.command import Payload
 from epaxos.core.quorum import Tally
 from epaxos.core.stamps import Stamps
-from epaxos.core.types import Ballot, Deps, Micros, ReplicaId, Slot
+from epaxos.core.types import Ballot, Deps, InstanceId, Micros, ReplicaId, Slot
 from epaxos.protocols.epaxos.messages import Vote
 
 INSTANCE_BYTES = 600
@@ -48,10 +48,15 @@ class Instance:
         "payload",
         "phase",
         "promised",
+        "replica",
+        "slot",
         "voted",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, replica: ReplicaId, slot: Slot) -> None:
+        self.replica = replica
+        """Its column: the command leader. With `slot` the id; both never change."""
+        self.slot = slot
         self.phase: int = Phase.INITIAL
         self.promised: Ballot = 0
         """Highest ballot joined. Invariant: voted <= promised until committed."""
@@ -73,25 +78,33 @@ class Instance:
         """What it adds to `live_bytes`."""
 
     @property
+    def id(self) -> InstanceId:
+        """Its id as one value."""
+        return InstanceId(self.replica, self.slot)
+
+    @property
+    def is_nop(self) -> bool:
+        """Whether the vote is for Nop; below Accepted a payload of None is unknown instead."""
+        return self.payload is None and self.phase >= Phase.ACCEPTED
+
+    @property
     def real_payload(self) -> Payload | None:
         """The batch that the command leader proposed under this id, if known here.
 
         It is unique; whether the id is decided as Nop is a separate fact."""
         return self.initial_payload if self.payload is None else self.payload
 
-    def vote(self, slot: Slot) -> Vote:
+    def vote(self) -> Vote:
         """What a RecoverOk says of it."""
-        return Vote(slot, self.phase, self.voted, self.payload, self.deps, self.initial_deps)
+        return Vote(self.slot, self.phase, self.voted, self.payload, self.deps, self.initial_deps)
 
 
 class Attempt:
     """What the owner of a ballot is doing for one instance; one class per stage."""
 
-    __slots__ = ("ballot", "instance", "replica", "resends", "slot", "stamps")
+    __slots__ = ("ballot", "instance", "resends", "stamps")
 
-    def __init__(self, replica: ReplicaId, slot: Slot, instance: Instance, ballot: Ballot) -> None:
-        self.replica = replica
-        self.slot = slot
+    def __init__(self, instance: Instance, ballot: Ballot) -> None:
         self.instance = instance
         self.ballot = ballot
         """The ballot it runs in. A promise above it ends the attempt silently."""
@@ -99,6 +112,16 @@ class Attempt:
         """How often its question was asked again."""
         self.stamps: Stamps | None = None
         """Where to write who answers, if somebody wants to know."""
+
+    @property
+    def replica(self) -> ReplicaId:
+        """The column of its instance."""
+        return self.instance.replica
+
+    @property
+    def slot(self) -> Slot:
+        """The slot of its instance."""
+        return self.instance.slot
 
     @property
     def live(self) -> bool:
@@ -111,11 +134,9 @@ class PreAccepting(Attempt):
 
     __slots__ = ("proposed_at", "replied", "same", "union")
 
-    def __init__(
-        self, replica: ReplicaId, slot: Slot, instance: Instance, deps: Deps, now: Micros
-    ) -> None:
-        super().__init__(replica, slot, instance, 0)
-        self.replied = Tally(replica)
+    def __init__(self, instance: Instance, deps: Deps, now: Micros) -> None:
+        super().__init__(instance, 0)
+        self.replied = Tally(instance.replica)
         """Who has answered, itself included."""
         self.same = 1
         """How many answers equal the initial deps, its own included."""
@@ -129,10 +150,8 @@ class Accepting(Attempt):
 
     __slots__ = ("replied",)
 
-    def __init__(
-        self, replica: ReplicaId, slot: Slot, instance: Instance, ballot: Ballot, me: ReplicaId
-    ) -> None:
-        super().__init__(replica, slot, instance, ballot)
+    def __init__(self, instance: Instance, ballot: Ballot, me: ReplicaId) -> None:
+        super().__init__(instance, ballot)
         self.replied = Tally(me)
         """Who has accepted in this ballot, itself included."""
         if instance.attempt is not None:
@@ -144,11 +163,9 @@ class Recovering(Attempt):
 
     __slots__ = ("votes",)
 
-    def __init__(
-        self, replica: ReplicaId, slot: Slot, instance: Instance, ballot: Ballot, me: ReplicaId
-    ) -> None:
-        super().__init__(replica, slot, instance, ballot)
-        self.votes: dict[ReplicaId, Vote] = {me: instance.vote(slot)}
+    def __init__(self, instance: Instance, ballot: Ballot, me: ReplicaId) -> None:
+        super().__init__(instance, ballot)
+        self.votes: dict[ReplicaId, Vote] = {me: instance.vote()}
         """The first answer of each replica (H16)."""
 
 
@@ -158,16 +175,9 @@ class Validating(Attempt):
     __slots__ = ("deps", "late", "matching", "objections", "payload", "quorum", "replied")
 
     def __init__(
-        self,
-        recovering: Recovering,
-        payload: Payload,
-        deps: Deps,
-        matching: int,
-        me: ReplicaId,
+        self, recovering: Recovering, payload: Payload, deps: Deps, matching: int, me: ReplicaId
     ) -> None:
-        super().__init__(
-            recovering.replica, recovering.slot, recovering.instance, recovering.ballot
-        )
+        super().__init__(recovering.instance, recovering.ballot)
         self.quorum = tuple(recovering.votes)
         """Q: who answered the Recover, itself included."""
         self.payload = payload
@@ -188,9 +198,7 @@ class Waiting(Attempt):
     __slots__ = ("deps", "late", "matching", "objections", "payload", "quorum")
 
     def __init__(self, validating: Validating) -> None:
-        super().__init__(
-            validating.replica, validating.slot, validating.instance, validating.ballot
-        )
+        super().__init__(validating.instance, validating.ballot)
         self.quorum = validating.quorum
         self.payload = validating.payload
         self.deps = validating.deps

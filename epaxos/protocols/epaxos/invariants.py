@@ -221,7 +221,7 @@ def _known(replica: EPaxosReplica, column: ReplicaId, slot: Slot) -> Instance | 
         return None
     known = replica.columns.get(column, slot)
     if known is None:
-        return Instance()
+        return Instance(column, slot)
     return None if known.phase == Phase.COMMITTED else known
 
 

@@ -8,14 +8,13 @@ Rules of this file: the only values a recovery may propose are an accepted one, 
 with exactly the initial deps, or Nop. Whatever raises `promised` above an attempt's ballot ends it.
 """
 
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from epaxos.core.command import Payload, interferes
 from epaxos.core.quorum import Quorums
-from epaxos.core.replica import Outbox, Path
+from epaxos.core.replica import Path, Setup
 from epaxos.core.types import (
     Ballot,
     Deps,
@@ -26,8 +25,7 @@ from epaxos.core.types import (
     ballot_replica,
     next_ballot,
 )
-from epaxos.protocols.epaxos.columns import Columns
-from epaxos.protocols.epaxos.conflicts import ConflictIndex
+from epaxos.protocols.epaxos.agreement import Agreement
 from epaxos.protocols.epaxos.instance import (
     Attempt,
     Instance,
@@ -59,9 +57,22 @@ WAITING_RESENDS = 6
 VOTE_BYTES_PER_ANSWER = 4 * 1024 * 1024
 """A RecoverOk ends where its payloads reach this; a frame that holds one batch more still fits."""
 
-
-RULES = ("1", "2", "3", "4", "5", "V1", "V2", "V3", "V4", "W1", "W2", "W3", "W4")
-"""The names of the rules below, as decisions carry them."""
+RULES: Final[dict[str, str]] = {
+    "1": "a vote of the quorum was committed",
+    "2": "a vote of the quorum was accepted",
+    "3": "the command leader was in the quorum and had not committed: Nop",
+    "4": "enough matching pre-accepts: validated",
+    "5": "too few matching pre-accepts: Nop",
+    "V1": "nothing objected",
+    "V2": "something committed objected: Nop",
+    "V3": "an objection from outside the quorum: Nop",
+    "V4": "objections were open: waited",
+    "W1": "an objection committed without it: Nop",
+    "W2": "all objections settled: kept",
+    "W3": "an objection waits with too many matches: Nop",
+    "W4": "somebody outside the quorum answered late",
+}
+"""The rules below by name, as decisions carry them: what a recoverer met, and what it did."""
 
 
 class Action(Enum):
@@ -74,10 +85,11 @@ class Action(Enum):
 
 
 class Decision(NamedTuple):
-    """A recoverer's next step, and the rule of the paper that says so."""
+    """A recoverer's next step, and the rule of the paper behind it."""
 
     action: Action
     rule: str
+    """Its name in `RULES`."""
     payload: Payload | None
     """What to commit, accept or validate; None is Nop."""
     deps: Deps
@@ -89,16 +101,25 @@ def decide(owner: ReplicaId, votes: Mapping[ReplicaId, Vote], e: int, n: int) ->
     """What the answers of exactly n - f replicas allow (l.50-60; H12). The order of rules matters.
 
     `votes` is Q with what each answered; `owner` is the command leader."""
+    # Decided is decided, in whatever ballot (H12).
     for vote in votes.values():
         if vote.phase == Phase.COMMITTED:
             return Decision(Action.COMMIT, "1", vote.payload, vote.deps)
+    # As in Paxos: what a slow quorum accepted is known to a member of Q, since two slow quorums
+    # meet, and the highest ballot has taken over whatever a lower one may have decided.
     highest = max(vote.voted for vote in votes.values())
     for vote in votes.values():
         if vote.phase == Phase.ACCEPTED and vote.voted == highest:
             return Decision(Action.ACCEPT, "2", vote.payload, vote.deps)
+    # From here on nothing was decided but, perhaps, the initial deps on the fast path in ballot 0.
+    # The command leader itself has now promised a higher ballot: it had not, and never will (H14).
     nop = (0,) * n
     if owner in votes:
         return Decision(Action.ACCEPT, "3", None, nop)
+    # A fast quorum has n - e members, so at most e of Q are outside it: all others of Q, at least
+    # |Q| - e, pre-accepted exactly the initial deps. So many therefore suffice to suspect a fast
+    # decision, and to know its deps; they do not prove one, and what was decided since may not
+    # name this id, so others are asked first. With one fewer no fast quorum is possible.
     matching = [
         vote
         for vote in votes.values()
@@ -123,10 +144,14 @@ def judge(
     `objections` maps each objecting id to whether some member of the quorum knows it as committed;
     every one counts as it came (R15)."""
     nop = (0,) * len(deps)
+    # All of Q has stored the payload, so whatever comes later names it: nothing stands against it.
     if not objections:
         return Decision(Action.ACCEPT, "V1", payload, deps)
+    # A decided batch and this one would not know of each other: this one was not fast.
     if any(objections.values()):
         return Decision(Action.ACCEPT, "V2", None, nop)
+    # With exactly |Q| - e matches a fast quorum holds all replicas outside Q, so also the leader of
+    # that objector, who proposed it without this id: it would not have answered the initial deps.
     if matching == len(quorum) - e and any(owner not in quorum for owner, _ in objections):
         return Decision(Action.ACCEPT, "V3", None, nop)
     return Decision(Action.WAIT, "V4", payload, deps, matching)
@@ -158,6 +183,7 @@ def settle(
     for vote in late.values():
         if vote.phase == Phase.COMMITTED:
             return Decision(Action.COMMIT, "W4", vote.payload, vote.deps)
+    # Decided, interfering, and not ordered after this id: as V2.
     if any(objector.refutes for objector in objectors):
         return Decision(Action.ACCEPT, "W1", None, nop)
     if all(objector.settled for objector in objectors):
@@ -165,6 +191,8 @@ def settle(
     for vote in late.values():
         if vote.phase == Phase.ACCEPTED:
             return Decision(Action.ACCEPT, "W4", vote.payload, vote.deps)
+    # The k matches of the other recovery, and its command leader, pre-accepted the objector without
+    # this id: more than e replicas (n >= 2e + f - 1), too many for a fast quorum of the others.
     if any(objector.waits_with > sizes.n - sizes.f - sizes.e for objector in objectors):
         return Decision(Action.ACCEPT, "W3", None, nop)
     if owner in late:
@@ -172,54 +200,17 @@ def settle(
     return Decision(Action.WAIT, "V4", payload, deps)
 
 
-class Recovery:
-    """The part of an EPaxos* replica that takes over instances and helps others to."""
+class Recovery(Agreement):
+    """The part of a replica that takes over instances and helps others to.
 
-    me: ReplicaId
-    n: int
-    sizes: Quorums
-    out: Outbox
-    columns: Columns
-    index: ConflictIndex
-    counts: dict[str, int]
-    _nacked: list[Ballot]
-    """Per column the highest ballot that a Nack named."""
-    _waiting: dict[tuple[ReplicaId, Slot], Waiting]
-    """Own attempts in stage Waiting."""
-    _waiting_seen: dict[tuple[ReplicaId, Slot], int]
-    """The largest k announced for an undecided id, by anyone; sticky until it commits (H5)."""
+    What it proposes goes through phase 2 of agreement; agreement does not know it."""
 
-    @abstractmethod
-    def _commit(
-        self,
-        replica: ReplicaId,
-        slot: Slot,
-        instance: Instance,
-        payload: Payload | None,
-        deps: Deps,
-        path: Path,
-        now: Micros,
-    ) -> None: ...
-
-    @abstractmethod
-    def _start_accept(
-        self,
-        replica: ReplicaId,
-        slot: Slot,
-        instance: Instance,
-        ballot: Ballot,
-        payload: Payload | None,
-        deps: Deps,
-        now: Micros,
-    ) -> None: ...
-
-    @abstractmethod
-    def _watch(self, attempt: Attempt, now: Micros) -> None: ...
-
-    @abstractmethod
-    def _remember(
-        self, replica: ReplicaId, slot: Slot, instance: Instance, payload: Payload
-    ) -> None: ...
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._nacked: list[Ballot] = [0] * setup.n
+        """Per column the highest ballot that a Nack named."""
+        self._waiting_seen: dict[InstanceId, int] = {}
+        """The largest k announced for an undecided id, by anyone; sticky until it commits (H5)."""
 
     def start_recover(self, ids: Sequence[InstanceId], now: Micros) -> None:
         """Take these instances over, one column after the other."""
@@ -234,29 +225,29 @@ class Recovery:
 
         Records:  Promised.        Sends: Recover to all."""
         low = self.columns.floor[replica]
-        taken: list[tuple[Slot, Instance]] = []
+        taken: list[Instance] = []
         above = self._nacked[replica]
         for slot in slots:
             if slot <= low:
                 continue
             instance = self.columns.obtain(replica, slot)
             if instance.phase != Phase.COMMITTED:
-                taken.append((slot, instance))
+                taken.append(instance)
                 above = max(above, instance.promised)
         if not taken:
             return
         ballot = next_ballot(above, self.me)
-        for slot, instance in taken:
-            self._end_attempt(replica, slot, instance)
+        for instance in taken:
+            self._end_attempt(instance)
             instance.promised = ballot
-            instance.attempt = Recovering(replica, slot, instance, ballot, self.me)
+            instance.attempt = Recovering(instance, ballot, self.me)
             self._watch(instance.attempt, now)
-        numbers = [slot for slot, _ in taken]
+        numbers = [instance.slot for instance in taken]
         self.counts["recoveries"] += len(numbers)
         self.out.record(Promised(replica, numbers, ballot))
         self.out.broadcast(Recover(replica, numbers, ballot))
         if self.sizes.slow == 1:
-            for _, instance in taken:
+            for instance in taken:
                 if isinstance(instance.attempt, Recovering):
                     self._decide(instance.attempt, now)
 
@@ -285,13 +276,13 @@ class Recovery:
                     continue
                 if instance.promised < m.ballot:
                     instance.promised = m.ballot
-                    self._end_attempt(m.replica, slot, instance)
+                    self._end_attempt(instance)
                     self.columns.taken_over(m.replica, slot, now)
                     promised.append(slot)
             if room <= 0:
                 answers.append(RecoverOk(m.replica, m.ballot, []))
                 room = VOTE_BYTES_PER_ANSWER
-            answers[-1].votes.append(instance.vote(slot))
+            answers[-1].votes.append(instance.vote())
             room -= 0 if instance.payload is None else len(instance.payload.encoded)
         if promised:
             self.out.record(Promised(m.replica, promised, m.ballot))
@@ -315,7 +306,7 @@ class Recovery:
             attempt = instance.attempt
             if vote.phase == Phase.COMMITTED:
                 self.counts["recover_rule_1"] += 1
-                self._commit_and_tell(m.replica, vote.slot, instance, vote.payload, vote.deps, now)
+                self._commit_and_tell(instance, vote.payload, vote.deps, now)
             elif attempt is None or attempt.ballot != m.ballot:
                 continue
             elif isinstance(attempt, Recovering):
@@ -337,27 +328,19 @@ class Recovery:
             self._follow(attempt, decision, now)
 
     def _follow(self, attempt: Attempt, decision: Decision, now: Micros) -> None:
-        replica, slot, instance = attempt.replica, attempt.slot, attempt.instance
+        instance = attempt.instance
         if decision.action is Action.COMMIT:
-            self._commit_and_tell(replica, slot, instance, decision.payload, decision.deps, now)
+            self._commit_and_tell(instance, decision.payload, decision.deps, now)
         else:
-            self._start_accept(
-                replica, slot, instance, attempt.ballot, decision.payload, decision.deps, now
-            )
+            self._start_accept(instance, attempt.ballot, decision.payload, decision.deps, now)
 
     def _commit_and_tell(
-        self,
-        replica: ReplicaId,
-        slot: Slot,
-        instance: Instance,
-        payload: Payload | None,
-        deps: Deps,
-        now: Micros,
+        self, instance: Instance, payload: Payload | None, deps: Deps, now: Micros
     ) -> None:
         tell = instance.attempt is not None
-        self._commit(replica, slot, instance, payload, deps, Path.RECOVERED, now)
+        self._commit(instance, payload, deps, Path.RECOVERED, now)
         if tell:
-            self.out.broadcast(Commit(replica, slot, payload, deps))
+            self.out.broadcast(Commit(instance.replica, instance.slot, payload, deps))
 
     def _start_validate(
         self, recovering: Recovering, payload: Payload, deps: Deps, matching: int, now: Micros
@@ -365,16 +348,17 @@ class Recovery:
         """Phase V: ask the quorum what speaks against the initial deps (rule 4).
 
         Records:  Introduced, if new here.        Sends: Validate to the quorum."""
-        replica, slot, instance = recovering.replica, recovering.slot, recovering.instance
+        instance = recovering.instance
         attempt = Validating(recovering, payload, deps, matching, self.me)
         instance.attempt = attempt
-        self._introduce(replica, slot, instance, payload, deps)
-        for objection in self._objections(replica, slot, payload, deps):
+        self._introduce(instance, payload, deps)
+        for objection in self._objections(instance, payload, deps):
             attempt.objections[objection.replica, objection.slot] = objection.committed
         self._watch(attempt, now)
+        message = Validate(*instance.id, attempt.ballot, payload, deps)
         for member in attempt.quorum:
             if member != self.me:
-                self.out.send(member, Validate(replica, slot, attempt.ballot, payload, deps))
+                self.out.send(member, message)
         self._judge_if_complete(attempt, now)
 
     def _on_validate(self, source: ReplicaId, m: Validate, now: Micros) -> None:
@@ -389,30 +373,27 @@ class Recovery:
             return
         instance = self.columns.obtain(m.replica, m.slot)
         if instance.phase == Phase.COMMITTED:
-            self._send_commit(source, m.replica, m.slot, instance)
+            self._send_commit(source, instance)
         elif instance.promised > m.ballot:
             self.out.send(source, Nack(m.replica, [m.slot], instance.promised))
         elif instance.promised == m.ballot and instance.phase < Phase.ACCEPTED:
-            self._introduce(m.replica, m.slot, instance, m.payload, m.deps)
-            objections = self._objections(m.replica, m.slot, m.payload, m.deps)
+            self._introduce(instance, m.payload, m.deps)
+            objections = self._objections(instance, m.payload, m.deps)
             self.out.send(source, ValidateOk(m.replica, m.slot, m.ballot, objections))
 
-    def _introduce(
-        self, replica: ReplicaId, slot: Slot, instance: Instance, payload: Payload, deps: Deps
-    ) -> None:
+    def _introduce(self, instance: Instance, payload: Payload, deps: Deps) -> None:
         if instance.phase == Phase.INITIAL:
             instance.payload = payload
         if instance.initial_deps is None:
             instance.initial_payload = payload
             instance.initial_deps = deps
-            self.out.record(Introduced(replica, slot, payload, deps))
-        self._remember(replica, slot, instance, payload)
+            self.out.record(Introduced(instance.replica, instance.slot, payload, deps))
+        self._remember(instance, payload)
 
-    def _objections(
-        self, replica: ReplicaId, slot: Slot, payload: Payload, deps: Deps
-    ) -> list[Objection]:
+    def _objections(self, asked: Instance, payload: Payload, deps: Deps) -> list[Objection]:
         """Interfering ids outside the closed prefix `deps` that do not, as known here, follow."""
         found = []
+        replica, slot = asked.replica, asked.slot
         columns = self.columns
         for column in range(self.n):
             instances = columns.instances[column]
@@ -423,7 +404,7 @@ class Recovery:
                 beyond = sorted(each for each in instances if each > after)
             for other in beyond:
                 instance = instances.get(other)
-                if instance is None or (column == replica and other == slot):
+                if instance is None or instance is asked:
                     continue
                 committed = instance.phase == Phase.COMMITTED
                 theirs = instance.payload if committed else instance.initial_payload
@@ -474,7 +455,7 @@ class Recovery:
             self._follow(attempt, decision, now)
             return
         waiting = Waiting(attempt)
-        key = (attempt.replica, attempt.slot)
+        key = attempt.instance.id
         attempt.instance.attempt = waiting
         self._waiting[key] = waiting
         self._waiting_seen[key] = max(self._waiting_seen.get(key, 0), waiting.matching)
@@ -493,11 +474,21 @@ class Recovery:
             return
         instance = self.columns.obtain(m.replica, m.slot)
         if instance.phase == Phase.COMMITTED:
-            self._send_commit(source, m.replica, m.slot, instance)
+            self._send_commit(source, instance)
             return
-        key = (m.replica, m.slot)
+        key = instance.id
         if m.matching > self._waiting_seen.get(key, 0):
             self._waiting_seen[key] = m.matching
+            self._reconsider_all(now)
+
+    def _commit(
+        self, instance: Instance, payload: Payload | None, deps: Deps, path: Path, now: Micros
+    ) -> None:
+        """As ever; and it may be what waiting recoveries waited for."""
+        super()._commit(instance, payload, deps, path, now)
+        if self._waiting_seen:
+            self._waiting_seen.pop(instance.id, None)
+        if self._waiting:
             self._reconsider_all(now)
 
     def _reconsider_all(self, now: Micros) -> None:
@@ -506,11 +497,11 @@ class Recovery:
             if attempt.live:
                 self._reconsider(attempt, now)
             else:
-                self._waiting.pop((attempt.replica, attempt.slot), None)
+                self._waiting.pop(attempt.instance.id, None)
 
     def _reconsider(self, attempt: Waiting, now: Micros) -> None:
         decision = settle(
-            [self._objector(attempt, replica, slot) for replica, slot in attempt.objections],
+            [self._objector(attempt.instance, *objecting) for objecting in attempt.objections],
             attempt.late,
             attempt.replica,
             attempt.payload,
@@ -519,17 +510,17 @@ class Recovery:
         )
         if decision.action is not Action.WAIT:
             self.counts[f"recover_rule_{decision.rule}"] += 1
-            del self._waiting[attempt.replica, attempt.slot]
+            del self._waiting[attempt.instance.id]
             self._follow(attempt, decision, now)
 
-    def _objector(self, attempt: Waiting, replica: ReplicaId, slot: Slot) -> Objector:
-        waits_with = self._waiting_seen.get((replica, slot), 0)
+    def _objector(self, asked: Instance, replica: ReplicaId, slot: Slot) -> Objector:
+        waits_with = self._waiting_seen.get(InstanceId(replica, slot), 0)
         if slot <= self.columns.floor[replica]:
             return Objector(True, False, waits_with)
         instance = self.columns.get(replica, slot)
         if instance is None or instance.phase != Phase.COMMITTED:
             return Objector(False, False, waits_with)
-        harmless = instance.payload is None or attempt.slot <= instance.deps[attempt.replica]
+        harmless = instance.is_nop or asked.slot <= instance.deps[asked.replica]
         return Objector(harmless, not harmless, waits_with)
 
     def _resend_recover(self, attempt: Recovering | Waiting) -> None:
@@ -546,9 +537,9 @@ class Recovery:
         waits = isinstance(attempt, Waiting)
         if attempt.resends > (WAITING_RESENDS if waits else VALIDATE_RESENDS):
             self.counts["waits_given_up" if waits else "questions_given_up"] += 1
-            self._end_attempt(attempt.replica, attempt.slot, attempt.instance)
+            self._end_attempt(attempt.instance)
             return False
-        key = (attempt.replica, attempt.slot)
+        key = attempt.instance.id
         if isinstance(attempt, Recovering):
             self._resend_recover(attempt)
         elif isinstance(attempt, Waiting):
@@ -576,20 +567,7 @@ class Recovery:
                 and instance.attempt is not None
                 and instance.attempt.ballot < m.promised
             ):
-                self._end_attempt(m.replica, slot, instance)
-
-    def _end_attempt(self, replica: ReplicaId, slot: Slot, instance: Instance) -> None:
-        if isinstance(instance.attempt, Waiting):
-            self._waiting.pop((replica, slot), None)
-        instance.attempt = None
-
-    def _send_commit(
-        self, target: ReplicaId, replica: ReplicaId, slot: Slot, instance: Instance
-    ) -> None:
-        self.out.send(target, Commit(replica, slot, instance.payload, instance.deps))
+                self._end_attempt(instance)
 
     def _ignore_foreign_ballot(self, source: ReplicaId, ballot: Ballot) -> bool:
         return ballot <= 0 or ballot_replica(ballot) != source
-
-    def _ignore_forgotten(self, replica: ReplicaId, slot: Slot) -> bool:
-        return slot <= self.columns.floor[replica]

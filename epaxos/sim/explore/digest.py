@@ -30,10 +30,8 @@ def _names(*lines: str) -> frozenset[str]:
 BLIND: Final[dict[str, frozenset[str]]] = {
     # Constants of a life, tables of bound methods, counters for people, estimates of memory, and
     # what only a wake at a later time reads: the explorer never lets time pass.
-    "EPaxosReplica": _names(
-        "me n sizes out counts _handlers _restorers _started _tick_at _unanswered _taken",
-        "_committed_taken",
-    ),
+    "ReplicaState": _names("me n sizes out counts _unanswered _taken _committed_taken"),
+    "EPaxosReplica": _names("_handlers _restorers _started _tick_at"),
     # The vectors of others come by Progress only, which is not explored; without them stable and
     # floor stay 0, and our own vectors are only ever advertised.
     "Columns": _names(

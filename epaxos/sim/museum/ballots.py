@@ -123,20 +123,14 @@ class _AcceptsBelowItsPromise(EPaxosReplica):
     def _accept(
         self,
         source: ReplicaId,
-        replica: ReplicaId,
-        slot: Slot,
+        instance: Instance,
         ballot: Ballot,
         payload: Payload | None,
         deps: Deps,
     ) -> None:
-        known = self.columns.get(replica, slot)
-        if (
-            known is not None
-            and known.phase != Phase.COMMITTED
-            and known.voted <= ballot < known.promised
-        ):
-            known.promised = ballot
-        super()._accept(source, replica, slot, ballot, payload, deps)
+        if instance.phase != Phase.COMMITTED and instance.voted <= ballot < instance.promised:
+            instance.promised = ballot
+        super()._accept(source, instance, ballot, payload, deps)
 
 
 def _preaccept_meets_a_promise(stage: Stage) -> None:
@@ -181,15 +175,9 @@ def _batch_after_an_accepted_nop(stage: Stage) -> None:
 
 class _DropsNopsFromTheIndex(EPaxosReplica):
     def _vote_accepted(
-        self,
-        replica: ReplicaId,
-        slot: Slot,
-        instance: Instance,
-        ballot: Ballot,
-        payload: Payload | None,
-        deps: Deps,
+        self, instance: Instance, ballot: Ballot, payload: Payload | None, deps: Deps
     ) -> None:
-        super()._vote_accepted(replica, slot, instance, ballot, payload, deps)
+        super()._vote_accepted(instance, ballot, payload, deps)
         if payload is None:
             self.index = ConflictIndex(self.n)
             for column, instances in enumerate(self.columns.instances):

@@ -2,7 +2,7 @@
 
 from epaxos.core.command import Payload
 from epaxos.core.replica import Executed, Outbox, Path, Record, Setup
-from epaxos.core.types import Deps, Micros, ReplicaId, Slot
+from epaxos.core.types import Deps, Micros, ReplicaId
 from epaxos.node.node import Node
 from epaxos.node.requests import Limits, NodeReady
 from epaxos.protocols.epaxos.instance import Instance
@@ -41,17 +41,10 @@ def _lost_fast_commit(stage: Stage) -> None:
 
 class _NotesItsFastCommit(EPaxosReplica):
     def _commit(
-        self,
-        replica: ReplicaId,
-        slot: Slot,
-        instance: Instance,
-        payload: Payload | None,
-        deps: Deps,
-        path: Path,
-        now: Micros,
+        self, instance: Instance, payload: Payload | None, deps: Deps, path: Path, now: Micros
     ) -> None:
         path = Path.SLOW if path is Path.FAST else path
-        super()._commit(replica, slot, instance, payload, deps, path, now)
+        super()._commit(instance, payload, deps, path, now)
 
 
 def _amnesiac_acceptor(stage: Stage) -> None:

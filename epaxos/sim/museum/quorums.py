@@ -3,7 +3,7 @@
 from epaxos.core.command import Payload
 from epaxos.core.quorum import Quorums
 from epaxos.core.replica import Setup
-from epaxos.core.types import Deps, Micros, ReplicaId, Slot
+from epaxos.core.types import Deps, Micros, ReplicaId
 from epaxos.protocols.epaxos.instance import Instance, Phase, PreAccepting
 from epaxos.protocols.epaxos.messages import PreAcceptOk
 from epaxos.protocols.epaxos.replica import EPaxosReplica
@@ -119,10 +119,10 @@ class _AnswersWhatItWasTold(EPaxosReplica):
 
 class _CountsHopes(EPaxosReplica):
     def _start_preaccept(
-        self, slot: Slot, instance: Instance, payload: Payload, deps: Deps, now: Micros
+        self, instance: Instance, payload: Payload, deps: Deps, now: Micros
     ) -> None:
         self.counts["fast"] += 1
-        super()._start_preaccept(slot, instance, payload, deps, now)
+        super()._start_preaccept(instance, payload, deps, now)
 
     def _commit_fast(self, attempt: PreAccepting, now: Micros) -> None:
         self.counts["fast"] -= 1

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from epaxos.core.command import Payload
-from epaxos.core.types import Ballot, Deps, Micros, ReplicaId, Slot
+from epaxos.core.types import Ballot, Deps, Micros, ReplicaId
 from epaxos.protocols.epaxos import recovery
 from epaxos.protocols.epaxos.instance import Instance, Phase, Recovering
-from epaxos.protocols.epaxos.messages import CommitReq, RecoverOk, Validate, Vote
+from epaxos.protocols.epaxos.messages import Commit, CommitReq, RecoverOk, Validate, Vote
 from epaxos.protocols.epaxos.recovery import Action, Decision
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.check.checkers import AGREEMENT, EXECUTES, VISIBILITY
@@ -114,7 +114,7 @@ class _HandsOutVotes(EPaxosReplica):
         for slot in m.slots:
             known = self.columns.get(m.replica, slot)
             if known is not None and known.phase == Phase.PREACCEPTED:
-                self._send_commit(source, m.replica, slot, known)
+                self.out.send(source, Commit(m.replica, slot, known.payload, known.deps))
         super()._on_commit_req(source, m, now)
 
 
@@ -142,15 +142,13 @@ class _SilentOnceCommitted(EPaxosReplica):
     def _accept(
         self,
         source: ReplicaId,
-        replica: ReplicaId,
-        slot: Slot,
+        instance: Instance,
         ballot: Ballot,
         payload: Payload | None,
         deps: Deps,
     ) -> None:
-        known = self.columns.get(replica, slot)
-        if known is None or known.phase != Phase.COMMITTED:
-            super()._accept(source, replica, slot, ballot, payload, deps)
+        if instance.phase != Phase.COMMITTED:
+            super()._accept(source, instance, ballot, payload, deps)
 
 
 # Validate ----------------------------------------------------------------------------------------
@@ -174,15 +172,7 @@ class _SkipsValidation(EPaxosReplica):
     def _start_validate(
         self, recovering: Recovering, payload: Payload, deps: Deps, matching: int, now: Micros
     ) -> None:
-        self._start_accept(
-            recovering.replica,
-            recovering.slot,
-            recovering.instance,
-            recovering.ballot,
-            payload,
-            deps,
-            now,
-        )
+        self._start_accept(recovering.instance, recovering.ballot, payload, deps, now)
 
 
 def _late_competitor(stage: Stage) -> None:
@@ -203,9 +193,7 @@ def _late_competitor(stage: Stage) -> None:
 
 
 class _ValidatesWithoutStoring(EPaxosReplica):
-    def _introduce(
-        self, replica: ReplicaId, slot: Slot, instance: Instance, payload: Payload, deps: Deps
-    ) -> None:
+    def _introduce(self, instance: Instance, payload: Payload, deps: Deps) -> None:
         pass
 
 
@@ -267,15 +255,9 @@ def _introduction_from_an_accept(stage: Stage) -> None:
 
 class _IntroducesFromAccept(EPaxosReplica):
     def _vote_accepted(
-        self,
-        replica: ReplicaId,
-        slot: Slot,
-        instance: Instance,
-        ballot: Ballot,
-        payload: Payload | None,
-        deps: Deps,
+        self, instance: Instance, ballot: Ballot, payload: Payload | None, deps: Deps
     ) -> None:
-        super()._vote_accepted(replica, slot, instance, ballot, payload, deps)
+        super()._vote_accepted(instance, ballot, payload, deps)
         if instance.initial_deps is None:
             instance.initial_payload = payload
             instance.initial_deps = (0,) * self.n
@@ -303,10 +285,8 @@ def _forged_vote(stage: Stage) -> None:
 
 
 class _ValidateVotes(EPaxosReplica):
-    def _introduce(
-        self, replica: ReplicaId, slot: Slot, instance: Instance, payload: Payload, deps: Deps
-    ) -> None:
-        super()._introduce(replica, slot, instance, payload, deps)
+    def _introduce(self, instance: Instance, payload: Payload, deps: Deps) -> None:
+        super()._introduce(instance, payload, deps)
         if instance.phase == Phase.INITIAL:
             instance.phase = Phase.PREACCEPTED
             instance.deps = deps
@@ -333,15 +313,9 @@ def _erased_introduction(stage: Stage) -> None:
 
 class _AcceptErases(EPaxosReplica):
     def _vote_accepted(
-        self,
-        replica: ReplicaId,
-        slot: Slot,
-        instance: Instance,
-        ballot: Ballot,
-        payload: Payload | None,
-        deps: Deps,
+        self, instance: Instance, ballot: Ballot, payload: Payload | None, deps: Deps
     ) -> None:
-        super()._vote_accepted(replica, slot, instance, ballot, payload, deps)
+        super()._vote_accepted(instance, ballot, payload, deps)
         instance.initial_payload = instance.initial_deps = None
 
 

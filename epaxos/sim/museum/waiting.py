@@ -73,17 +73,10 @@ def _one_takes_both(stage: Stage) -> None:
 
 class _WaitsToBeTold(EPaxosReplica):
     def _commit(
-        self,
-        replica: ReplicaId,
-        slot: Slot,
-        instance: Instance,
-        payload: Payload | None,
-        deps: Deps,
-        path: Path,
-        now: Micros,
+        self, instance: Instance, payload: Payload | None, deps: Deps, path: Path, now: Micros
     ) -> None:
         waiting, self._waiting = self._waiting, {}
-        super()._commit(replica, slot, instance, payload, deps, path, now)
+        super()._commit(instance, payload, deps, path, now)
         self._waiting = waiting
 
 
