@@ -14,6 +14,11 @@ _EPAXOS = (
     "tests/scenarios/test_epaxos_execution.py",
     "tests/unit/test_waterfall.py",
 )
+_REPLICA = (
+    "tests/unit/test_epaxos_replica.py",
+    "tests/unit/test_epaxos_retries.py",
+    "tests/unit/test_node.py",
+)
 _MULTIPAXOS = (
     "tests/unit/test_multipaxos_log.py",
     "tests/unit/test_multipaxos_replica.py",
@@ -55,11 +60,9 @@ TARGETS = (
     Target("epaxos/core/quorum.py", (*_CORE, *_EPAXOS), ("epaxos", "multipaxos")),
     Target("epaxos/core/types.py", (*_CORE, *_EPAXOS, *_MULTIPAXOS), ("epaxos", "multipaxos")),
     Target("epaxos/protocols/epaxos/conflicts.py", _EPAXOS, ("epaxos",)),
-    Target(
-        "epaxos/protocols/epaxos/replica.py",
-        ("tests/unit/test_epaxos_retries.py", *_EPAXOS, "tests/unit/test_node.py"),
-        ("epaxos",),
-    ),
+    Target("epaxos/protocols/epaxos/state.py", _EPAXOS, ("epaxos",)),
+    Target("epaxos/protocols/epaxos/agreement.py", (*_REPLICA, *_EPAXOS), ("epaxos",)),
+    Target("epaxos/protocols/epaxos/replica.py", (*_REPLICA, *_EPAXOS), ("epaxos",)),
     Target(
         "epaxos/protocols/epaxos/columns.py",
         ("tests/unit/test_epaxos_retries.py", *_EPAXOS),

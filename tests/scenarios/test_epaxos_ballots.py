@@ -109,8 +109,8 @@ def nop_in_the_index(replica):
 class DropsNopFromIndex(EPaxosReplica):
     """An id leaves the conflict index when its vote becomes Nop."""
 
-    def _vote_accepted(self, replica, slot, instance, ballot, payload, deps):
-        super()._vote_accepted(replica, slot, instance, ballot, payload, deps)
+    def _vote_accepted(self, instance, ballot, payload, deps):
+        super()._vote_accepted(instance, ballot, payload, deps)
         if payload is None:
             self.index = ConflictIndex(self.n)
             for column, instances in enumerate(self.columns.instances):
@@ -152,10 +152,9 @@ def lost_fast_commit(replica):
 class NotesItsFastCommit(EPaxosReplica):
     """The fast commit is not synced before it is said."""
 
-    def _commit(self, replica, slot, instance, payload, deps, path, now):
-        super()._commit(
-            replica, slot, instance, payload, deps, Path.SLOW if path is Path.FAST else path, now
-        )
+    def _commit(self, instance, payload, deps, path, now):
+        path = Path.SLOW if path is Path.FAST else path
+        super()._commit(instance, payload, deps, path, now)
 
 
 def test_2_6_a_fast_commit_is_durable_before_anyone_hears_of_it():

@@ -115,15 +115,7 @@ class SkipsValidation(EPaxosReplica):
     """What may have been fast is proposed again without asking what speaks against it."""
 
     def _start_validate(self, recovering, payload, deps, matching, now):
-        self._start_accept(
-            recovering.replica,
-            recovering.slot,
-            recovering.instance,
-            recovering.ballot,
-            payload,
-            deps,
-            now,
-        )
+        self._start_accept(recovering.instance, recovering.ballot, payload, deps, now)
 
 
 def test_2_3_recovery_validates_before_it_proposes_initial_deps():
@@ -160,7 +152,7 @@ def late_competitor(replica):
 class ValidatesWithoutStoring(EPaxosReplica):
     """A Validate leaves no trace at the acceptor."""
 
-    def _introduce(self, replica, slot, instance, payload, deps):
+    def _introduce(self, instance, payload, deps):
         pass
 
 
@@ -255,8 +247,8 @@ def introduction_from_accept(replica):
 class IntroducesFromAccept(EPaxosReplica):
     """An Accept fills an unknown introduction."""
 
-    def _vote_accepted(self, replica, slot, instance, ballot, payload, deps):
-        super()._vote_accepted(replica, slot, instance, ballot, payload, deps)
+    def _vote_accepted(self, instance, ballot, payload, deps):
+        super()._vote_accepted(instance, ballot, payload, deps)
         if instance.initial_deps is None:
             instance.initial_payload = payload
             instance.initial_deps = (0,) * self.n
@@ -302,8 +294,8 @@ def forged_vote(replica):
 class ValidateVotes(EPaxosReplica):
     """A Validate turns the instance into a pre-accepted one."""
 
-    def _introduce(self, replica, slot, instance, payload, deps):
-        super()._introduce(replica, slot, instance, payload, deps)
+    def _introduce(self, instance, payload, deps):
+        super()._introduce(instance, payload, deps)
         if instance.phase == Phase.INITIAL:
             instance.phase = Phase.PREACCEPTED
             instance.deps = deps
@@ -348,8 +340,8 @@ def erased_introduction(replica):
 class AcceptErases(EPaxosReplica):
     """An Accept erases the introduction."""
 
-    def _vote_accepted(self, replica, slot, instance, ballot, payload, deps):
-        super()._vote_accepted(replica, slot, instance, ballot, payload, deps)
+    def _vote_accepted(self, instance, ballot, payload, deps):
+        super()._vote_accepted(instance, ballot, payload, deps)
         instance.initial_payload = instance.initial_deps = None
 
 

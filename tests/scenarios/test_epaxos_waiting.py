@@ -52,9 +52,9 @@ def one_takes_both(replica):
 class WaitsToBeTold(EPaxosReplica):
     """A waiting recovery looks again at what others decided, not at what is decided here."""
 
-    def _commit(self, replica, slot, instance, payload, deps, path, now):
+    def _commit(self, instance, payload, deps, path, now):
         waiting, self._waiting = self._waiting, {}
-        super()._commit(replica, slot, instance, payload, deps, path, now)
+        super()._commit(instance, payload, deps, path, now)
         self._waiting = waiting
 
 

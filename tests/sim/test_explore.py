@@ -63,8 +63,7 @@ class SkipsValidation(EPaxosReplica):
     """What may have been fast is proposed again without asking what speaks against it."""
 
     def _start_validate(self, recovering, payload, deps, matching, now):
-        r = recovering
-        self._start_accept(r.replica, r.slot, r.instance, r.ballot, payload, deps, now)
+        self._start_accept(recovering.instance, recovering.ballot, payload, deps, now)
 
 
 class RecoversBlindly(EPaxosReplica):
@@ -78,15 +77,15 @@ class RecoversBlindly(EPaxosReplica):
             attempt = known.attempt
             if attempt is not None and attempt.ballot == m.ballot and known.phase < Phase.ACCEPTED:
                 nop = (0,) * self.n
-                self._start_accept(m.replica, vote.slot, known, m.ballot, None, nop, now)
+                self._start_accept(known, m.ballot, None, nop, now)
 
 
 class NotesItsFastCommit(EPaxosReplica):
     """The fast commit is not durable before it is said."""
 
-    def _commit(self, replica, slot, instance, payload, deps, path, now):
+    def _commit(self, instance, payload, deps, path, now):
         path = Path.SLOW if path is Path.FAST else path
-        super()._commit(replica, slot, instance, payload, deps, path, now)
+        super()._commit(instance, payload, deps, path, now)
 
 
 class NotesPreAccepts(Outbox):

@@ -105,7 +105,7 @@ def test_what_is_being_worked_on_here_is_left_out():
     for slot in (1, 2, 3):
         made.obtain(0, slot)
     busy = made.get(0, 2)
-    busy.attempt = Accepting(0, 2, busy, 17, 1)
+    busy.attempt = Accepting(busy, 17, 1)
     made.get(0, 3).phase = Phase.COMMITTED
     assert sweeps(made, ASK)[-1] == (ASK, Sweep(0, [1], False))
 

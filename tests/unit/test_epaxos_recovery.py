@@ -228,7 +228,7 @@ def test_an_objection_that_is_forgotten_by_now_is_settled():
 
 def waiting_attempt(made, column=C, slot=9):
     instance = made.columns.obtain(column, slot)
-    recovering = Recovering(column, slot, instance, ballot(B), B)
+    recovering = Recovering(instance, ballot(B), B)
     return Waiting(Validating(recovering, payload(), ZERO, 1, B))
 
 

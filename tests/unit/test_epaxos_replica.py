@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-import epaxos.protocols.epaxos.replica as module
+import epaxos.protocols.epaxos.agreement as module
 from epaxos.codec import Codec, encode
 from epaxos.core.command import Batch, Footprint, Payload
 from epaxos.core.quorum import quorums

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from epaxos.protocols.epaxos import columns, replica
+from epaxos.protocols.epaxos import agreement, columns
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Corrupt, Disk
 from epaxos.sim.tunables import tuned
@@ -96,12 +96,12 @@ def test_a_jump_is_forward():
 
 def fail_while_tuned():
     with tuned((("epaxos.SUSPECT_RTTS", 2), ("epaxos.COMMITS_PER_ANSWER", 1))):
-        assert (columns.SUSPECT_RTTS, replica.COMMITS_PER_ANSWER) == (2, 1)
+        assert (columns.SUSPECT_RTTS, agreement.COMMITS_PER_ANSWER) == (2, 1)
         raise KeyError
 
 
 def test_constants_are_set_everywhere_and_set_back():
-    before = (columns.SUSPECT_RTTS, replica.COMMITS_PER_ANSWER)
+    before = (columns.SUSPECT_RTTS, agreement.COMMITS_PER_ANSWER)
     with pytest.raises(KeyError):
         fail_while_tuned()
-    assert before == (columns.SUSPECT_RTTS, replica.COMMITS_PER_ANSWER)
+    assert before == (columns.SUSPECT_RTTS, agreement.COMMITS_PER_ANSWER)

@@ -501,7 +501,7 @@ class Recovery(Agreement):
 
     def _reconsider(self, attempt: Waiting, now: Micros) -> None:
         decision = settle(
-            [self._objector(attempt.instance, *objecting) for objecting in attempt.objections],
+            [self._objector(attempt, *objecting) for objecting in attempt.objections],
             attempt.late,
             attempt.replica,
             attempt.payload,
@@ -513,14 +513,14 @@ class Recovery(Agreement):
             del self._waiting[attempt.instance.id]
             self._follow(attempt, decision, now)
 
-    def _objector(self, asked: Instance, replica: ReplicaId, slot: Slot) -> Objector:
+    def _objector(self, attempt: Waiting, replica: ReplicaId, slot: Slot) -> Objector:
         waits_with = self._waiting_seen.get(InstanceId(replica, slot), 0)
         if slot <= self.columns.floor[replica]:
             return Objector(True, False, waits_with)
         instance = self.columns.get(replica, slot)
         if instance is None or instance.phase != Phase.COMMITTED:
             return Objector(False, False, waits_with)
-        harmless = instance.is_nop or asked.slot <= instance.deps[asked.replica]
+        harmless = instance.is_nop or attempt.slot <= instance.deps[attempt.replica]
         return Objector(harmless, not harmless, waits_with)
 
     def _resend_recover(self, attempt: Recovering | Waiting) -> None:
