@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import VERBS, load_verb
 from epaxos.core.quorum import quorums
+from epaxos.protocols.epaxos.recovery import RULES
 from epaxos.runtime.config import Cluster, load_config
 from tests.house.sources import ROOT, objections, offenders
 
@@ -160,6 +161,12 @@ def test_defaults_are_those_documented():
 def test_every_exit_code_is_documented():
     keys = table_keys(text_of("operating.md"), "| code | |")
     assert keys == [str(code.value) for code in ExitCode]
+
+
+def test_every_rule_of_recovery_is_documented_in_its_order():
+    headings = ("| rule | the answers |", "| rule | the objections |", "| rule | | |")
+    keys = [key for heading in headings for key in table_keys(text_of("protocol.md"), heading)]
+    assert keys == list(RULES)
 
 
 def test_example_of_a_cluster_is_valid(tmp_path):
