@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.drawing import style
 from bench.drawing.timeline import draw_curve, shade
 from bench.figures.over_time import medians
-from bench.figures.plan import Pool
+from bench.figures.plan import PooledTrials
 from bench.progress import ProgressClock, ProgressReport, Watch
 from bench.trials.executors import Stopped
 from bench.trials.trial import Outcome, Trial, run_trial
@@ -312,12 +312,12 @@ class _Means:
 # What was seen ---------------------------------------------------------------------------------
 
 
-def pools(demo: Demo, outcomes: dict[str, Outcome]) -> dict[str, Pool]:
+def pools(demo: Demo, outcomes: dict[str, Outcome]) -> dict[str, PooledTrials]:
     """The samples of each protocol."""
-    return {title: Pool(trial, [outcomes[title]]) for title, trial in demo.trials.items()}
+    return {title: PooledTrials(trial, [outcomes[title]]) for title, trial in demo.trials.items()}
 
 
-def curves(demo: Demo, found: dict[str, Pool]) -> Steps:
+def curves(demo: Demo, found: dict[str, PooledTrials]) -> Steps:
     """Like `DemoReport.steps`, but true medians, from the samples."""
     return {
         title: [
@@ -328,7 +328,7 @@ def curves(demo: Demo, found: dict[str, Pool]) -> Steps:
     }
 
 
-def draw(demo: Demo, found: dict[str, Pool]) -> Figure:
+def draw(demo: Demo, found: dict[str, PooledTrials]) -> Figure:
     """A panel per protocol, a line per region; what happened as a line or a shade."""
     with style.styled():
         figure = style.make(style.PAGE_IN, 3.1)
@@ -380,14 +380,14 @@ def caption(demo: Demo) -> str:
     )
 
 
-def sentences(demo: Demo, found: dict[str, Pool]) -> list[str]:
+def sentences(demo: Demo, found: dict[str, PooledTrials]) -> list[str]:
     """Two or three sentences, from the data."""
     if demo.until_s is None:
         return _moved(demo, found)
     return _died(demo, found)
 
 
-def _moved(demo: Demo, found: dict[str, Pool]) -> list[str]:
+def _moved(demo: Demo, found: dict[str, PooledTrials]) -> list[str]:
     regions = demo.sites.regions
     near, far = (regions[index].title for index in demo.leaders)
     before = {title: _medians(demo, pool, after=False) for title, pool in found.items()}
@@ -421,7 +421,7 @@ def _moved(demo: Demo, found: dict[str, Pool]) -> list[str]:
     return said
 
 
-def _medians(demo: Demo, pool: Pool, *, after: bool) -> list[float]:
+def _medians(demo: Demo, pool: PooledTrials, *, after: bool) -> list[float]:
     """Per region, of what was asked before the event, or some time after it."""
     first_us = pool.trial.warmup_s * 1e6
     edge_us = first_us + (demo.from_s + (_SETTLED_S if after else -_SETTLED_S)) * 1e6
@@ -436,7 +436,7 @@ def _medians(demo: Demo, pool: Pool, *, after: bool) -> list[float]:
     return found
 
 
-def _died(demo: Demo, found: dict[str, Pool]) -> list[str]:
+def _died(demo: Demo, found: dict[str, PooledTrials]) -> list[str]:
     dead = demo.sites.regions[demo.leaders[0]]
     silences = {title: _silence_s(demo, pool, dead.name) for title, pool in found.items()}
     where, longest = silences[EPAXOS]
@@ -455,7 +455,7 @@ def _died(demo: Demo, found: dict[str, Pool]) -> list[str]:
     return said
 
 
-def _silence_s(demo: Demo, pool: Pool, dead: str) -> tuple[str, float]:
+def _silence_s(demo: Demo, pool: PooledTrials, dead: str) -> tuple[str, float]:
     """Where, among the other regions, no answer came for the longest time, and how long. A region
     asks many times per second, so what is longer than a moment is the protocol's silence."""
     worst, where = 0.0, ""
@@ -471,6 +471,6 @@ def _silence_s(demo: Demo, pool: Pool, dead: str) -> tuple[str, float]:
     return where, worst
 
 
-def _unanswered(pool: Pool, dead: str) -> int:
+def _unanswered(pool: PooledTrials, dead: str) -> int:
     fates = pool.outcomes[0].load.fates
     return sum(fate.sent - fate.answered for name, fate in zip(pool.regions, fates) if name != dead)

@@ -17,7 +17,7 @@ from hdrh.histogram import HdrHistogram
 
 from bench.analysis.stages import PATH, Sampled, answered
 from bench.analysis.statistics import Counts, count_percentile
-from bench.clusters.local import Cluster
+from bench.clusters.local import LocalCluster
 from bench.load.client import LoadProcess
 from bench.load.samples import Demand, LoadResult, Spec, Target
 from epaxos.core.errors import ConfigError
@@ -115,7 +115,7 @@ class Lateness:
     """How late replicas are, from now or the last `begin` on. Their own start, and that of whoever
     loads them, would otherwise be a hundredth of all moments."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: LocalCluster) -> None:
         self._cluster = cluster
         self.begun = False
         self._before = cluster.histograms()
@@ -158,11 +158,11 @@ def _counts_of(text: str | None) -> Counts:
     }
 
 
-class Meter:
+class LoadMeter:
     """The counters of a cluster before a load. Raises EpaxosError where a replica does not
     answer."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: LocalCluster) -> None:
         self._before = cluster.status()
         self.lateness = Lateness(cluster)
         self._begun, self._busy_s = time.monotonic(), _busy_s()
@@ -252,11 +252,11 @@ def health(found: Measured, machine: Machine) -> dict[str, Any]:
 
 
 def measure(
-    cluster: Cluster, demand: Demand, place: Path, poll: Callable[[], None] = lambda: None
+    cluster: LocalCluster, demand: Demand, place: Path, poll: Callable[[], None] = lambda: None
 ) -> Measured:
     """Load a running cluster from a process of its own, which keeps its files in `place`; `poll` is
     called now and then meanwhile. Raises EpaxosError; whatever happens, that process is gone."""
-    meter = Meter(cluster)
+    meter = LoadMeter(cluster)
     with LoadProcess(spec_for(cluster, demand), place) as load:
         while not load.done():
             time.sleep(POLL_S)
@@ -270,7 +270,7 @@ def measure(
     return replace(found, sampled=tuple(answered(each, window_s) for each in explained))
 
 
-def spec_for(cluster: Cluster, demand: Demand) -> Spec:
+def spec_for(cluster: LocalCluster, demand: Demand) -> Spec:
     """A demand, at the replicas of a cluster."""
     regions = cluster.topology.regions
     return Spec.of(

@@ -1,4 +1,4 @@
-"""How a fault timeline is made to happen: to real replicas, and in virtual time.
+"""Injects a fault timeline into a cluster: into real replicas, and in virtual time.
 
 A real crash is SIGKILL, and a restart from the data directory; a pause is SIGSTOP and SIGCONT;
 links are cut and slowed, and leadership is moved, over HTTP. In virtual time the world does the
@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 
 from bench.clusters.counters import Status
 from bench.clusters.faults import Fault, Happened
-from bench.clusters.local import READY_WITHIN_S, Cluster
+from bench.clusters.local import READY_WITHIN_S, LocalCluster
 from bench.clusters.virtual import VirtualCluster
 from epaxos.core.errors import EpaxosError
 from epaxos.core.types import Micros
@@ -92,7 +92,7 @@ class RealFaults:
     """The timeline of a cluster of processes; `poll` does what is due. It has to be called in the
     thread that started the cluster: a replica ends with the thread it was started in."""
 
-    def __init__(self, cluster: Cluster, timeline: Sequence[Fault]) -> None:
+    def __init__(self, cluster: LocalCluster, timeline: Sequence[Fault]) -> None:
         self.killed: dict[int, str] = {}
         """Replicas that are dead because of a fault, and their regions."""
         self.ended: list[Status] = []

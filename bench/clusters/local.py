@@ -1,7 +1,7 @@
 """Real replicas as real processes on this machine, from a topology.
 
 Each replica runs in a session of its own: Ctrl-C reaches only us, and we stop the others in order.
-Where the kernel can, a replica also dies with us. `with Cluster(...)` leaves nothing running.
+Where the kernel can, a replica also dies with us. `with LocalCluster(...)` leaves nothing running.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ def check_ports(topology: Topology, ports: list[Ports]) -> None:
                     ) from None
 
 
-class Process:
+class ReplicaProcess:
     """One replica: its process, or none."""
 
     def __init__(self, region: str, ports: Ports, command: list[str], log: Path) -> None:
@@ -222,7 +222,7 @@ def _listen(
     ended.set()
 
 
-class Cluster:
+class LocalCluster:
     """All replicas of a topology. Directory: cluster.toml, and per replica a log and its data."""
 
     def __init__(
@@ -239,7 +239,7 @@ class Cluster:
         self.config = directory / "cluster.toml"
         self.config.write_text(_config_text(topology, options, self.ports), encoding="utf-8")
         self.processes = [
-            Process(
+            ReplicaProcess(
                 region.name,
                 self.ports[i],
                 self._command(directory, i),
@@ -306,7 +306,7 @@ class Cluster:
         for process in self.processes:
             process.wait(limit)
 
-    def __enter__(self) -> "Cluster":
+    def __enter__(self) -> "LocalCluster":
         return self
 
     def __exit__(

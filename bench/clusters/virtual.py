@@ -78,9 +78,9 @@ class VirtualCluster:
                 deep=False,
             )
         )
-        self.world.decisions = cast("DecisionChecker", _Blind())
-        self.world.executions = cast("ExecutionChecker", _Blind())
-        self.world.watch = cast("ProtocolWatch", _Blind())
+        self.world.decisions = cast("DecisionChecker", _NullChecker())
+        self.world.executions = cast("ExecutionChecker", _NullChecker())
+        self.world.watch = cast("ProtocolWatch", _NullChecker())
         self.numbers = count(1)
         """Of the commands of all loads: some may be answered in a later one."""
         self.links = _Links(self.world, topology, jitter)
@@ -105,8 +105,8 @@ class VirtualCluster:
         return Costs(commands, counts["messages"], octets, counts["syncs"], None)
 
 
-class _Blind:
-    """In place of an observer: whatever it is told, it looks at nothing."""
+class _NullChecker:
+    """Checker that accepts everything, in place of an observer."""
 
     def __getattr__(self, name: str) -> Any:
         return self
@@ -171,17 +171,17 @@ class VirtualLoad:
         self.samples: list[Sample] = []
         self.answered = 0
         """Commands, those of the warm-up included."""
-        self.open: dict[int, tuple[_Region, Asker, Micros, Command]] = {}
+        self.open: dict[int, tuple[_VirtualRegion, Asker, Micros, Command]] = {}
         """What waits for an answer, by number: who asked, start, command."""
         self._numbers = cluster.numbers
         self.workload = demand.drawn([home.region.name for home in homes])
-        self._regions = [_Region(self, index, home) for index, home in enumerate(homes)]
+        self._regions = [_VirtualRegion(self, index, home) for index, home in enumerate(homes)]
         world.on_reply = self._on_reply
         world.on_crash = self._on_crash
         for region in self._regions:
             region.begin()
 
-    def ask(self, region: "_Region", asker: Asker, start: Micros, command: Command) -> None:
+    def ask(self, region: "_VirtualRegion", asker: Asker, start: Micros, command: Command) -> None:
         """A command reaches the replica."""
         number = next(self._numbers)
         self.open[number] = (region, asker, start, command)
@@ -258,7 +258,7 @@ class VirtualLoad:
         )
 
 
-class _Region:
+class _VirtualRegion:
     """The clients of one region."""
 
     def __init__(self, load: VirtualLoad, index: int, home: Home) -> None:

@@ -26,7 +26,7 @@ from bench.clusters.counters import (
     check_ranges,
     measure,
 )
-from bench.clusters.local import Cluster, ClusterOptions
+from bench.clusters.local import ClusterOptions, LocalCluster
 from bench.load.samples import Demand, LoadResult
 from bench.progress import ProgressClock, ProgressReport, Watch, ignore
 from epaxos.core.errors import ConfigError, EpaxosError
@@ -227,7 +227,7 @@ def compare(
             gate=options.gate,
         )
         place = directory / run.name
-        with Cluster(options.topology, place, cluster_options) as cluster:
+        with LocalCluster(options.topology, place, cluster_options) as cluster:
             n = options.topology.n
             tell = partial(clock.tell, run.label(options.topology))
             tell(f"starting {n} replicas")
@@ -246,7 +246,7 @@ def _phase(
     options: Options,
     run: Run,
     workload: Workload,
-    cluster: Cluster,
+    cluster: LocalCluster,
     place: Path,
     clock: ProgressClock,
 ) -> Phase:

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.drawing import style
-from bench.figures.plan import Picture, Results, Scale, Study, validity
+from bench.figures.plan import Picture, Scale, Study, StudyResults, validity
 from bench.progress import Watch
 from bench.run_directory import machine, versions, write_json
-from bench.trials.executors import Executor
-from bench.trials.store import Store, code_version
+from bench.trials.executors import TrialExecutor
+from bench.trials.store import TrialStore, code_version
 from bench.trials.sweep import Ran, SweepReport, finish
 from bench.trials.trial import Outcome, Trial
 from epaxos.core.errors import EpaxosError
@@ -56,8 +56,8 @@ def needed(studies: Sequence[Study], scale: Scale) -> list[Trial]:
 def run(
     studies: Sequence[Study],
     scale: Scale,
-    store: Store,
-    executor: Executor,
+    store: TrialStore,
+    executor: TrialExecutor,
     watch: Watch[SweepReport],
 ) -> tuple[dict[Trial, Outcome], Ran]:
     """Every outcome, from the store or made now. Raises EpaxosError: a figure with holes is not
@@ -72,16 +72,16 @@ def run(
         )
     outcomes: dict[Trial, Outcome] = {}
     for trial, key in zip(trials, ran.keys):
-        entry = store.get(key) if key else None
-        if entry is None:
+        stored = store.get(key) if key else None
+        if stored is None:
             raise EpaxosError("a finished trial has left the store meanwhile; run it again")
-        outcomes[trial] = entry.outcome
+        outcomes[trial] = stored.outcome
     return outcomes, ran
 
 
 def draw(studies: Sequence[Study], scale: Scale, outcomes: dict[Trial, Outcome]) -> list[Drawn]:
     """All pictures."""
-    results = Results(scale, outcomes)
+    results = StudyResults(scale, outcomes)
     found = []
     for study in studies:
         trials = study.trials(scale)

@@ -8,10 +8,10 @@ import numpy as np
 
 from bench.analysis.statistics import Ms
 from bench.drawing.timeline import Curve, median_per_step
-from bench.figures.plan import Pool
+from bench.figures.plan import PooledTrials
 
 
-def answers_per_s(pool: Pool, region: str | None, step_s: float) -> Curve:
+def answers_per_s(pool: PooledTrials, region: str | None, step_s: float) -> Curve:
     """Answers per second, by when they came."""
     starts, answers = _times(pool, region)
     edges = _edges(pool, step_s)
@@ -19,14 +19,14 @@ def answers_per_s(pool: Pool, region: str | None, step_s: float) -> Curve:
     return Curve(_middles(edges), (counts / step_s / len(pool.outcomes)).tolist())
 
 
-def medians(pool: Pool, region: str, step_s: float) -> Curve:
+def medians(pool: PooledTrials, region: str, step_s: float) -> Curve:
     """Median execution latency in ms, by when it was asked."""
     starts, answers = _times(pool, region)
     edges = _edges(pool, step_s)
     return Curve(_middles(edges), median_per_step(starts, answers, edges))
 
 
-def _times(pool: Pool, region: str | None) -> tuple[Ms, Ms]:
+def _times(pool: PooledTrials, region: str | None) -> tuple[Ms, Ms]:
     """Starts in s and execution latencies in ms, of one region or of all."""
     number = None if region is None else pool.regions.index(region)
     first_s = pool.trial.warmup_s
@@ -35,7 +35,7 @@ def _times(pool: Pool, region: str | None) -> tuple[Ms, Ms]:
     return table[:, 0] / 1e6 - first_s, table[:, 1] / 1000
 
 
-def _edges(pool: Pool, step_s: float) -> Ms:
+def _edges(pool: PooledTrials, step_s: float) -> Ms:
     return np.arange(0, pool.trial.duration_s + step_s / 2, step_s, dtype=np.float64)
 
 

@@ -1,7 +1,8 @@
 """What a figure of a paper is: a question, the trials that answer it, and how they are drawn.
 
-Each module of bench/experiments offers one `STUDY`; its trials are named without repeats; a
-`Scale` says how long each runs and how often, with which seeds. `Results` gives them back pooled.
+Each module of bench/figures/studies offers one `STUDY`; its trials are named without repeats; a
+`Scale` says how long each runs and how often, with which seeds. `StudyResults` gives them back
+pooled.
 
 Rules of this file: nothing runs here, nothing is drawn here; milliseconds.
 """
@@ -95,10 +96,10 @@ class Study:
     """Paper and figure."""
     trials: Callable[[Scale], list[Trial]]
     """Without repeats."""
-    draw: "Callable[[Results], list[Picture]]"
+    draw: "Callable[[StudyResults], list[Picture]]"
 
 
-class Pool:
+class PooledTrials:
     """All repeats of one trial."""
 
     def __init__(self, trial: Trial, outcomes: Sequence[Outcome]) -> None:
@@ -159,15 +160,15 @@ class Pool:
         return sum(each.met for each in found) / max(1, sum(each.commands for each in found))
 
 
-class Results:
+class StudyResults:
     """The outcomes of a study's trials."""
 
     def __init__(self, scale: Scale, outcomes: Mapping[Trial, Outcome]) -> None:
         self.scale = scale
         self._outcomes = outcomes
 
-    def __getitem__(self, trial: Trial) -> Pool:
-        return Pool(trial, [self._outcomes[each] for each in self.scale.repeated(trial)])
+    def __getitem__(self, trial: Trial) -> PooledTrials:
+        return PooledTrials(trial, [self._outcomes[each] for each in self.scale.repeated(trial)])
 
 
 def percentile(values: Ms, percent: float) -> float | None:
@@ -177,7 +178,7 @@ def percentile(values: Ms, percent: float) -> float | None:
     return float(np.percentile(values, percent))
 
 
-def validity(trials: Iterable[Trial], results: Results) -> tuple[str, list[str]]:
+def validity(trials: Iterable[Trial], results: StudyResults) -> tuple[str, list[str]]:
     """The worst of all trials, and why."""
     outcomes = list(chain.from_iterable(results[trial].outcomes for trial in trials))
     level = max((outcome.validity for outcome in outcomes), key=_LEVELS.index, default="VALID")

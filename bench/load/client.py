@@ -56,7 +56,7 @@ _RECONNECT_S: Final = 0.05
 """Between two attempts to reach a replica."""
 
 
-class _Region:
+class _RegionClients:
     """The clients of one region, over one connection. One that ends is made again as soon as the
     replica is there; what waited on it may have happened, what comes meanwhile did not."""
 
@@ -209,7 +209,7 @@ class _Load:
         self.ended = False
         self.workload = spec.drawn([target.region for target in spec.targets])
         self.samples: list[Sample] = []
-        self.regions = [_Region(self, i, target) for i, target in enumerate(spec.targets)]
+        self.regions = [_RegionClients(self, i, target) for i, target in enumerate(spec.targets)]
         # All arrivals in one order: an alarm and an index are all the schedule there is.
         self._plan = sorted((at, r.index) for r in self.regions for at in r.starts)
         self._at = 0

@@ -25,7 +25,7 @@ import orjson
 
 from bench.analysis.validity import LAG_MS, LINK_ERROR_MS, Findings
 from bench.clusters.counters import SETTLE_S, Late, Lateness
-from bench.clusters.local import Cluster, ClusterOptions, free_port_numbers
+from bench.clusters.local import ClusterOptions, LocalCluster, free_port_numbers
 from bench.loadtest.options import Offer, places
 from bench.loadtest.summary import Document
 from bench.spawn import spawn
@@ -162,7 +162,7 @@ def serve_page(options: LoadOptions, directory: Path, port: int, ready: Callable
 @contextmanager
 def _served(
     options: LoadOptions, directory: Path, watch: Watch
-) -> Iterator[tuple[str, Cluster | None]]:
+) -> Iterator[tuple[str, LocalCluster | None]]:
     """The URLs of the replicas, and the cluster if it is ours."""
     if options.at:
         yield options.at, None
@@ -178,7 +178,7 @@ def _served(
     )
     n, left_s = trial.sites.n, START_S + options.run_s
     with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(trial.sites, directory / "replicas", settings))
+        cluster = stack.enter_context(LocalCluster(trial.sites, directory / "replicas", settings))
         watch(Standing(f"starting {n} replicas", 0.0, left_s, None))
         cluster.start()
         cluster.give_way()
@@ -230,7 +230,7 @@ def _standing(options: LoadOptions, live: Document | None, since_s: float) -> St
 
 
 def _complete(
-    document: Document, options: LoadOptions, cluster: Cluster | None, late: list[Late | None]
+    document: Document, options: LoadOptions, cluster: LocalCluster | None, late: list[Late | None]
 ) -> Document:
     """With what Locust does not know: the cluster, and how it kept up."""
     trial, findings = options.trial, Findings()
@@ -257,7 +257,9 @@ def _complete(
     return document
 
 
-def _replica(cluster: Cluster, i: int, late: Late | None, findings: Findings) -> Document | None:
+def _replica(
+    cluster: LocalCluster, i: int, late: Late | None, findings: Findings
+) -> Document | None:
     """How one replica kept up; None where it ended."""
     process, title = cluster.processes[i], cluster.topology.regions[i].title
     if not process.running:

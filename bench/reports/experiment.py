@@ -85,7 +85,9 @@ def _figures(results: Results) -> str:
             results,
         ),
     ]
-    if any(run.entry.outcome.events for each in results.configurations for run in each.runs):
+    if any(
+        repeat.stored.outcome.events for each in results.configurations for repeat in each.repeats
+    ):
         found.append(
             _figure(
                 plot.timeline(),

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from bench.clusters.local import Cluster, ClusterOptions
+from bench.clusters.local import ClusterOptions, LocalCluster
 from bench.progress import ProgressClock, ProgressReport, Watch, ignore
 from bench.spawn import spawn
 from bench.throughput.window import Form, WindowResult, WindowSpec
@@ -80,7 +80,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Options:
+class ThroughputOptions:
     """What is run. Raises ConfigError."""
 
     repeats: int = 3
@@ -157,7 +157,7 @@ def all_cases(windows: tuple[int, ...]) -> list[Case]:
 
 
 @dataclass(frozen=True)
-class Run:
+class WindowRun:
     """One repeat of one case."""
 
     repeat: int
@@ -172,11 +172,11 @@ class Run:
 
 
 def run_suite(
-    options: Options, directory: Path, watch: Watch[ProgressReport] = ignore
-) -> list[Run]:
+    options: ThroughputOptions, directory: Path, watch: Watch[ProgressReport] = ignore
+) -> list[WindowRun]:
     """Run everything; clusters keep their files in `directory`. Raises EpaxosError; whatever
     happens, no process is left."""
-    found: list[Run] = []
+    found: list[WindowRun] = []
     clock = ProgressClock(options.estimate_s(), watch)
     for repeat in range(options.repeats):
         what = f"repeat {repeat + 1} of {options.repeats}" if options.repeats > 1 else ""
@@ -197,10 +197,10 @@ def run_suite(
 def _run(
     repeat: int,
     case: Case,
-    options: Options,
+    options: ThroughputOptions,
     backend: "_ClusterBackend | _EchoBackend",
     place: Path,
-) -> Run:
+) -> WindowRun:
     spec = WindowSpec(
         ports=backend.ports,
         window=case.window,
@@ -224,7 +224,7 @@ def _run(
     instances = grown.pop("instances", 0.0)
     fast = grown.pop("fast", None)
     syncs = grown.pop("syncs", 0.0)
-    return Run(
+    return WindowRun(
         repeat=repeat,
         case=case,
         result=result,
@@ -271,7 +271,7 @@ def _backend(
         seed=seed,
         more={} if setting.batched else {"batch_commands": 1},
     )
-    with Cluster(find(f"lan:{setting.replicas}"), place, options) as cluster:
+    with LocalCluster(find(f"lan:{setting.replicas}"), place, options) as cluster:
         cluster.start()
         yield _ClusterBackend(cluster)
 
@@ -279,7 +279,7 @@ def _backend(
 class _ClusterBackend:
     """Replicas under load."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: LocalCluster) -> None:
         self.ports = [each.client for each in cluster.ports]
         self._cluster = cluster
 
@@ -338,7 +338,7 @@ class _EchoBackend:
 # From runs to a document -------------------------------------------------------------------------
 
 
-def summarize(options: Options, runs: list[Run]) -> dict[str, Any]:
+def summarize(options: ThroughputOptions, runs: list[WindowRun]) -> dict[str, Any]:
     """The document of a benchmark: `setup`, `rows` (medians and single repeats), `sentences`."""
     rows = [_row(case, [r for r in runs if r.case == case]) for case in options.cases()]
     return {
@@ -360,7 +360,7 @@ def summarize(options: Options, runs: list[Run]) -> dict[str, Any]:
     }
 
 
-def title(options: Options) -> str:
+def title(options: ThroughputOptions) -> str:
     """What is configured, in one line."""
     repeats = f"{options.repeats} interleaved repeats" if options.repeats > 1 else "one repeat"
     return (
@@ -369,7 +369,7 @@ def title(options: Options) -> str:
     )
 
 
-def _row(case: Case, runs: list[Run]) -> dict[str, Any]:
+def _row(case: Case, runs: list[WindowRun]) -> dict[str, Any]:
     rates = [run.result.commands_per_s for run in runs]
     names = list(runs[0].cpu_us)
     cpu_us = {name: round(median(run.cpu_us[name] for run in runs), 2) for name in names}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.statistics import SAMPLES_FOR_P99, Values, ascending, interval, levels, quantile
-from bench.trials.store import Entry
+from bench.trials.store import StoredTrial
 from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Path
@@ -29,21 +29,21 @@ _KEYS: Final = tuple(field.name for field in fields(Trial) if field.name != "see
 
 
 @dataclass(frozen=True)
-class Run:
+class Repeat:
     """A finished trial, its samples as columns: only what was measured."""
 
-    entry: Entry
+    stored: StoredTrial
 
     @cached_property
     def columns(self) -> dict[str, NDArray[np.int64]]:
         """`region`, `start_us` (from the start of what is measured), `commit_us`, `answer_us`,
         `path`."""
-        measured = [s for s in self.entry.outcome.load.samples if s.measured]
+        measured = [s for s in self.stored.outcome.load.samples if s.measured]
         rows = np.array(
             [(s.region, s.start_us, s.commit_us, s.answer_us, s.path) for s in measured],
             dtype=np.int64,
         ).reshape(-1, 5)
-        rows[:, 1] -= round(self.entry.trial["warmup_s"] * 1e6)
+        rows[:, 1] -= round(self.stored.trial["warmup_s"] * 1e6)
         return dict(zip(("region", "start_us", "commit_us", "answer_us", "path"), rows.T))
 
     def latencies_ms(self, latency: str, region: int) -> Values:
@@ -58,12 +58,12 @@ class Configuration:
 
     settings: dict[str, Any]
     """The fields of the trial but its seed."""
-    runs: list[Run]
+    repeats: list[Repeat]
 
     @property
-    def first(self) -> Entry:
+    def first(self) -> StoredTrial:
         """What all repeats share can be read off the first."""
-        return self.runs[0].entry
+        return self.repeats[0].stored
 
     @property
     def label(self) -> str:
@@ -96,8 +96,11 @@ class Cell:
 
     @cached_property
     def _latencies(self) -> dict[str, list[Values]]:
-        runs = self.configuration.runs
-        return {each: [run.latencies_ms(each, self.index) for run in runs] for each in LATENCIES}
+        repeats = self.configuration.repeats
+        return {
+            each: [repeat.latencies_ms(each, self.index) for repeat in repeats]
+            for each in LATENCIES
+        }
 
     def values(self, latency: str) -> list[Values]:
         """`commit` or `answer` latencies in ms, per repeat."""
@@ -117,17 +120,17 @@ class Cell:
 
     def record(self, seed: int) -> dict[str, Any]:
         """Everything that is stated of it, flat."""
-        entries = [run.entry for run in self.configuration.runs]
+        trials = [repeat.stored for repeat in self.configuration.repeats]
         found: dict[str, Any] = flat(self.configuration.settings)
         found |= {
             "label": self.configuration.label,
-            "leader_region": entries[0].leader,
+            "leader_region": trials[0].leader,
             "region": self.region,
             "region_title": self.title,
-            "repeats": len(entries),
+            "repeats": len(trials),
             "samples": self.samples,
-            "optimum_ms": _mean([entry.optimum[self.index].fast_ms for entry in entries]),
-            "slow_optimum_ms": _mean([entry.optimum[self.index].slow_ms for entry in entries]),
+            "optimum_ms": _mean([stored.optimum[self.index].fast_ms for stored in trials]),
+            "slow_optimum_ms": _mean([stored.optimum[self.index].slow_ms for stored in trials]),
         }
         for latency in LATENCIES:
             for percent in PERCENTS:
@@ -135,17 +138,17 @@ class Cell:
             low, high = interval(self.values(latency), 0.5, seed) or (None, None)
             found[f"{latency}_p50_low_ms"] = None if low is None else round(low, 3)
             found[f"{latency}_p50_high_ms"] = None if high is None else round(high, 3)
-        return found | self._counts(entries) | _costs(entries)
+        return found | self._counts(trials) | _costs(trials)
 
-    def _counts(self, entries: Sequence[Entry]) -> dict[str, Any]:
+    def _counts(self, trials: Sequence[StoredTrial]) -> dict[str, Any]:
         paths: Counter[int] = Counter()
-        for run in self.configuration.runs:
-            columns = run.columns
+        for repeat in self.configuration.repeats:
+            columns = repeat.columns
             paths.update(columns["path"][columns["region"] == self.index].tolist())
-        fates = [entry.outcome.load.fates[self.index] for entry in entries]
+        fates = [stored.outcome.load.fates[self.index] for stored in trials]
         answered = sum(fate.answered for fate in fates)
-        length_s = self.configuration.settings["duration_s"] * len(entries)
-        leaderless = entries[0].leader is None
+        length_s = self.configuration.settings["duration_s"] * len(trials)
+        leaderless = trials[0].leader is None
         return {
             "fast_share": round(paths[Path.FAST] / paths.total(), 4)
             if leaderless and paths
@@ -156,17 +159,17 @@ class Cell:
             "refused": sum(fate.refused for fate in fates),
             "ambiguous": sum(fate.ambiguous for fate in fates),
             "lost": sum(fate.lost for fate in fates),
-            "interval_over": levels(len(entries)),
-            "validity": worst([entry.outcome.validity for entry in entries]),
+            "interval_over": levels(len(trials)),
+            "validity": worst([stored.outcome.validity for stored in trials]),
         }
 
 
-def gather(entries: Sequence[Entry]) -> list[Configuration]:
+def gather(trials: Sequence[StoredTrial]) -> list[Configuration]:
     """The configurations of these trials, in the order in which they first appear."""
-    found: dict[tuple[Any, ...], list[Run]] = {}
-    for entry in entries:
-        found.setdefault(values_of(entry.trial), []).append(Run(entry))
-    return [Configuration(dict(zip(_KEYS, key)), runs) for key, runs in found.items()]
+    found: dict[tuple[Any, ...], list[Repeat]] = {}
+    for stored in trials:
+        found.setdefault(values_of(stored.trial), []).append(Repeat(stored))
+    return [Configuration(dict(zip(_KEYS, key)), repeats) for key, repeats in found.items()]
 
 
 def values_of(trial: dict[str, Any]) -> tuple[Any, ...]:
@@ -192,9 +195,9 @@ def worst(validities: Sequence[str]) -> str:
     return next((each for each in ("INVALID", "SUSPECT") if each in validities), "VALID")
 
 
-def _costs(entries: Sequence[Entry]) -> dict[str, Any]:
+def _costs(trials: Sequence[StoredTrial]) -> dict[str, Any]:
     """Per command, of the whole cluster."""
-    costs = [entry.outcome.costs for entry in entries]
+    costs = [stored.outcome.costs for stored in trials]
     commands = sum(cost.commands for cost in costs)
     cpu_s = [cost.cpu_s for cost in costs if cost.cpu_s is not None]
 

@@ -177,7 +177,7 @@ def compare_results(a: Results, b: Results) -> Differences:
         for n, place in enumerate(common)
         for pair in [(ours[place], theirs[place])]
     ]
-    repeats = min(len(cell.configuration.runs) for row in rows for cell in (row.a, row.b))
+    repeats = min(len(cell.configuration.repeats) for row in rows for cell in (row.a, row.b))
     return Differences(
         names=(a.directory.name, b.directory.name),
         changed=_changed(a, b, keys),

@@ -30,7 +30,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from bench.analysis.optimum import optimum
 from bench.spawn import spawn
-from bench.trials.store import Entry, code_version, encode
+from bench.trials.store import StoredTrial, code_version, encode
 from bench.trials.trial import Trial, run_trial
 from epaxos.core.errors import AddressError, ConfigError, EpaxosError
 
@@ -73,7 +73,7 @@ class Failed:
 Answer = tuple[Job, bytes | Failed]
 
 
-class Executor(Protocol):
+class TrialExecutor(Protocol):
     """Runs simulated trials, in any order."""
 
     def title(self) -> str:
@@ -83,7 +83,7 @@ class Executor(Protocol):
         """An answer per job, as they end. Raises AddressError."""
 
 
-def choose(processes: int, dask: str) -> Executor:
+def choose(processes: int, dask: str) -> TrialExecutor:
     """Who runs simulated trials. Raises ConfigError."""
     if dask:
         return DaskCluster(dask)
@@ -113,7 +113,7 @@ def perform(job: Job, beat: Beat = lambda share: None) -> bytes | Failed:
     leader, sites = trial.leader_index, trial.sites
     regions = {region.name: region.title for region in sites.regions}
     return encode(
-        Entry(
+        StoredTrial(
             key=job.key,
             trial=asdict(trial),
             leader=None if leader is None else sites.regions[leader].name,

@@ -218,23 +218,23 @@ class Plots:
         length_s = float(configuration.settings["duration_s"])
         step_s = bin_s or max(_BIN_MIN_S, length_s / _BINS)
         edges = np.arange(0, length_s + step_s / 2, step_s)
-        runs = configuration.runs
-        for each in runs[0].entry.outcome.events:
+        repeats = configuration.repeats
+        for each in repeats[0].stored.outcome.events:
             end = each.until_s
             if end is None:
                 end = each.at_s if each.kind == "leader" else length_s
             for place in axes:
                 place.axvspan(each.at_s, end, color=FAULT, linewidth=1, zorder=0)
-        looks = islice(cycle(zip(REGIONS, REGION_MARKERS)), len(runs[0].entry.outcome.regions))
+        looks = islice(cycle(zip(REGIONS, REGION_MARKERS)), len(repeats[0].stored.outcome.regions))
         for cell, (colour, marker) in zip(configuration.cells(), looks):
             starts, values = [], []
-            for run in runs:
-                mine = run.columns["region"] == cell.index
-                starts.append(run.columns["start_us"][mine] / 1e6)
-                values.append(run.columns[f"{latency}_us"][mine] / 1000)
+            for repeat in repeats:
+                mine = repeat.columns["region"] == cell.index
+                starts.append(repeat.columns["start_us"][mine] / 1e6)
+                values.append(repeat.columns[f"{latency}_us"][mine] / 1000)
             start, value = np.concatenate(starts), np.concatenate(values)
             medians = median_per_step(start, value, edges)
-            rates = np.histogram(start, edges)[0] / step_s / len(runs)
+            rates = np.histogram(start, edges)[0] / step_s / len(repeats)
             middle = edges[:-1] + step_s / 2
             look = {"color": colour, "marker": marker, "markersize": 2.5, "linewidth": 1}
             axes[0].plot(middle, medians, label=cell.title, **look)

@@ -25,7 +25,7 @@ import orjson
 
 from bench.analysis.statistics import levels
 from bench.trials.cells import Cell, Configuration, gather, swept_keys, worst
-from bench.trials.store import Entry, read
+from bench.trials.store import StoredTrial, read
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Path as CommitPath
 
@@ -116,14 +116,14 @@ class Results:
         return cls(Path(directory))
 
     @cached_property
-    def entries(self) -> list[Entry]:
+    def trials(self) -> list[StoredTrial]:
         """The finished trials: configurations in the order of the sweep, repeats within."""
         return [read(self.directory / name) for name in self.manifest["trials"]]
 
     @cached_property
     def configurations(self) -> list[Configuration]:
         """The trials without their seeds, in the order of the sweep."""
-        return gather(self.entries)
+        return gather(self.trials)
 
     @property
     def swept(self) -> list[str]:
@@ -149,9 +149,9 @@ class Results:
     @property
     def validity(self) -> str:
         """VALID, SUSPECT or INVALID: the worst of all trials; INVALID if one failed."""
-        if self.manifest["failed"] or not self.entries:
+        if self.manifest["failed"] or not self.trials:
             return "INVALID"
-        return worst([entry.outcome.validity for entry in self.entries])
+        return worst([stored.outcome.validity for stored in self.trials])
 
     @property
     def reasons(self) -> list[str]:
@@ -166,8 +166,8 @@ class Results:
         counts: Counter[str] = Counter()
         for each in self.configurations:
             at = f"{self.label(each)}: " if len(self.configurations) > 1 else ""
-            for run in each.runs:
-                counts.update(f"{at}{reason}" for reason in run.entry.outcome.reasons)
+            for repeat in each.repeats:
+                counts.update(f"{at}{reason}" for reason in repeat.stored.outcome.reasons)
         found += [f"{why}{f' ({n} repeats)' if n > 1 else ''}" for why, n in counts.items()]
         if len(found) > _REASONS_MAX:
             found = [*found[:_REASONS_MAX], f"and {len(found) - _REASONS_MAX:,} more reasons"]
@@ -207,14 +207,14 @@ class Results:
         for configuration in self.configurations:
             label = self.label(configuration)
             swept = {key: configuration.settings[key] for key in self.swept}
-            for run in configuration.runs:
-                entry, columns = run.entry, run.columns
+            for repeat in configuration.repeats:
+                stored, columns = repeat.stored, repeat.columns
                 for region, start_us, commit_us, answer_us, path in zip(*columns.values()):
                     yield {
                         "configuration": label,
                         **swept,
-                        "seed": entry.trial["seed"],
-                        "region": entry.outcome.regions[region],
+                        "seed": stored.trial["seed"],
+                        "region": stored.outcome.regions[region],
                         "start_s": int(start_us) / 1e6,
                         "commit_ms": int(commit_us) / 1000,
                         "answer_ms": int(answer_us) / 1000,
@@ -246,7 +246,7 @@ class Results:
                     "" if record["validity"] == "VALID" else record["validity"],
                 ]
             )
-        repeats = max((len(each.runs) for each in self.configurations), default=1)
+        repeats = max((len(each.repeats) for each in self.configurations), default=1)
         return Table(
             [
                 "protocol",

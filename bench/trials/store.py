@@ -10,7 +10,7 @@ code that ran it, and the files of its own that it names (topologies, workloads,
 seed, or a changed line in a protocol, is another name. So nothing is ever written over: a file is
 written beside its place, synced, and linked there whole; what already stands there stays.
 
-    b"epaxos trial 1\n" · SHA-256 of what follows · zlib of msgpack of Entry
+    b"epaxos trial 1\n" · SHA-256 of what follows · zlib of msgpack of StoredTrial
 
 Rules of this file: bytes and names; it runs nothing. What does not check out is named
 (StorageError) and not believed.
@@ -67,7 +67,7 @@ _STILL: Final = "epaxos/cli/serve.py"
 _CODE: Final = frozenset({".py", ".json"})
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class StoredTrial(msgspec.Struct, frozen=True, kw_only=True):
     """A finished trial, with all that a reader must know of it: the files it names may be gone."""
 
     key: str
@@ -153,17 +153,17 @@ def _source_of(text: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and Path(spec.origin).is_file() else None
 
 
-# Entries ---------------------------------------------------------------------------------------
+# Files ----------------------------------------------------------------------------------------
 
 
-def encode(entry: Entry) -> bytes:
+def encode(stored: StoredTrial) -> bytes:
     """What stands in a file, and travels between processes."""
-    body = zlib.compress(msgspec.msgpack.encode(entry))
+    body = zlib.compress(msgspec.msgpack.encode(stored))
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
-def decode(data: bytes, path: Path) -> Entry:
-    """The entry in a file's bytes. Raises StorageError that names the file and what is wrong."""
+def decode(data: bytes, path: Path) -> StoredTrial:
+    """The trial in a file's bytes. Raises StorageError that names the file and what is wrong."""
     start = len(_MAGIC) + _DIGEST
     body = data[start:]
     if not data.startswith(_MAGIC):
@@ -171,15 +171,15 @@ def decode(data: bytes, path: Path) -> Entry:
     if hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
         raise StorageError(f"{path} is damaged: its checksum does not match")
     try:
-        entry = msgspec.msgpack.decode(zlib.decompress(body), type=Entry)
+        stored = msgspec.msgpack.decode(zlib.decompress(body), type=StoredTrial)
     except (msgspec.MsgspecError, zlib.error) as error:
         raise StorageError(f"{path} was written by another version: {error}") from None
-    if entry.key != path.name.removesuffix(SUFFIX):
-        raise StorageError(f"{path} is damaged: it holds the trial {entry.key}")
-    return entry
+    if stored.key != path.name.removesuffix(SUFFIX):
+        raise StorageError(f"{path} is damaged: it holds the trial {stored.key}")
+    return stored
 
 
-def read(path: Path) -> Entry:
+def read(path: Path) -> StoredTrial:
     """The trial in a file. Raises StorageError."""
     try:
         data = path.read_bytes()
@@ -188,7 +188,7 @@ def read(path: Path) -> Entry:
     return decode(data, path)
 
 
-class Store:
+class TrialStore:
     """A directory of finished trials. Raises StorageError where it cannot be written."""
 
     def __init__(self, directory: Path) -> None:
@@ -205,7 +205,7 @@ class Store:
         """Where a trial stands, or would."""
         return self.directory / key[:2] / f"{key}{SUFFIX}"
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> StoredTrial | None:
         """A finished trial. Raises StorageError if it is damaged."""
         path = self.path(key)
         return read(path) if path.exists() else None

@@ -25,10 +25,10 @@ import orjson
 from bench.progress import ProgressClock, ProgressReport, Watch
 from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trials.cells import values_of
-from bench.trials.executors import Executor, Failed, Here, Job, Stopped
+from bench.trials.executors import Failed, Here, Job, Stopped, TrialExecutor
 from bench.trials.experiment import Experiment
 from bench.trials.results import FORMAT, MANIFEST, Results
-from bench.trials.store import SUFFIX, Store, code_version, share, trial_key
+from bench.trials.store import SUFFIX, TrialStore, code_version, share, trial_key
 from bench.trials.trial import Trial
 from epaxos.core.errors import StorageError
 
@@ -55,14 +55,14 @@ class SweepReport(ProgressReport):
 def run_sweep(
     experiment: Experiment,
     out: Path,
-    executor: Executor,
+    executor: TrialExecutor,
     watch: Watch[SweepReport],
     stop: threading.Event | None = None,
 ) -> Results:
     """Run what the store below `out` lacks, then write a directory of results. Raises StorageError,
     AddressError; `Stopped` when `stop` is set. Whatever happens, no process is left."""
     begun = datetime.now()
-    store = Store(out / STORE)
+    store = TrialStore(out / STORE)
     trials = experiment.trials()
     ran = finish(trials, store, executor, watch, stop)
     directory = make_directory(out, experiment.name, begun)
@@ -95,8 +95,8 @@ class Ran:
 
 def finish(
     trials: Sequence[Trial],
-    store: Store,
-    executor: Executor,
+    store: TrialStore,
+    executor: TrialExecutor,
     watch: Watch[SweepReport],
     stop: threading.Event | None = None,
 ) -> Ran:
@@ -137,7 +137,7 @@ def finish(
     )
 
 
-def _is_there(store: Store, key: str, notes: list[str]) -> bool:
+def _is_there(store: TrialStore, key: str, notes: list[str]) -> bool:
     """Whether a trial is finished, and whole. A damaged one is put aside, and run again."""
     try:
         return store.get(key) is not None
@@ -213,7 +213,7 @@ def _expected_s(trial: Trial) -> float:
 
 
 def _manifest(
-    experiment: Experiment, ran: Ran, executor: Executor, begun: datetime
+    experiment: Experiment, ran: Ran, executor: TrialExecutor, begun: datetime
 ) -> dict[str, Any]:
     trials = experiment.trials()
     # As they stand in the sweep, not as they were run.

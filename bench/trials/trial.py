@@ -28,9 +28,9 @@ from bench.clusters.counters import (
     SETTLE_S,
     SYNC_MS,
     Costs,
+    LoadMeter,
     Machine,
     Measured,
-    Meter,
     Status,
     check_ranges,
     health,
@@ -38,7 +38,7 @@ from bench.clusters.counters import (
 )
 from bench.clusters.faults import Fault, Happened, plan_timeline
 from bench.clusters.inject import RealFaults, plan_virtual
-from bench.clusters.local import Cluster, ClusterOptions, Process
+from bench.clusters.local import ClusterOptions, LocalCluster, ReplicaProcess
 from bench.clusters.virtual import VirtualCluster, VirtualLoad, measure_virtual
 from bench.load.client import LoadProcess
 from bench.load.samples import Demand, LoadResult
@@ -283,10 +283,10 @@ def _run_real(trial: Trial, directory: Path, watch: Callable[[float], None]) -> 
         watch(min(1.0, (time.monotonic() - begun) / trial.estimate_s))
 
     tell()
-    with Cluster(trial.sites, directory, options) as cluster:
+    with LocalCluster(trial.sites, directory, options) as cluster:
         cluster.start(lambda count: tell())
         faults = RealFaults(cluster, trial.timeline)
-        meter = Meter(cluster)
+        meter = LoadMeter(cluster)
         deaths: dict[int, str] = {}
         with LoadProcess(spec_for(cluster, trial.demand), directory) as load:
 
@@ -311,7 +311,7 @@ def _run_real(trial: Trial, directory: Path, watch: Callable[[float], None]) -> 
     return _outcome(trial, found, happened, deaths)
 
 
-def _counters(process: Process) -> Status | None:
+def _counters(process: ReplicaProcess) -> Status | None:
     try:
         return process.status()
     except EpaxosError:

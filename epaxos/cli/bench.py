@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.run_directory import machine, make_directory, versions, write_json
-from bench.throughput.suite import WINDOWS, Options, run_suite, summarize, title
+from bench.throughput.suite import WINDOWS, ThroughputOptions, run_suite, summarize, title
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
@@ -57,7 +57,7 @@ def bench(
     Multi-Paxos, 3 and 5 replicas, in memory and with fsync, many commands per client frame or one,
     one command per instance, all on one key; and a server that only answers, as the ceiling.
     Replicas and client share this machine: nothing else should run."""
-    options = Options(
+    options = ThroughputOptions(
         repeats=repeats or (1 if quick else 3),
         seconds=seconds or (_QUICK_SECONDS if quick else 1.5),
         windows=_windows(windows) if windows else _QUICK_WINDOWS if quick else WINDOWS,
@@ -94,7 +94,7 @@ def _windows(text: str) -> tuple[int, ...]:
     return found
 
 
-def _measure(options: Options, directory: Path, remarks: Console) -> dict[str, Any]:
+def _measure(options: ThroughputOptions, directory: Path, remarks: Console) -> dict[str, Any]:
     replicas = directory / "replicas"
     finished = False
     try:

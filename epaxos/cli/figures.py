@@ -14,7 +14,7 @@ from bench.figures.plan import FULL, REDUCED, Scale, Study
 from bench.reports.figures import write_page
 from bench.run_directory import make_directory
 from bench.trials.executors import choose
-from bench.trials.store import Store
+from bench.trials.store import TrialStore
 from bench.trials.sweep import STORE
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json
@@ -80,7 +80,7 @@ def figures(
         markup=False,
     )
     with show_sweep(remarks) as watch:
-        outcomes, ran = evaluate.run(studies, scale, Store(out / STORE), executor, watch)
+        outcomes, ran = evaluate.run(studies, scale, TrialStore(out / STORE), executor, watch)
     remarks.print("drawing", markup=False)
     drawn = evaluate.draw(studies, scale, outcomes)
     directory = make_directory(out, "figures", begun)

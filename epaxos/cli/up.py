@@ -21,9 +21,9 @@ from rich.live import Live
 from rich.table import Table
 
 from bench.clusters.local import (
-    Cluster,
     ClusterOptions,
-    Process,
+    LocalCluster,
+    ReplicaProcess,
     check_ports,
     fixed_ports,
     free_ports,
@@ -124,7 +124,7 @@ def up(
     if not free:
         check_ports(places, ports)
     with _directory(data) as directory, _stop_on_sigterm():
-        cluster = Cluster(places, directory, options, ports)
+        cluster = LocalCluster(places, directory, options, ports)
         try:
             _run(cluster, _Screen(cluster, every, json))
         except KeyboardInterrupt:
@@ -179,7 +179,7 @@ def _stop_on_sigterm() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run(cluster: Cluster, screen: "_Screen") -> None:
+def _run(cluster: LocalCluster, screen: "_Screen") -> None:
     with cluster:
         screen.starting()
         cluster.start()
@@ -190,7 +190,7 @@ def _run(cluster: Cluster, screen: "_Screen") -> None:
                 time.sleep(screen.every)
 
 
-def _ask(process: Process) -> dict[str, Any] | None:
+def _ask(process: ReplicaProcess) -> dict[str, Any] | None:
     """The status of a replica that runs and answers."""
     if not process.running:
         return None
@@ -203,7 +203,7 @@ def _ask(process: Process) -> dict[str, Any] | None:
 class _Screen:
     """What is shown: a table that is redrawn, plain lines, or documents."""
 
-    def __init__(self, cluster: Cluster, every: float | None, json: bool) -> None:
+    def __init__(self, cluster: LocalCluster, every: float | None, json: bool) -> None:
         self._cluster = cluster
         self._console = console()
         self._json = json
@@ -291,7 +291,7 @@ class _Screen:
             self._live.stop()
 
     def _row(
-        self, process: Process, title: str, status: dict[str, Any] | None, most: int
+        self, process: ReplicaProcess, title: str, status: dict[str, Any] | None, most: int
     ) -> dict[str, Any]:
         row: dict[str, Any] = {"region": process.region, "title": title, "state": _state(process)}
         if status is None:
@@ -364,7 +364,7 @@ class _Screen:
         sys.stdout.flush()
 
 
-def _state(process: Process) -> str:
+def _state(process: ReplicaProcess) -> str:
     """Of a replica that did not answer."""
     if process.running:
         return "silent"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench.clusters.local import Cluster, ClusterOptions
+from bench.clusters.local import ClusterOptions, LocalCluster
 from bench.throughput.suite import Options, run_suite
 from bench.throughput.window import WindowSpec, run_window
 from topology import find
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory):
     options = ClusterOptions(durability="memory", emulate=False)
-    with Cluster(find("lan:3"), tmp_path_factory.mktemp("bench"), options) as cluster:
+    with LocalCluster(find("lan:3"), tmp_path_factory.mktemp("bench"), options) as cluster:
         cluster.start()
         yield [each.client for each in cluster.ports]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.clusters.local import Cluster, ClusterOptions
+from bench.clusters.local import ClusterOptions, LocalCluster
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.main import run
 from epaxos.core.errors import EpaxosError
@@ -234,7 +234,7 @@ def workers_of(parent):
 
 
 def test_a_replica_that_dies_can_be_started_again(tmp_path):
-    with Cluster(find("lan:3"), tmp_path, ClusterOptions()) as cluster:
+    with LocalCluster(find("lan:3"), tmp_path, ClusterOptions()) as cluster:
         cluster.start()
         pid = cluster.processes[1].pid
         cluster.kill(1)
@@ -248,9 +248,9 @@ def test_a_replica_that_dies_can_be_started_again(tmp_path):
 
 
 def test_a_replica_that_cannot_start_says_why(tmp_path):
-    with Cluster(find("lan:3"), tmp_path, ClusterOptions()) as cluster:
+    with LocalCluster(find("lan:3"), tmp_path, ClusterOptions()) as cluster:
         cluster.start()
-        other = Cluster(find("lan:3"), tmp_path / "other", ClusterOptions(), cluster.ports)
+        other = LocalCluster(find("lan:3"), tmp_path / "other", ClusterOptions(), cluster.ports)
         with pytest.raises(EpaxosError, match=r"R1 did not start: .*port"), other:
             other.start()
         assert all(process.running for process in cluster.processes)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.clusters.local import Cluster, ClusterOptions, Ports, free_port_numbers, free_ports
+from bench.clusters.local import ClusterOptions, LocalCluster, Ports, free_port_numbers, free_ports
 from topology import find
 
 LOCUSTFILE = Path(__file__).parents[2] / "bench" / "locustfile.py"
@@ -52,7 +52,7 @@ def base(tmp_path_factory):
         Ports(each.peer, each.client, first + number) for number, each in enumerate(free_ports(3))
     ]
     directory = tmp_path_factory.mktemp("locust")
-    with Cluster(sites, directory, ClusterOptions(durability="memory"), ports) as cluster:
+    with LocalCluster(sites, directory, ClusterOptions(durability="memory"), ports) as cluster:
         cluster.start()
         yield first
 

@@ -3,7 +3,7 @@
 import os
 import urllib.request
 
-from bench.clusters.local import Cluster, ClusterOptions
+from bench.clusters.local import ClusterOptions, LocalCluster
 from epaxos.runtime.config import config_hash, load_cluster
 from epaxos.sim.replay import Replay
 from epaxos.trace import TraceReader
@@ -29,7 +29,7 @@ def test_parts_from_outside_run_in_processes_and_are_replayed(tmp_path, monkeypa
         record=str(tmp_path / "traces"),
         more={"state_machine": "counters:Counters"},
     )
-    with Cluster(find("equidistant:3,4"), tmp_path, options) as cluster:
+    with LocalCluster(find("equidistant:3,4"), tmp_path, options) as cluster:
         cluster.start()
         ports = [each.http for each in cluster.ports]
         ask(ports[0], "PUT", "visits", b"5")

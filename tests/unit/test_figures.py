@@ -13,10 +13,10 @@ from bench.figures import catalogue, evaluate
 from bench.figures.over_time import answers_per_s, medians
 from bench.figures.plan import (
     Picture,
-    Pool,
-    Results,
+    PooledTrials,
     Scale,
     Study,
+    StudyResults,
     conditions,
     percentile,
     validity,
@@ -86,7 +86,7 @@ def outcome(trial, validity="VALID", reasons=()):
 
 
 def results(trials, scale=SMALL):
-    return Results(
+    return StudyResults(
         scale, {each: outcome(each) for trial in trials for each in scale.repeated(trial)}
     )
 
@@ -106,7 +106,7 @@ def five_sites(protocol, matrix, directory):
         published = figure_4()["five_sites"]["multipaxos_leader_CA"]
         predicted = predict_leader(topology, topology.index(sites.PAPERS_LEADER))
     trial = replace(trial, topology=matrix)
-    pool = Pool(trial, [run_trial(trial, directory)])
+    pool = PooledTrials(trial, [run_trial(trial, directory)])
     for region, prediction in zip(topology.regions, predicted):
         ours = percentile(pool.commit_ms(region.name), 50)
         yield region.name, ours, prediction.fast_ms, published[region.name][0]
@@ -192,7 +192,7 @@ def test_conditions_of_mixed_trials_name_both_ends():
 def test_validity_is_that_of_the_worst_trial():
     good, bad = Trial(simulated=True), Trial(simulated=True, rate=10.0)
     scale = Scale(repeats=1)
-    found = Results(scale, {good: outcome(good), bad: outcome(bad, "SUSPECT", ["slow disk"])})
+    found = StudyResults(scale, {good: outcome(good), bad: outcome(bad, "SUSPECT", ["slow disk"])})
     assert validity([good], found) == ("VALID", [])
     assert validity([good, bad], found) == ("SUSPECT", ["slow disk"])
 
@@ -221,7 +221,7 @@ def test_percentiles_of_too_few_are_not_stated():
 
 def test_a_timeline_counts_from_what_is_measured():
     trial = Trial(simulated=True, duration_s=3.0)
-    pool = Pool(trial, [outcome(trial)])
+    pool = PooledTrials(trial, [outcome(trial)])
     region = pool.regions[0]
     curve = answers_per_s(pool, region, 1.0)
     assert curve.at_s == [0.5, 1.5, 2.5]

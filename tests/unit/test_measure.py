@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.clusters.counters import Late, Lateness, Meter
+from bench.clusters.counters import Late, Lateness, LoadMeter
 from bench.clusters.local import free_port_numbers
 from bench.load.client import run_load
 from bench.load.samples import Demand, LoadResult, Spec, Spread, Target
@@ -63,7 +63,7 @@ def lateness(boot, *loop_us, link_us=()):
 
 
 def stop(before, after, **more):
-    meter = Meter(Replicas(before))
+    meter = LoadMeter(Replicas(before))
     return meter.stop(LOAD, after, **more)
 
 
@@ -122,16 +122,16 @@ def test_who_was_made_late_says_nothing_of_the_machine():
     late = [lateness(1, 500, link_us=[100]), lateness(1, 900_000, link_us=[800_000])]
     zero = [lateness(1), lateness(1)]
     after = [status("A", 1, 9), status("B", 1, 9)]
-    found = Meter(Replicas(before, zero, late)).stop(LOAD, after).machine
+    found = LoadMeter(Replicas(before, zero, late)).stop(LOAD, after).machine
     assert (found.loop_lag_p99_us, found.link_error_p99_us) == (near(900_000), near(800_000))
-    found = Meter(Replicas(before, zero, late)).stop(LOAD, after, excused={1}).machine
+    found = LoadMeter(Replicas(before, zero, late)).stop(LOAD, after, excused={1}).machine
     assert (found.loop_lag_p99_us, found.link_error_p99_us) == (near(500), near(100))
-    found = Meter(Replicas(before, zero, late)).stop(LOAD, after, excused={0, 1}).machine
+    found = LoadMeter(Replicas(before, zero, late)).stop(LOAD, after, excused={0, 1}).machine
     assert (found.loop_lag_p99_us, found.link_error_p99_us) == (near(900_000), near(800_000))
 
 
 def test_the_measured_stretch_begins_when_the_load_is_warm():
-    meter = Meter(Replicas([]))
+    meter = LoadMeter(Replicas([]))
     demand = SimpleNamespace(first_us=1_000_000)
     meter.look(SimpleNamespace(zero_us=lambda: None), demand)
     meter.look(SimpleNamespace(zero_us=lambda: clock() - 900_000), demand)

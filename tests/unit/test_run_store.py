@@ -10,7 +10,7 @@ import pytest
 
 from bench.trials import store as stored
 from bench.trials.executors import Failed, Job, perform
-from bench.trials.store import Store, code_version, decode, encode, read, share, trial_key
+from bench.trials.store import TrialStore, code_version, decode, encode, read, share, trial_key
 from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError, StorageError
 from tests.house.sources import ROOT
@@ -31,23 +31,23 @@ def finished():
 
 def test_what_was_kept_comes_back(tmp_path, finished):
     key, data = finished
-    store = Store(tmp_path)
+    store = TrialStore(tmp_path)
     assert store.get(key) is None
     path = store.put(key, data)
-    entry = store.get(key)
-    assert Trial(**entry.trial) == TRIAL
-    assert entry.outcome.load.samples
+    stored = store.get(key)
+    assert Trial(**stored.trial) == TRIAL
+    assert stored.outcome.load.samples
     predicted = [each.fast_ms for each in predict_epaxos(TRIAL.sites)]
-    assert [each.network_ms for each in entry.optimum] == pytest.approx(predicted, abs=0.001)
-    assert entry.titles["CA"] == "California"
-    assert entry.leader is None
+    assert [each.network_ms for each in stored.optimum] == pytest.approx(predicted, abs=0.001)
+    assert stored.titles["CA"] == "California"
+    assert stored.leader is None
     assert list(store.keys()) == [key]
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_nothing_is_written_over(tmp_path, finished):
     key, data = finished
-    store = Store(tmp_path)
+    store = TrialStore(tmp_path)
     path = store.put(key, data)
     before = path.stat()
     other = encode(replace_took(decode(data, path)))
@@ -57,13 +57,13 @@ def test_nothing_is_written_over(tmp_path, finished):
     assert path.stat().st_ino == before.st_ino
 
 
-def replace_took(entry):
-    return msgspec.structs.replace(entry, took_s=entry.took_s + 1)
+def replace_took(stored):
+    return msgspec.structs.replace(stored, took_s=stored.took_s + 1)
 
 
 def test_a_write_that_fails_leaves_nothing_in_the_trials_place(tmp_path, finished, monkeypatch):
     key, data = finished
-    store = Store(tmp_path)
+    store = TrialStore(tmp_path)
 
     def fail(descriptor):
         raise OSError(28, "No space left on device")
@@ -77,7 +77,7 @@ def test_a_write_that_fails_leaves_nothing_in_the_trials_place(tmp_path, finishe
 
 def test_a_disk_without_links_is_served_too(tmp_path, finished, monkeypatch):
     key, data = finished
-    store = Store(tmp_path / "store")
+    store = TrialStore(tmp_path / "store")
 
     def refuse(source, target):
         raise PermissionError(1, "Operation not permitted")
@@ -101,7 +101,7 @@ def test_a_disk_without_links_is_served_too(tmp_path, finished, monkeypatch):
 )
 def test_what_is_damaged_is_named_and_not_believed(tmp_path, finished, damage, said):
     key, data = finished
-    store = Store(tmp_path)
+    store = TrialStore(tmp_path)
     path = store.put(key, data)
     path.write_bytes(damage(data))
     with pytest.raises(StorageError, match=said) as caught:
@@ -119,7 +119,7 @@ def test_a_trial_under_another_name_is_not_believed(tmp_path, finished):
 
 def test_what_was_put_aside_is_kept(tmp_path, finished):
     key, data = finished
-    store = Store(tmp_path)
+    store = TrialStore(tmp_path)
     for _ in range(2):
         store.put(key, data)
         store.path(key).write_bytes(b"broken")
@@ -132,7 +132,7 @@ def test_what_was_put_aside_is_kept(tmp_path, finished):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StorageError, match="name a directory that can be written"):
-        Store(tmp_path / "file")
+        TrialStore(tmp_path / "file")
 
 
 # Names -----------------------------------------------------------------------------------------

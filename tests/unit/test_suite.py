@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.throughput.suite import ECHO, Options, Run, sentences, summarize
+from bench.throughput.suite import ECHO, ThroughputOptions, WindowRun, sentences, summarize
 from bench.throughput.window import WindowResult
 from epaxos.cli.bench import rows_table
 from epaxos.core.errors import ConfigError
@@ -20,7 +20,7 @@ def run_of(case, repeat, rate, cpu_us=2.0, marked=5000):
         cpu_s=0.1,
     )
     echo = case.setting.protocol == ECHO
-    return Run(
+    return WindowRun(
         repeat=repeat,
         case=case,
         result=result,
@@ -32,7 +32,7 @@ def run_of(case, repeat, rate, cpu_us=2.0, marked=5000):
 
 
 def test_every_figure_that_is_asked_of_the_benchmark_has_a_case():
-    cases = {(c.setting.title, c.title, c.window) for c in Options().cases()}
+    cases = {(c.setting.title, c.title, c.window) for c in ThroughputOptions().cases()}
     for window in (1, 15, 120, 960, 7680):
         for replicas in (3, 5):
             for name in ("EPaxos", "Multi-Paxos"):
@@ -47,25 +47,27 @@ def test_every_figure_that_is_asked_of_the_benchmark_has_a_case():
 
 
 def test_cases_at_one_window_run_at_the_largest_where_the_standard_is_not_asked_for():
-    cases = Options(windows=(1, 100)).cases()
+    cases = ThroughputOptions(windows=(1, 100)).cases()
     assert {c.window for c in cases if c.form == "single"} == {100}
 
 
 def test_only_picks_settings_by_their_title():
-    assert {c.setting.durability for c in Options(only="FSYNC").cases()} == {"fsync"}
+    assert {c.setting.durability for c in ThroughputOptions(only="FSYNC").cases()} == {"fsync"}
     with pytest.raises(ConfigError, match="nothing is called 'disk'; there are: EPaxos, 5"):
-        Options(only="disk")
+        ThroughputOptions(only="disk")
 
 
 @pytest.mark.parametrize("wrong", [{"repeats": 0}, {"seconds": 0}, {"windows": (0,)}])
 def test_what_is_out_of_range_is_refused(wrong):
     with pytest.raises(ConfigError, match="must be between"):
-        Options(**wrong)
+        ThroughputOptions(**wrong)
 
 
 def test_a_large_window_has_a_cluster_to_itself():
-    groups = Options().groups()
-    assert sorted(map(repr, Options().cases())) == sorted(repr(c) for g in groups for c in g)
+    groups = ThroughputOptions().groups()
+    assert sorted(map(repr, ThroughputOptions().cases())) == sorted(
+        repr(c) for g in groups for c in g
+    )
     for group in groups:
         assert len({case.setting for case in group}) == 1
         if group[0].setting.protocol != ECHO:
@@ -73,11 +75,13 @@ def test_a_large_window_has_a_cluster_to_itself():
 
 
 def test_the_estimate_grows_with_repeats():
-    assert Options(repeats=4).estimate_s() == pytest.approx(2 * Options(repeats=2).estimate_s())
+    assert ThroughputOptions(repeats=4).estimate_s() == pytest.approx(
+        2 * ThroughputOptions(repeats=2).estimate_s()
+    )
 
 
 def test_a_row_is_the_median_of_its_repeats():
-    options = Options(only="Multi-Paxos, 3", windows=(960,))
+    options = ThroughputOptions(only="Multi-Paxos, 3", windows=(960,))
     (case,) = options.cases()
     rates = (100_000.0, 300_000.0, 200_000.0)
     runs = [run_of(case, i, rate, cpu_us=i + 1.0) for i, rate in enumerate(rates)]
@@ -91,7 +95,7 @@ def test_a_row_is_the_median_of_its_repeats():
 
 
 def test_a_p99_needs_a_thousand_marks_in_each_repeat():
-    options = Options(only="Multi-Paxos, 3", windows=(960,))
+    options = ThroughputOptions(only="Multi-Paxos, 3", windows=(960,))
     (case,) = options.cases()
     marks = ((5000, 5000), (5000, 999))
     found = [
@@ -102,7 +106,7 @@ def test_a_p99_needs_a_thousand_marks_in_each_repeat():
 
 
 def test_sentences_compare_the_best_windows_and_name_the_ceiling():
-    options = Options(repeats=1)
+    options = ThroughputOptions(repeats=1)
     speeds = {"epaxos": 200_000.0, "multipaxos": 190_000.0, ECHO: 2_000_000.0}
     runs = [
         run_of(case, 0, speeds[case.setting.protocol] * (1 + case.window / 1e6))
@@ -118,5 +122,5 @@ def test_sentences_compare_the_best_windows_and_name_the_ceiling():
 
 
 def test_nothing_is_said_of_what_was_not_run():
-    options = Options(only="EPaxos, 5 replicas, memory", windows=(960,))
+    options = ThroughputOptions(only="EPaxos, 5 replicas, memory", windows=(960,))
     assert sentences(summarize(options, [run_of(c, 0, 1e5) for c in options.cases()])["rows"]) == []

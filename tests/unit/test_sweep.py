@@ -16,7 +16,7 @@ from bench import Experiment, Results
 from bench.trials import executors, sweep
 from bench.trials.executors import Failed, Here, Job, Processes, Stopped, choose, perform
 from bench.trials.results import Table
-from bench.trials.store import Store, code_version, decode, encode, trial_key
+from bench.trials.store import TrialStore, code_version, decode, encode, trial_key
 from bench.trials.sweep import run_sweep
 from epaxos.core.errors import AddressError, ConfigError, StorageError
 
@@ -62,8 +62,8 @@ class Fake:
             if why:
                 yield job, Failed(why)
                 continue
-            entry = self._packed[job.settings["protocol"]]
-            yield job, encode(msgspec.structs.replace(entry, key=job.key, trial=job.settings))
+            stored = self._packed[job.settings["protocol"]]
+            yield job, encode(msgspec.structs.replace(stored, key=job.key, trial=job.settings))
 
 
 def run(experiment, out, executor, **more):
@@ -86,7 +86,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, packed):
     assert told[-1].reused == 3
     assert (told[-1].done, told[-1].trials, told[-1].total) == (1, 1, 1.0)
     assert results.manifest["reused"] == 3
-    assert len(results.entries) == 4
+    assert len(results.trials) == 4
 
 
 def test_a_second_run_runs_nothing_and_writes_nothing_over(tmp_path, packed):
@@ -104,7 +104,7 @@ def test_more_repeats_run_only_those(tmp_path, packed):
     more = Fake(packed)
     results = run(small().repeated(3), tmp_path, more)
     assert [job.settings["seed"] for job in more.ran] == [3, 3]
-    assert [len(each.runs) for each in results.configurations] == [3, 3]
+    assert [len(each.repeats) for each in results.configurations] == [3, 3]
 
 
 def test_results_stand_without_the_store(tmp_path, packed):
@@ -117,7 +117,7 @@ def test_results_stand_without_the_store(tmp_path, packed):
 def test_a_damaged_trial_is_named_put_aside_and_run_again(tmp_path, packed):
     first = Fake(packed)
     run(small(), tmp_path, first)
-    store = Store(tmp_path / "store")
+    store = TrialStore(tmp_path / "store")
     broken = store.path(first.ran[2].key)
     broken.unlink()  # the results have a link to it
     broken.write_bytes(b"epaxos trial 1\n" + bytes(50))
@@ -174,7 +174,7 @@ def test_whoever_wants_it_to_end_ends_it(tmp_path):
 
     with pytest.raises(Stopped):
         run_sweep(small(), tmp_path, Here(), watch, stop)
-    assert len(list(Store(tmp_path / "store").keys())) == 1
+    assert len(list(TrialStore(tmp_path / "store").keys())) == 1
 
 
 def test_real_trials_never_share_the_machine(tmp_path, packed, monkeypatch):
@@ -190,7 +190,9 @@ def test_real_trials_never_share_the_machine(tmp_path, packed, monkeypatch):
 
 
 def outcomes(results):
-    return [(entry.trial, entry.outcome, entry.optimum, entry.leader) for entry in results.entries]
+    return [
+        (stored.trial, stored.outcome, stored.optimum, stored.leader) for stored in results.trials
+    ]
 
 
 def test_processes_give_the_same_as_one(tmp_path):
@@ -213,7 +215,7 @@ def test_a_bug_in_one_trial_leaves_the_others(tmp_path, monkeypatch, capfd):
     (failed,) = results.manifest["failed"]
     assert failed["why"].startswith("a bug, with its traceback on stderr: AssertionError: a slot")
     assert "Traceback" in capfd.readouterr().err
-    assert len(results.entries) == 1
+    assert len(results.trials) == 1
 
 
 def test_a_worker_that_dies_costs_its_trial_and_is_replaced(tmp_path, monkeypatch):
@@ -233,7 +235,7 @@ def test_a_worker_that_dies_costs_its_trial_and_is_replaced(tmp_path, monkeypatc
     whys = {each["why"] for each in results.manifest["failed"]}
     assert whys == {"its process ended before its answer (exit code 7)"}
     assert len(results.manifest["failed"]) == 2
-    assert [entry.trial["protocol"] for entry in results.entries] == ["epaxos", "epaxos"]
+    assert [stored.trial["protocol"] for stored in results.trials] == ["epaxos", "epaxos"]
 
 
 def test_interrupted_processes_are_gone(tmp_path, monkeypatch):
@@ -273,7 +275,7 @@ def test_who_runs_is_chosen():
 
 def test_a_run_beside_an_event_loop(tmp_path):
     results = asyncio.run(small(repeats=1).run_async(out=tmp_path, jobs=1))
-    assert len(results.entries) == 2
+    assert len(results.trials) == 2
 
 
 async def test_a_cancelled_run_ends_and_keeps_what_is_finished(tmp_path):
@@ -288,7 +290,7 @@ async def test_a_cancelled_run_ends_and_keeps_what_is_finished(tmp_path):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    kept = len(list(Store(tmp_path / "store").keys()))
+    kept = len(list(TrialStore(tmp_path / "store").keys()))
     assert 1 <= kept < 40
 
 
@@ -387,15 +389,15 @@ def slower(packed, by_ms):
 
     return {
         protocol: msgspec.structs.replace(
-            entry,
+            stored,
             outcome=msgspec.structs.replace(
-                entry.outcome,
+                stored.outcome,
                 load=msgspec.structs.replace(
-                    entry.outcome.load, samples=[late(s) for s in entry.outcome.load.samples]
+                    stored.outcome.load, samples=[late(s) for s in stored.outcome.load.samples]
                 ),
             ),
         )
-        for protocol, entry in packed.items()
+        for protocol, stored in packed.items()
     }
 
 

@@ -10,7 +10,15 @@ from typing import Any, Final
 
 from bench.drawing import style
 from bench.drawing.draw import tail, tail_axes
-from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
+from bench.figures.plan import (
+    Picture,
+    PooledTrials,
+    Scale,
+    Study,
+    StudyResults,
+    conditions,
+    percentile,
+)
 from bench.trials.trial import Trial
 
 MATRIX: Final = "epaxos-revisited"
@@ -92,7 +100,7 @@ def trials(scale: Scale) -> list[Trial]:
     ]
 
 
-def draw(results: Results) -> list[Picture]:
+def draw(results: StudyResults) -> list[Picture]:
     """A panel per workload and rate."""
     scale = results.scale
     figure = style.make(style.PAGE_IN, 4.6)
@@ -143,7 +151,7 @@ def draw(results: Results) -> list[Picture]:
     ]
 
 
-def _ours(results: Results) -> str:
+def _ours(results: StudyResults) -> str:
     """The same ratio here, where there are enough commands for it."""
     workload, theta = _WORKLOADS[-1]
     rate = _RATES[-1]
@@ -157,7 +165,7 @@ def _ours(results: Results) -> str:
     )
 
 
-def _row(label: str, theta: float, pool: Pool) -> dict[str, Any]:
+def _row(label: str, theta: float, pool: PooledTrials) -> dict[str, Any]:
     answers, commits = pool.answer_ms(), pool.commit_ms()
     return {
         "series": label,

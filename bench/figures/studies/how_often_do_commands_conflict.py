@@ -6,7 +6,7 @@ Rules of this file: what was configured is on the x axis, what happened on the y
 from typing import Any, Final
 
 from bench.drawing import style
-from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions
+from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
 from bench.figures.studies.how_long_is_the_tail import epaxos
 from bench.trials.trial import Trial
 
@@ -41,7 +41,7 @@ def trials(scale: Scale) -> list[Trial]:
     ]
 
 
-def draw(results: Results) -> list[Picture]:
+def draw(results: StudyResults) -> list[Picture]:
     """Conflict rates on the left, Zipf keys on the right; realised conflicts above."""
     scale = results.scale
     figure = style.make(style.PAGE_IN, 4.2)
@@ -95,11 +95,11 @@ def draw(results: Results) -> list[Picture]:
     ]
 
 
-def _slow(pool: Pool) -> float:
+def _slow(pool: PooledTrials) -> float:
     return (1 - pool.fast_share) * 100 if pool.samples else float("nan")
 
 
-def _row(pool: Pool) -> dict[str, Any]:
+def _row(pool: PooledTrials) -> dict[str, Any]:
     return {
         "workload": pool.trial.workload,
         "rate": pool.trial.rate,

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from bench.drawing import style
 from bench.drawing.draw import thousands
-from bench.figures.plan import Picture, Results, Scale, Study, conditions
+from bench.figures.plan import Picture, Scale, Study, StudyResults, conditions
 from bench.figures.published import THROUGHPUT
 from bench.trials.trial import Trial
 
@@ -66,7 +66,7 @@ def trials(scale: Scale) -> list[Trial]:
     return [_trial(scale, n, bar) for n in _SIZES for bar in _BARS]
 
 
-def draw(results: Results) -> list[Picture]:
+def draw(results: StudyResults) -> list[Picture]:
     """Commands per second; and in parts of EPaxos without conflicts, beside the paper's."""
     scale = results.scale
     figure = style.make(style.PAGE_IN, 2.8)
@@ -107,7 +107,7 @@ def draw(results: Results) -> list[Picture]:
     ]
 
 
-def _bars(axes: Axes, results: Results, *, relative: bool) -> None:
+def _bars(axes: Axes, results: StudyResults, *, relative: bool) -> None:
     width = 0.84 / len(_BARS)
     for at, n in enumerate(_SIZES):
         base = results[_trial(results.scale, n, _BARS[0])].throughput
@@ -134,7 +134,7 @@ def _bars(axes: Axes, results: Results, *, relative: bool) -> None:
     axes.set_ylim(0)
 
 
-def _rows(results: Results, n: int) -> list[dict[str, Any]]:
+def _rows(results: StudyResults, n: int) -> list[dict[str, Any]]:
     return [
         {
             "replicas": n,

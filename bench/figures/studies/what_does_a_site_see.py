@@ -13,7 +13,15 @@ from matplotlib.axes import Axes
 
 from bench.drawing import style
 from bench.drawing.draw import Bars, Point, bars_by_region, gaps, published_handles
-from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
+from bench.figures.plan import (
+    Picture,
+    PooledTrials,
+    Scale,
+    Study,
+    StudyResults,
+    conditions,
+    percentile,
+)
 from bench.figures.published import figure_4
 from bench.trials.trial import Trial
 
@@ -75,12 +83,12 @@ def _compared(scale: Scale) -> tuple[Trial, Trial]:
     return epaxos(scale, 5, 0, gate=False), multipaxos(scale, 5, PAPERS_LEADER)
 
 
-def draw(results: Results) -> list[Picture]:
+def draw(results: StudyResults) -> list[Picture]:
     """One picture for five sites, one for three."""
     return [_picture(results, n) for n in _SITES]
 
 
-def _picture(results: Results, n: int) -> Picture:
+def _picture(results: StudyResults, n: int) -> Picture:
     scale, sites = results.scale, _SITES[n]
     known = figure_4()[_PUBLISHED[n]]
     figure = style.make(style.PAGE_IN, 5.4)
@@ -142,7 +150,7 @@ def _picture(results: Results, n: int) -> Picture:
     )
 
 
-def _points(pool: Pool, sites: Sequence[str]) -> dict[str, Point]:
+def _points(pool: PooledTrials, sites: Sequence[str]) -> dict[str, Point]:
     found: dict[str, Point] = {}
     for site in sites:
         commits = pool.commit_ms(site)
@@ -150,7 +158,7 @@ def _points(pool: Pool, sites: Sequence[str]) -> dict[str, Point]:
     return found
 
 
-def _leaders(axes: Axes, results: Results, n: int) -> None:
+def _leaders(axes: Axes, results: StudyResults, n: int) -> None:
     sites = _SITES[n]
     reference = _points(results[epaxos(results.scale, n, 0, gate=False)], sites)
     for at, site in enumerate(sites):
@@ -182,7 +190,7 @@ def _leaders(axes: Axes, results: Results, n: int) -> None:
     axes.legend(ncols=3, loc="upper left", fontsize=7, columnspacing=0.8, handletextpad=0.4)
 
 
-def _rule(axes: Axes, results: Results, n: int) -> None:
+def _rule(axes: Axes, results: StudyResults, n: int) -> None:
     sites = _SITES[n]
     series = []
     for i, conflict in enumerate(CONFLICTS):
@@ -201,7 +209,7 @@ def _rule(axes: Axes, results: Results, n: int) -> None:
 
 
 def _rows(
-    pool: Pool, sites: Sequence[str], known: Mapping[str, Mapping[str, Point]]
+    pool: PooledTrials, sites: Sequence[str], known: Mapping[str, Mapping[str, Point]]
 ) -> list[dict[str, Any]]:
     trial = pool.trial
     conflict = int(trial.workload.partition(":")[2])

@@ -10,7 +10,7 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 
 from bench.drawing import style
-from bench.figures.plan import Picture, Results, Scale, Study, conditions, percentile
+from bench.figures.plan import Picture, Scale, Study, StudyResults, conditions, percentile
 from bench.figures.published import THROUGHPUT, WITH_A_SLOW_REPLICA
 from bench.figures.studies.what_does_a_site_see import MATRIX, PAPERS_LEADER
 from bench.trials.trial import Trial
@@ -84,7 +84,7 @@ def trials(scale: Scale) -> list[Trial]:
     return [trial for case in _cases(scale) for trial in (case.trial, case.slowed)]
 
 
-def draw(results: Results) -> list[Picture]:
+def draw(results: StudyResults) -> list[Picture]:
     """What is left of the throughput; what each site waits."""
     scale = results.scale
     cases = _cases(scale)
@@ -118,7 +118,7 @@ def draw(results: Results) -> list[Picture]:
     ]
 
 
-def _remaining(axes: Axes, results: Results, cases: list[_Case]) -> None:
+def _remaining(axes: Axes, results: StudyResults, cases: list[_Case]) -> None:
     style.letter(axes, "a", "throughput that remains")
     for at, case in enumerate(cases):
         well, slow = results[case.trial], results[case.slowed]
@@ -144,7 +144,7 @@ def _papers_share(case: _Case) -> float | None:
     return WITH_A_SLOW_REPLICA[case.published] / THROUGHPUT[5, protocol, conflict] * 100
 
 
-def _sites(axes: Axes, results: Results, cases: list[_Case]) -> None:
+def _sites(axes: Axes, results: StudyResults, cases: list[_Case]) -> None:
     style.letter(axes, "b", "median execution latency per site")
     for number, case in enumerate(cases):
         shift = (number - (len(cases) - 1) / 2) * 0.15
@@ -170,7 +170,7 @@ def _sites(axes: Axes, results: Results, cases: list[_Case]) -> None:
     axes.tick_params(axis="x", length=0)
 
 
-def _rows(results: Results, case: _Case) -> list[dict[str, Any]]:
+def _rows(results: StudyResults, case: _Case) -> list[dict[str, Any]]:
     found = []
     for name, trial in (("well", case.trial), ("slow", case.slowed)):
         pool = results[trial]

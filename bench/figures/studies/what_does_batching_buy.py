@@ -10,7 +10,15 @@ import numpy as np
 
 from bench.drawing import style
 from bench.drawing.draw import gaps, plain_log
-from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
+from bench.figures.plan import (
+    Picture,
+    PooledTrials,
+    Scale,
+    Study,
+    StudyResults,
+    conditions,
+    percentile,
+)
 from bench.trials.trial import Trial
 
 _CLIENTS: Final = (4, 32, 200)
@@ -46,7 +54,7 @@ def trials(scale: Scale) -> list[Trial]:
     ]
 
 
-def draw(results: Results) -> list[Picture]:
+def draw(results: StudyResults) -> list[Picture]:
     """A line per protocol, solid with batches, dotted without."""
     scale = results.scale
     figure = style.make(style.COLUMN_IN * 1.5, 3.0)
@@ -105,7 +113,7 @@ def draw(results: Results) -> list[Picture]:
     ]
 
 
-def _row(label: str, batched: bool, pool: Pool) -> dict[str, Any]:
+def _row(label: str, batched: bool, pool: PooledTrials) -> dict[str, Any]:
     costs = [outcome.costs for outcome in pool.outcomes]
     commands = max(1, sum(cost.commands for cost in costs))
     return {

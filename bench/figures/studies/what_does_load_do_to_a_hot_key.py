@@ -10,7 +10,15 @@ from matplotlib.axes import Axes
 
 from bench.drawing import style
 from bench.drawing.draw import gaps, plain_log
-from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
+from bench.figures.plan import (
+    Picture,
+    PooledTrials,
+    Scale,
+    Study,
+    StudyResults,
+    conditions,
+    percentile,
+)
 from bench.figures.studies.how_long_is_the_tail import over_loads
 from bench.trials.trial import Trial
 
@@ -29,7 +37,7 @@ def trials(scale: Scale) -> list[Trial]:
     return [trial for _, _, trials in _series(scale) for trial in trials]
 
 
-def draw(results: Results) -> list[Picture]:
+def draw(results: StudyResults) -> list[Picture]:
     """Median, tail, and the share that was answered."""
     scale = results.scale
     figure = style.make(style.PAGE_IN, 2.7)
@@ -81,7 +89,7 @@ def draw(results: Results) -> list[Picture]:
     ]
 
 
-def _soon(pool: Pool) -> float:
+def _soon(pool: PooledTrials) -> float:
     """Percent of the commands."""
     answers = pool.answer_ms()
     return float((answers <= _SOON_MS).mean() * 100) if len(answers) else 0.0
@@ -92,7 +100,7 @@ def _rates(axes: Axes) -> None:
     axes.set_xlabel("commands/s per region")
 
 
-def _row(label: str, pool: Pool) -> dict[str, Any]:
+def _row(label: str, pool: PooledTrials) -> dict[str, Any]:
     return {
         "series": label,
         "rate": pool.trial.rate,

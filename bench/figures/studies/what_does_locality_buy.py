@@ -8,7 +8,15 @@ from typing import Any, Final
 
 from bench.drawing import style
 from bench.drawing.draw import gaps
-from bench.figures.plan import Picture, Pool, Results, Scale, Study, conditions, percentile
+from bench.figures.plan import (
+    Picture,
+    PooledTrials,
+    Scale,
+    Study,
+    StudyResults,
+    conditions,
+    percentile,
+)
 from bench.figures.studies.how_long_is_the_tail import over_loads
 from bench.trials.trial import Trial
 
@@ -30,7 +38,7 @@ def trials(scale: Scale) -> list[Trial]:
     return [trial for _, _, trials in _series(scale) for trial in trials]
 
 
-def draw(results: Results) -> list[Picture]:
+def draw(results: StudyResults) -> list[Picture]:
     """Medians and tails on the left, fast paths on the right."""
     scale = results.scale
     figure = style.make(style.PAGE_IN, 2.7)
@@ -76,7 +84,7 @@ def draw(results: Results) -> list[Picture]:
     ]
 
 
-def _row(label: str, remote: int, pool: Pool) -> dict[str, Any]:
+def _row(label: str, remote: int, pool: PooledTrials) -> dict[str, Any]:
     return {
         "series": label,
         "remote_percent": remote,

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from bench.drawing import style
 from bench.drawing.timeline import draw_curve, shade
 from bench.figures.over_time import answers_per_s, medians
-from bench.figures.plan import Picture, Results, Scale, Study, conditions
+from bench.figures.plan import Picture, Scale, Study, StudyResults, conditions
 from bench.trials.trial import Trial
 
 _MATRIX: Final = "sosp13-figure4"
@@ -47,7 +47,7 @@ def trials(scale: Scale) -> list[Trial]:
     return [trial for _, trial in _CASES]
 
 
-def draw(results: Results) -> list[Picture]:
+def draw(results: StudyResults) -> list[Picture]:
     """A column per case: answers per second above, medians below."""
     figure = style.make(style.PAGE_IN, 3.9)
     grid = figure.subplots(2, len(_CASES), sharex=True, sharey="row")
