@@ -15,7 +15,7 @@ durability for it:
 
 import heapq
 from collections.abc import Hashable
-from operator import gt
+from operator import ge, gt
 from typing import Any, ClassVar
 
 from epaxos.core.command import Footprint, Payload, Results
@@ -53,6 +53,7 @@ class Node:
     """What executes commands; `node_with` makes nodes with another one."""
 
     def __init__(self, protocol: ProtocolSpec, setup: Setup, boot: int, limits: Limits) -> None:
+        assert 0 <= setup.me < setup.n == len(setup.rtt_us), "a member, with a distance to each"
         self.me = setup.me
         self.protocol = protocol
         self.replica = protocol.replica(setup)
@@ -147,6 +148,7 @@ class Node:
         """Replay one record of the own log, front to back, before the first wake.
 
         Raises StorageError if the log says that something was executed that it does not hold."""
+        assert not self._started, "the first wake ends restore"
         if not isinstance(record, Executed):
             self.replica.restore(record)
             for decided in self.replica.out.take().decided:
@@ -183,6 +185,7 @@ class Node:
 
     def take(self, now: Micros) -> NodeReady:
         """Propose what may leave, execute what may execute, and hand over what is to be done."""
+        assert self._started, "the first wake comes before the first take"
         if self._log_synced and self._executed_noted != self._executed_durable:
             self._executed_durable = self._executed_noted
             self._sync_at = None
@@ -219,7 +222,9 @@ class Node:
                     [decided.slot for decided in executed],
                 )
             )
-            self._executed_noted = tuple(self.executor.executed)
+            vector = tuple(self.executor.executed)
+            assert all(map(ge, vector, self._executed_noted)), "what is executed stays executed"
+            self._executed_noted = vector
         must_sync = self._sync_if_due(log, must_sync, now)
         self._log_synced = must_sync
         replies, self._replies = self._replies, []
@@ -258,6 +263,7 @@ class Node:
             return
         leaving = self._hot.leave()
         self._queued -= sum(run.count for run in leaving)
+        assert self._queued >= 0, "what leaves was queued"
         for runs in self._batches(leaving):
             flight = self._launch(runs, now)
             if flight is not None and flight.instance is not None:
@@ -278,6 +284,7 @@ class Node:
         for run in runs:
             run.drop_columns()
             run.flight = flight
+        assert flight.number not in self._flying, "a batch's number is its own"
         self._flying[flight.number] = flight
         if instance is not None:
             flight.instance = instance
@@ -395,6 +402,7 @@ class Node:
 
     def _answer(self, flight: Flight, results: Results) -> None:
         """Give every run its part of the batch's results."""
+        assert results.count == len(flight.payload.batch.keys), "one result per command"
         replies = self._replies
         start = 0
         for run in flight.runs:

@@ -457,3 +457,13 @@ def test_the_graph_has_an_edge_where_two_meet():
     [told] = made.take(1).replies
     assert told.document["edges"] == [["A.2", "A.1"]]
     assert [each["id"] for each in told.document["instances"]] == ["A.1", "A.2", "A.3"]
+
+
+def test_what_its_driver_owes_it_is_checked():
+    spec = replace(find_protocol("epaxos"), replica=Puppet)
+    made = Node(spec, Setup(0, 3, (0, 1, 1), random.Random(1)), 1, Limits())
+    with pytest.raises(AssertionError, match="before the first take"):
+        made.take(0)
+    made.wake(0)
+    with pytest.raises(AssertionError, match="ends restore"):
+        made.restore(Executed(b"", []))

@@ -368,6 +368,7 @@ def test_what_holds_an_instance_up_is_told():
 
     observer = Observer(InstanceId(0, 7))
     nothing = Node(find_protocol("epaxos"), Setup(0, 3, (0,) * 3, random.Random(1)), 1, Limits())
+    nothing.wake(0)
     ready = nothing.take(0)
     observer.step(2, Step(5, [], None, None, None), ready, Heard, Blocked())
     observer.step(2, Step(9, [], None, None, 3), ready, Later, Blocked())
