@@ -184,15 +184,16 @@ def contention(
     from epaxos.sim.contention import contend
 
     sites = places.find(topology)
+    screen = console()
+    if not json:
+        screen.print(
+            f"{sites.n} regions of {sites.name}, {CONTENDED_PER_S} commands/s each on one key for "
+            f"{seconds:g} s, {'without' if unsafe_no_gate else 'with'} the rule for contended keys"
+        )
     found = contend(sites, not unsafe_no_gate, CONTENDED_PER_S, seconds, seed)
     if json:
         print_json(asdict(found))
         return
-    screen = console()
-    screen.print(
-        f"{sites.n} regions of {sites.name}, {CONTENDED_PER_S} commands/s each on one key for "
-        f"{seconds:g} s, {'without' if unsafe_no_gate else 'with'} the rule for contended keys"
-    )
     screen.print(f"  answered      {found.answered:,} of {found.sent:,}")
     for label, value in (("p50", found.p50_us), ("p99", found.p99_us)):
         in_round_trips = value / found.rtt_max_us
