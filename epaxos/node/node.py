@@ -6,7 +6,7 @@ durability for it:
     feed inputs (`request`, `ask`, `receive`, `wake`)
     ready = node.take()
     append ready.log; sync once if ready.must_sync
-    for flight in ready.flights: flight.committed_at = clock()      # the law's moment of commit
+    commit(ready.flights, clock())      # the law's moment of commit
     send ready.messages; give ready.replies
 
 `take` is called again only when the previous Ready was appended, synced if it must, and sent: so at

@@ -4,7 +4,7 @@ Rules of this file: plain data; methods only keep it consistent. Times are `Micr
 clock.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -119,6 +119,12 @@ class Flight:
         """A client calls one of its requests so: if the batch is sampled, it is found by that."""
         if self.stamps is not None:
             self.stamps.requests.append(name)
+
+
+def commit(flights: Iterable[Flight], now: Micros) -> None:
+    """The law's moment of commit: the Ready in which these batches are decided is durable."""
+    for flight in flights:
+        flight.committed_at = now
 
 
 class Reply(NamedTuple):

@@ -18,7 +18,7 @@ a node says or records depends on what is sampled.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from epaxos.core.command import Operation, parse_version
@@ -133,26 +133,37 @@ class Sampler:
 
 
 class Samples:
-    """The latest samples of one replica, and the stamps that only its driver can write."""
+    """The latest samples of one replica, and the stamps that only its driver can write: it says
+    when a Ready was taken, released and answered. The clock (µs) is read only if it has samples."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], Micros]) -> None:
+        self._clock = clock
         self._kept: deque[Stamps] = deque(maxlen=SAMPLES_KEPT)
+        self._taken_at: Micros = 0
 
-    def released(
-        self, moved: Sequence[Stamps], now: Micros, taken_at: Micros | None = None
-    ) -> None:
-        """A Ready with these samples is durable, and leaves; it was taken at `taken_at`. None: in a
-        world where computing takes no time."""
+    def taken(self, moved: Sequence[Stamps]) -> None:
+        """A Ready with these samples was taken: its batches are cut, encoded and proposed."""
+        if moved:
+            self._taken_at = self._clock()
+
+    def released(self, moved: Sequence[Stamps]) -> None:
+        """It is durable, and leaves."""
+        if not moved:
+            return
+        now = self._clock()
         for stamps in moved:
             if stamps.left_at is None:
-                stamps.batched_at = stamps.proposed_at if taken_at is None else taken_at
+                stamps.batched_at = self._taken_at
                 stamps.left_at = now
                 self._kept.append(stamps)
             if stamps.committed_at is None and stamps.decided_at is not None:
                 stamps.committed_at = now
 
-    def answered(self, moved: Sequence[Stamps], now: Micros) -> None:
-        """The answers of that Ready were given."""
+    def answered(self, moved: Sequence[Stamps]) -> None:
+        """Its answers were given."""
+        if not moved:
+            return
+        now = self._clock()
         for stamps in moved:
             if stamps.executed_at is not None and stamps.replied_at is None:
                 stamps.replied_at = now

@@ -1,8 +1,8 @@
-"""The loop around a node: five lines that keep the law of durability.
+"""The loop around a node: five lines that keep the law of durability (`Driver._step`).
 
-    feed a bounded step of inputs
+    feed inputs                                             (a bounded number of messages)
     ready = node.take(now)
-    log.append(ready.log); one sync if it must be           (in this thread: measured, it is faster)
+    append ready.log; one sync if ready.must_sync           (in this thread: measured, it is faster)
     send ready.messages
     give ready.replies
 
@@ -20,7 +20,8 @@ from typing import Any, Final, Protocol, cast
 
 from epaxos.core.replica import Message, Path, Record
 from epaxos.core.types import Micros, ReplicaId
-from epaxos.node.node import Flight, NodeReady, Question, QuestionReply, Refusal, Reply, Request
+from epaxos.node.node import NodeReady, Question, QuestionReply, Refusal, Reply, Request
+from epaxos.node.requests import commit
 from epaxos.node.sampling import Samples
 from epaxos.runtime.alarm import Alarm, clock
 from epaxos.runtime.metrics import Distribution
@@ -110,7 +111,7 @@ class Driver:
         self.commit_latency = Distribution()
         self.execute_latency = Distribution()
         self.sync_latency = Distribution()
-        self.samples = Samples()
+        self.samples = Samples(clock)
         """The latest sampled batches of this replica."""
         self.lag = Distribution()
         """How late the event loop calls back, in µs."""
@@ -162,6 +163,7 @@ class Driver:
         self._scheduled = False
         if self._stopped:
             return
+        self.ticks += 1
         try:
             self._step(clock())
         except BaseException as error:
@@ -174,28 +176,12 @@ class Driver:
         self._arm()
 
     def _step(self, now: Micros) -> None:
-        self.ticks += 1
         self._feed(now)
         ready = self._node.take(now)
-        sampled = ready.sampled
-        taken_at = clock() if sampled else 0
-        log = self._log
-        if log is not None and ready.log:
-            log.append(ready.log)
-            if ready.must_sync:
-                before = clock()
-                log.sync()
-                self.sync_latency.record(clock() - before)
-        if ready.flights:
-            self._committed(ready.flights)
-        if sampled:
-            self.samples.released(sampled, clock(), taken_at)
+        self._append(ready)
         if ready.messages:
             self._send(ready.messages)
-        if ready.replies:
-            self._answer(ready.replies)
-        if sampled:
-            self.samples.answered(sampled, clock())
+        self._answer(ready)
 
     def _feed(self, now: Micros) -> None:
         node = self._node
@@ -222,13 +208,28 @@ class Driver:
         if deadline is not None and deadline <= now:
             node.wake(now)
 
-    def _committed(self, flights: list[Flight]) -> None:
-        now = clock()
-        for flight in flights:
-            flight.committed_at = now
-            self.commits[flight.path] += 1
+    def _append(self, ready: NodeReady) -> None:
+        """Append, and sync if it must be: everything of this Ready may leave now."""
+        self.samples.taken(ready.sampled)
+        log = self._log
+        if log is not None and ready.log:
+            log.append(ready.log)
+            if ready.must_sync:
+                before = clock()
+                log.sync()
+                self.sync_latency.record(clock() - before)
+        if ready.flights:
+            commit(ready.flights, clock())
+            for flight in ready.flights:
+                self.commits[flight.path] += 1
+        self.samples.released(ready.sampled)
 
-    def _answer(self, replies: list[Reply | Refusal | QuestionReply]) -> None:
+    def _answer(self, ready: NodeReady) -> None:
+        if ready.replies:
+            self._reply(ready.replies)
+        self.samples.answered(ready.sampled)
+
+    def _reply(self, replies: list[Reply | Refusal | QuestionReply]) -> None:
         now = clock()
         for reply in replies:
             if isinstance(reply, Reply):

@@ -9,17 +9,6 @@ survives everything but bit rot.
 """
 
 import random
-from typing import NamedTuple
-
-
-class DiskRecord(NamedTuple):
-    """One record as it lies on the disk."""
-
-    body: bytes
-    synced: int
-    """How many records were synced when it was appended."""
-    valid: bool = True
-    """Whether its checksum fits."""
 
 
 class Corrupt(Exception):
@@ -29,22 +18,34 @@ class Corrupt(Exception):
 class Disk:
     """A log with a durable prefix, and the identity beside it."""
 
-    def __init__(self, owner: int) -> None:
+    def __init__(self, owner: int = 0) -> None:
         self.owner = owner
         """Whose directory it is."""
         self.boot = 0
         """How often a process started from it (R11)."""
-        self.durable: list[DiskRecord] = []
-        self.tail: list[DiskRecord] = []
+        self.durable: list[bytes] = []
+        """Records that survive a crash."""
+        self.tail: list[bytes] = []
+        """Records appended and not synced."""
+        self._synced: list[int] = []
+        """Per durable record how many were synced when it was appended."""
+        self._bad: set[int] = set()
+        """Places of durable records whose checksum does not fit."""
 
     def append(self, body: bytes) -> None:
         """Write a record; it is not durable yet."""
-        self.tail.append(DiskRecord(body, len(self.durable)))
+        self.tail.append(body)
 
     def sync(self) -> None:
         """Everything written is durable from here on."""
-        self.durable += self.tail
-        self.tail = []
+        self.keep(len(self.tail))
+
+    def keep(self, count: int) -> None:
+        """Of the tail the first `count` records become durable; the others are lost."""
+        tail, self.tail = self.tail, []
+        kept = tail if count >= len(tail) else tail[:count]
+        self._synced += [len(self.durable)] * len(kept)
+        self.durable += kept
 
     def crash(self, rng: random.Random, torn: bool) -> int:
         """The process ended: keep the durable prefix and, now and then, some of the rest. Returns
@@ -53,37 +54,41 @@ class Disk:
         With `torn`, sectors of the tail reach the disk in any order and the last record that does
         may be half written; what follows a gap cannot be read."""
         kept = rng.randint(0, len(self.tail)) if rng.random() < 0.3 else 0
-        if torn and self.tail:
-            survivors = [
-                record._replace(valid=rng.random() < 0.6)
-                for record in self.tail[: rng.randint(0, len(self.tail))]
-            ]
-            kept = next(
-                (place for place, record in enumerate(survivors) if not record.valid),
-                len(survivors),
-            )
-            self.durable += survivors
-        else:
-            self.durable += self.tail[:kept]
-        self.tail = []
-        return kept
+        if not (torn and self.tail):
+            self.keep(kept)
+            return kept
+        first = len(self.durable)
+        valid = [rng.random() < 0.6 for _ in range(rng.randint(0, len(self.tail)))]
+        bad = [place for place, is_valid in enumerate(valid) if not is_valid]
+        self.keep(len(valid))
+        self._bad.update(first + place for place in bad)
+        return bad[0] if bad else len(valid)
 
     def rot(self, rng: random.Random) -> bool:
         """Flip a bit somewhere in the middle, where it must be noticed; False: no such place."""
-        beyond = max((record.synced for record in self.durable if record.valid), default=0)
+        beyond = max(
+            (synced for place, synced in enumerate(self._synced) if place not in self._bad),
+            default=0,
+        )
         if beyond < 1:
             return False
-        place = rng.randrange(beyond)
-        self.durable[place] = self.durable[place]._replace(valid=False)
+        self._bad.add(rng.randrange(beyond))
         return True
 
     def read(self) -> list[bytes]:
         """The records to restore from, a torn tail cut off. Raises Corrupt."""
-        for place, record in enumerate(self.durable):
-            if record.valid:
-                continue
-            if any(later.valid and later.synced > place for later in self.durable[place + 1 :]):
+        if self._bad:
+            place = min(self._bad)
+            later = range(place + 1, len(self.durable))
+            if any(each not in self._bad and self._synced[each] > place for each in later):
                 raise Corrupt(f"record {place + 1} of {len(self.durable)} is bad")
-            del self.durable[place:]
-            break
-        return [record.body for record in self.durable]
+            del self.durable[place:], self._synced[place:]
+            self._bad.clear()
+        return list(self.durable)
+
+    def copy(self) -> "Disk":
+        """A backup: what is durable, and the identity."""
+        copy = Disk(self.owner)
+        copy.boot = self.boot
+        copy.durable, copy._synced, copy._bad = [*self.durable], [*self._synced], {*self._bad}
+        return copy

@@ -12,8 +12,9 @@ from epaxos.core.quorum import quorums
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.node.requests import Limits
 from epaxos.sim.disk import Disk
+from epaxos.sim.incarnation import CrashPoint
 from epaxos.sim.network import Network
-from epaxos.sim.world import CrashPoint, World
+from epaxos.sim.world import World
 
 Pairs = list[tuple[ReplicaId, ReplicaId]]
 
@@ -132,7 +133,7 @@ class FaultPlan:
         if point is None:
             self._world.crash(member)
         else:
-            self._world.processes[member].doom = point
+            self._world.processes[member].crash_at = point
 
     def _kill(self, member: ReplicaId) -> None:
         process = self._world.processes[member]
@@ -192,10 +193,7 @@ class FaultPlan:
         self._world.at(at + self._rng.randint(10_000, 500_000), self._world.start, member)
 
     def _back_up(self, member: ReplicaId) -> None:
-        disk = self._world.processes[member].disk
-        copy = Disk(member)
-        copy.boot, copy.durable = disk.boot, list(disk.durable)
-        self._backups[member] = copy
+        self._backups[member] = self._world.processes[member].disk.copy()
 
     def _rot(self, member: ReplicaId, kind: str) -> None:
         process = self._world.processes[member]
@@ -227,7 +225,7 @@ class FaultPlan:
         world.limits = Limits(gate=world.options.gate)
         world.calm_at = tuple(process.clock.local(world.now) for process in world.processes)
         for process in world.processes:
-            process.doom = None
+            process.crash_at = None
             process.paused_until = min(process.paused_until, world.now)
             world.start(process.me)
             if process.node is not None:
@@ -241,7 +239,7 @@ class FaultPlan:
     def _leave_out(self, member: ReplicaId, stays_dead: bool) -> None:
         world = self._world
         process = world.processes[member]
-        process.apart = True
+        process.outside_core = True
         if stays_dead:
             world.tell(f"{replica_name(member)} stays dead")
             world.crash(member, "for good")

@@ -205,7 +205,7 @@ class Network:
         if self.past:
             world.counts["replayed"] += 1
             parcel = self.past[world.random.randrange(len(self.past))]
-            if not world.processes[parcel.source].apart and (
-                not world.processes[parcel.target].apart
+            if not world.processes[parcel.source].outside_core and (
+                not world.processes[parcel.target].outside_core
             ):
                 self._deliver(parcel)

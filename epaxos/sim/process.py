@@ -1,84 +1,27 @@
-"""One replica's process in the simulated world: a node, its disk, its clock, and what it waits for.
+"""A replica's process in the simulated world: its life, disk and clock, and what it waits for.
 
 Rules of this file: state only; `world.py` moves it.
 """
 
-from enum import Enum
-
-from epaxos.core.replica import Decided, Executed
-from epaxos.core.types import InstanceId, Micros, ReplicaId, Slot
-from epaxos.execution.interface import Executor
+from epaxos.core.types import Micros, ReplicaId
 from epaxos.node.node import Node
 from epaxos.node.requests import AskTransfer, Request
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Disk
+from epaxos.sim.incarnation import CrashPoint, Incarnation
 from epaxos.sim.network import Parcel
 from epaxos.sim.schedule.schedule import Step
 
 
-class CrashPoint(Enum):
-    """Where in a step a crash falls."""
-
-    BEFORE_APPEND = "before the append"
-    BEFORE_SYNC = "between append and sync"
-    BEFORE_SEND = "after the sync, before any send"
-    AMID_SENDS = "amid the sends"
-
-
-class Watched:
-    """An executor that tells the checkers what was decided and executed."""
-
-    def __init__(self, inner: Executor) -> None:
-        self._inner = inner
-        self.executed: list[Slot] = inner.executed
-        self.is_executed = inner.is_executed
-        self.blocked = inner.blocked
-        self.blocked_on = inner.blocked_on
-        self.pending = inner.pending
-        self.statistics = inner.statistics
-        self.decided: list[Decided] = []
-        """Decided since the last release."""
-        self.done: list[Decided] = []
-        """Executed since the last release."""
-        self.components: list[list[Decided]] = []
-        """The components of `done` that have more than one member."""
-
-    def commit(self, decided: Decided) -> None:
-        self.decided.append(decided)
-        self._inner.commit(decided)
-
-    def ready(self) -> list[list[Decided]]:
-        found = self._inner.ready()
-        for component in found:
-            self.done += component
-            if len(component) > 1:
-                self.components.append(component)
-        return found
-
-    def replay(self, ids: list[InstanceId]) -> list[Decided]:
-        found = self._inner.replay(ids)
-        self.done += found
-        return found
-
-    def clear(self) -> None:
-        """Everything was told."""
-        self.decided.clear()
-        self.done.clear()
-        self.components.clear()
-
-
 class Process:
-    """One replica's process: at most one node at a time, over one disk."""
+    """One replica's process: at most one life at a time, over one disk."""
 
     def __init__(self, me: ReplicaId, clock: LocalClock) -> None:
         self.me = me
         self.disk = Disk(me)
-        self.noted: list[Executed] = []
-        """What the unsynced tail of the log says was executed."""
         self.clock = clock
         self.boot = 0
-        self.node: Node | None = None
-        self.watched: Watched
+        self.life: Incarnation | None = None
         self.inbox: list[Parcel | Request | AskTransfer] = []
         self.ticking = False
         """Whether a tick is scheduled."""
@@ -92,9 +35,14 @@ class Process:
         self.deadline: Micros | None = 0
         """The node's, on its own clock, as of its last release."""
         self.armed: Micros | None = None
-        self.doom: CrashPoint | None = None
+        self.crash_at: CrashPoint | None = None
         """Where the next step crashes."""
         self.dead = False
         """Never to start again."""
-        self.apart = False
+        self.outside_core = False
         """Left out of the core when the world healed: runs, perhaps, but nobody hears it."""
+
+    @property
+    def node(self) -> Node | None:
+        """The node of its present life."""
+        return None if self.life is None else self.life.node

@@ -24,10 +24,11 @@ from epaxos.sim.check.linearizability import Verdict, check, explains, say_illeg
 from epaxos.sim.clients import Clients
 from epaxos.sim.faults import FaultPlan
 from epaxos.sim.options import RunOptions
+from epaxos.sim.process import Process
 from epaxos.sim.schedule.schedule import Schedule
 from epaxos.sim.situations import situations_of
 from epaxos.sim.tunables import tuned
-from epaxos.sim.world import Process, World
+from epaxos.sim.world import World
 
 PROBES = 3
 """How often a probe after healing is tried through a replica."""
@@ -157,7 +158,7 @@ def _let_settle(world: World, clients: Clients) -> None:
     world.watch.together([_node(process) for process in world.living()])
     if not options.memory:
         for process in world.living():
-            _check_log(world, process, digests[process.me])
+            _check_log(process, digests[process.me])
 
 
 def _check_stores(world: World) -> dict[ReplicaId, str]:
@@ -185,10 +186,11 @@ def _probe(world: World, clients: Clients) -> None:
     raise Violation(EXECUTES, f"after healing {PROBES} probes through {wanted} were not answered")
 
 
-def _check_log(world: World, process: Process, digest: str) -> None:
+def _check_log(process: Process, digest: str) -> None:
     """Log replay and memory agree: whoever restarts now has the store that it has."""
+    assert process.life is not None, "only asked of the living"
     process.disk.sync()
-    again = world.restored(process).store.digest()
+    again = process.life.restored().store.digest()
     if again != digest:
         raise Violation(RESTORES, f"replica {process.me}: {again} from the log, {digest} in memory")
 

@@ -1,9 +1,9 @@
 """The deterministic world: one heap of events, one virtual clock, one seeded random.
 
-The very nodes of the runtime, driven by the same five lines: feed inputs, take, append, sync if it
-must be, send and reply. While a sync runs, inputs pile up. A crash may fall before the append,
-between append and sync, after the sync, or amid the sends. Every message and record passes through
-the codec.
+The very nodes of the runtime, driven by the same five lines: feed inputs (`_feed`), take (`_tick`),
+append and sync (`_append`, `_sync`), send and reply (`_release`). While a sync runs, inputs pile
+up. A crash may fall before the append, between append and sync, after the sync, or amid the sends.
+Every message passes through the codec.
 
 Rules of this file: a run is a pure function of its options; same options, same trace. Owns no
 clock, no socket, no thread. Processes read their own clocks; everything else here is world time.
@@ -12,14 +12,11 @@ clock, no socket, no thread. Processes read their own clocks; everything else he
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
-from epaxos.codec import Codec, encode
-from epaxos.core.replica import Executed, Message, Record, Setup
+from epaxos.core.replica import Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
-from epaxos.execution.interface import Executor
 from epaxos.node.node import Node
 from epaxos.node.requests import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
 from epaxos.node.sampling import Samples
@@ -28,9 +25,10 @@ from epaxos.sim.check.checkers import BOUNDED, DecisionChecker, ExecutionChecker
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Corrupt
+from epaxos.sim.incarnation import CrashPoint, Incarnation, NodeFactory, Seen
 from epaxos.sim.network import Network, Parcel
 from epaxos.sim.options import RunOptions
-from epaxos.sim.process import CrashPoint, Process, Watched
+from epaxos.sim.process import Process
 from epaxos.sim.schedule.schedule import (
     Arrival,
     Commands,
@@ -54,7 +52,6 @@ class World:
         self, options: RunOptions, spec: ProtocolSpec | None = None, node: type[Node] = Node
     ) -> None:
         self.options = options
-        self._node = node
         self.random = random.Random(options.seed)
         self.now: Micros = 0
         self.trace = 0
@@ -63,7 +60,7 @@ class World:
         self.recorded: list[Event] = []
         """The run as a schedule; empty unless the story is kept."""
         self.spec = spec or find_protocol(options.protocol)
-        self.codec = Codec(self.spec)
+        self._factory = NodeFactory(self.spec, node)
         self.decisions = DecisionChecker(options.replicas)
         self.executions = ExecutionChecker()
         self.watch = ProtocolWatch(self.spec, options)
@@ -81,7 +78,7 @@ class World:
         self._order = 0
         self.network = Network(self)
         self.processes = [Process(me, self._draw_clock()) for me in range(options.replicas)]
-        self.samples = [Samples() for _ in range(options.replicas)]
+        self.samples = [Samples(self._clock_of(process)) for process in self.processes]
         """Per member, its latest sampled batches, over all its lives."""
 
     def _draw_clock(self) -> LocalClock:
@@ -89,6 +86,9 @@ class World:
             return LocalClock()
         offset = self.random.randint(0, 1 << 32)
         return LocalClock(offset, self.random.randint(900_000, 1_100_000))
+
+    def _clock_of(self, process: Process) -> Callable[[], Micros]:
+        return lambda: process.clock.local(self.now)
 
     # Events ------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class World:
         """Start a process from its disk; a disk that is not its own, or older than what its peers
         have seen, is refused."""
         process = self.processes[member]
-        if process.dead or process.node is not None:
+        if process.dead or process.life is not None:
             return
         disk = process.disk
         if disk.owner != member:
@@ -152,8 +152,8 @@ class World:
             return
         process.boot = self.seen_boot[member] = disk.boot
         seed = self.random.getrandbits(64)
-        process.node = self.build(process, seed)
-        process.inbox, process.syncing, process.armed, process.doom = [], False, None, None
+        process.life = life = self._incarnate(process, seed)
+        process.inbox, process.syncing, process.armed, process.crash_at = [], False, None, None
         process.deadline = 0
         process.step = None
         self.mark("start", member)
@@ -161,7 +161,7 @@ class World:
         if self.story.on:
             self.tell(f"{replica_name(member)} starts (boot {process.boot})")
             self.recorded.append(Start(member, process.clock.local(self.now), seed))
-        self._replay(process, process.node, bodies)
+        self._restore(process, life, bodies)
         self._schedule(process)
 
     def _refuse_start(self, process: Process, why: str) -> None:
@@ -178,43 +178,36 @@ class World:
             for other in range(self.options.replicas)
         )
 
-    def build(self, process: Process, seed: int) -> Node:
-        """A new node over the process's disk, nothing replayed yet."""
-
-        def executor(n: int) -> Executor:
-            watched = Watched(self.spec.executor(n))
-            process.watched = watched
-            return watched
-
-        setup = Setup(
-            process.me,
-            self.options.replicas,
-            self.told_rtts(process.me),
-            random.Random(seed),
-            self.options.leader,
+    def _incarnate(self, process: Process, seed: int) -> Incarnation:
+        """A new life over the process's disk, nothing replayed yet."""
+        me, options = process.me, self.options
+        chance = random.Random(seed)
+        setup = Setup(me, options.replicas, self.told_rtts(me), chance, options.leader)
+        return Incarnation(
+            self._factory,
+            setup,
+            process.boot,
+            self.limits,
+            None if options.memory else process.disk,
+            self.samples[me],
+            self.decisions.executed_durably,
         )
-        spec = replace(self.spec, executor=executor)
-        return self._node(spec, setup, process.boot, self.limits)
 
-    def _replay(self, process: Process, node: Node, bodies: list[bytes]) -> None:
+    def _restore(self, process: Process, life: Incarnation, bodies: list[bytes]) -> None:
         self.executions.start(process.me)
-        decode = self.codec.decode_record
-        for body in bodies:
-            node.restore(decode(body))
-        watched = process.watched
-        self.meter.restored(process.me, len(watched.decided))
-        for decided in watched.decided:
+        seen = life.restore(bodies)
+        self.meter.restored(process.me, len(seen.decided))
+        for decided in seen.decided:
             self.decisions.decided(process.me, decided)
             self.executions.decided(process.me, decided)
-        for decided in watched.done:
+        for decided in seen.executed:
             self.executions.executed(process.me, decided)
-        watched.clear()
-        self.watch.start(process.me, node)
+        self.watch.start(process.me, life.node)
 
     def crash(self, member: ReplicaId, where: str = "now") -> None:
         """End a process at once, between steps or in the middle of a sync."""
         process = self.processes[member]
-        if process.node is None:
+        if process.life is None:
             return
         self._end(process, where, Crash(member, process.clock.local(self.now)), process.step)
 
@@ -226,13 +219,13 @@ class World:
         disk = process.disk
         lost = len(disk.tail)
         self.counts["unsynced_at_crash"] += lost > 0
-        assert process.node is not None, "only what runs crashes"
-        statistics = process.node.statistics()
-        process.node = None
+        life = process.life
+        assert life is not None, "only what runs crashes"
+        statistics = life.node.statistics()
+        process.life = None
         process.inbox = []
-        process.noted = []
         process.syncing = False
-        running = sum(each.node is not None for each in self.processes)
+        running = sum(each.life is not None for each in self.processes)
         self.meter.crashed(statistics, running, self.options.replicas)
         self.tell(f"{replica_name(member)} crashes {where}, {lost} unsynced records at risk")
         process.step = None
@@ -240,8 +233,7 @@ class World:
         if self.options.memory:
             process.dead = True
         else:
-            # What was said must be in the durable prefix alone: a tail that survives is luck.
-            self.watch.remembered(member, self.restored(process))
+            life.check_remembered(self.watch)
             kept = disk.crash(self.random, self.options.faults.torn)
             self.counts["torn_tails"] += lost > 0 and self.options.faults.torn
             if self.story.on:
@@ -253,20 +245,10 @@ class World:
         if self.story.on:
             self.recorded.append(crash if step is None else step._replace(crash=crash))
 
-    def restored(self, process: Process) -> Node:
-        """What the process would know if it started now; what it executed is not told."""
-        keep = process.__dict__.get("watched")
-        node = self.build(process, 0)
-        for record in process.disk.durable:
-            node.restore(self.codec.decode_record(record.body))
-        if keep is not None:
-            process.watched = keep
-        return node
-
     def request(self, member: ReplicaId, request: Request) -> bool:
         """A client's commands reach a replica; False: nobody is there."""
         process = self.processes[member]
-        if process.node is None:
+        if process.life is None:
             return False
         self.counts["requests"] += 1
         self.mark("request", member, request.operations, request.keys, request.arguments)
@@ -281,7 +263,7 @@ class World:
     def deliver(self, parcel: Parcel) -> None:
         """A message reaches a process, if there is one."""
         process = self.processes[parcel.target]
-        if process.node is None:
+        if process.life is None:
             self.counts["lost"] += 1
             return
         self.trace = crc32(parcel.body, self.trace + self.now & 0xFFFFFFFF)
@@ -302,7 +284,7 @@ class World:
             self._tick(process)
 
     def _schedule(self, process: Process) -> None:
-        if process.ticking or process.syncing or process.node is None:
+        if process.ticking or process.syncing or process.life is None:
             return
         if process.paused_until > self.now:
             process.ticking = True
@@ -315,14 +297,23 @@ class World:
             self.at(self.now, self._tick, process)
 
     def _tick(self, process: Process) -> None:
+        """A step, up to the time that its sync takes."""
         process.ticking = False
-        node = process.node
-        if node is None or process.syncing:
+        life = process.life
+        if life is None or process.syncing:
             return
         if process.paused_until > self.now:
             self._schedule(process)
             return
         now = process.clock.local(self.now)
+        self._feed(process, life.node, now)
+        ready = life.take(now)
+        self.watch.stepped(process.me, life.node)
+        self._check_bounds(process.me, life.node, ready)
+        self._append(process, life, ready)
+
+    def _feed(self, process: Process, node: Node, now: Micros) -> None:
+        """Give the node what arrived, and a wake if its deadline has passed."""
         if process.inbox:
             inbox, process.inbox = process.inbox, []
             if self.story.on:
@@ -333,7 +324,7 @@ class World:
                 elif isinstance(item, AskTransfer):
                     node.ask("transfer", item, now)
                 else:
-                    message = self.codec.decode_message(item.body)
+                    message = self._factory.codec.decode_message(item.body)
                     if self.story.on:
                         self.story.arrived(self.now, item.source, process.me, message)
                     node.receive(item.source, message, now)
@@ -344,37 +335,29 @@ class World:
             node.wake(now)
         elif process.step is not None:
             process.step = process.step._replace(wake=False)
-        self._take(process, node, node.take(now))
 
-    def _take(self, process: Process, node: Node, ready: NodeReady) -> None:
-        self.watch.stepped(process.me, node)
-        self._check_bounds(process.me, node, ready)
-        if self.options.memory:
-            for record in ready.log:
-                self._durable(process, record)
-            self._release(process, node, ready)
+    def _append(self, process: Process, life: Incarnation, ready: NodeReady) -> None:
+        if process.crash_at is CrashPoint.BEFORE_APPEND and ready.log:
+            self._crash_in_step(process, appended=False)
             return
-        if ready.log:
-            if process.doom is CrashPoint.BEFORE_APPEND:
-                self._crash_in_step(process, appended=False)
-                return
+        life.append(ready.log)
+        if self.options.memory:
+            self._release(process, life, ready)
+            return
+        if self.story.on:
             for record in ready.log:
-                process.disk.append(encode(record))
-                if isinstance(record, Executed):
-                    process.noted.append(record)
-                if self.story.on:
-                    self.tell(f"{replica_name(process.me)}      log {show(record)}")
+                self.tell(f"{replica_name(process.me)}      log {show(record)}")
         if not ready.must_sync:
             if process.stall_us:
-                self._release_later(process, node, ready, 0)
+                self._sync_later(process, life, ready, 0)
             else:
-                self._release(process, node, ready)
+                self._release(process, life, ready)
             return
-        if process.doom is CrashPoint.BEFORE_SYNC:
+        if process.crash_at is CrashPoint.BEFORE_SYNC:
             self._crash_in_step(process)
             return
         low, high = self.options.faults.sync_us
-        self._release_later(process, node, ready, self.random.randint(low, high))
+        self._sync_later(process, life, ready, self.random.randint(low, high))
 
     def _check_bounds(self, member: ReplicaId, node: Node, ready: NodeReady) -> None:
         """O11: what waits and what is proposed keeps to the bounds in force."""
@@ -394,64 +377,52 @@ class World:
                     f"{limits.batch_commands} may be",
                 )
 
-    def _release_later(self, process: Process, node: Node, ready: NodeReady, wait: Micros) -> None:
+    def _sync_later(
+        self, process: Process, life: Incarnation, ready: NodeReady, wait: Micros
+    ) -> None:
         process.syncing = True
         wait += process.stall_us
         process.stall_us = 0
-        self.at(self.now + wait, self._synced, process, process.boot, node, ready)
+        self.at(self.now + wait, self._sync, process, life, ready)
 
-    def _synced(self, process: Process, boot: int, node: Node, ready: NodeReady) -> None:
-        if process.node is not node or process.boot != boot:
+    def _sync(self, process: Process, life: Incarnation, ready: NodeReady) -> None:
+        if process.life is not life:
             return
         if process.paused_until > self.now:
-            self.at(process.paused_until, self._synced, process, boot, node, ready)
+            self.at(process.paused_until, self._sync, process, life, ready)
             return
         process.syncing = False
         if ready.must_sync:
             self.counts["syncs"] += 1
-            for record in process.noted:
-                self._durable(process, record)
-            process.noted.clear()
-            process.disk.sync()
-            if process.doom is CrashPoint.BEFORE_SEND:
+            life.sync()
+            if process.crash_at is CrashPoint.BEFORE_SEND:
                 self._crash_in_step(process, sent=0)
                 return
-        self._release(process, node, ready)
+        self._release(process, life, ready)
 
     def _crash_in_step(
         self, process: Process, appended: bool = True, sent: int | None = None
     ) -> None:
-        point = process.doom
-        process.doom = None
+        point = process.crash_at
+        process.crash_at = None
         assert point is not None, "a crash in a step has its point"
         crash = Crash(process.me, process.clock.local(self.now), appended, 0, sent)
         self._end(process, point.value, crash, process.step)
 
-    def _durable(self, process: Process, record: Record) -> None:
-        if isinstance(record, Executed):
-            ids = list(zip(record.replicas, record.slots))
-            self.decisions.executed_durably(process.me, ids)
-
-    def _release(self, process: Process, node: Node, ready: NodeReady) -> None:
-        """Everything of this Ready may leave now."""
+    def _release(self, process: Process, life: Incarnation, ready: NodeReady) -> None:
+        """Everything of this Ready may leave now: send, then reply."""
         now = process.clock.local(self.now)
-        dies = process.doom is CrashPoint.AMID_SENDS and bool(ready.messages)
+        dies = process.crash_at is CrashPoint.AMID_SENDS and bool(ready.messages)
         if self.story.on and process.step is not None and not dies:
             self.recorded.append(process.step._replace(released_at=now))
             process.step = None
-        for flight in ready.flights:
-            flight.committed_at = now
-        if ready.sampled:
-            self.samples[process.me].released(ready.sampled, now)
-            self.samples[process.me].answered(ready.sampled, now)
-        self._observe(process)
-        if ready.messages:
-            if dies:
-                sent = self.network.send_some(process.me, ready.messages)
-                self._crash_in_step(process, sent=sent)
-                return
-            for target, message in ready.messages:
-                self.network.send(process.me, target, message)
+        self._observe(process.me, life.release(ready, now))
+        if dies:
+            sent = self.network.send_some(process.me, ready.messages)
+            self._crash_in_step(process, sent=sent)
+            return
+        for target, message in ready.messages:
+            self.network.send(process.me, target, message)
         for reply in ready.replies:
             if isinstance(reply, Refusal):
                 self.meter.refused(reply)
@@ -459,46 +430,41 @@ class World:
             elif isinstance(reply, Reply):
                 self.meter.answered(process.me, reply)
                 self.on_reply(reply)
+        life.answered(ready)
         if process.inbox:
             self._schedule(process)
-        self._arm(process, node)
+        self._arm(process, life)
 
-    def _observe(self, process: Process) -> None:
-        watched = process.watched
-        if watched.decided:
-            for decided in watched.decided:
-                self.trace = crc32(
-                    b"%d %d %d" % (process.me, decided.replica, decided.slot), self.trace
-                )
-                self.meter.decided(process.me, decided)
-                self.decisions.decided(process.me, decided)
-                self.executions.decided(process.me, decided)
-            watched.decided.clear()
-        if watched.done:
-            self.meter.executed(process.me, len(watched.done))
-            for component in watched.components:
-                self.meter.component(process.me, component)
-                self.executions.component(process.me, component)
-            for decided in watched.done:
-                self.executions.executed(process.me, decided)
-            watched.clear()
+    def _observe(self, me: ReplicaId, seen: Seen) -> None:
+        for decided in seen.decided:
+            self.trace = crc32(b"%d %d %d" % (me, decided.replica, decided.slot), self.trace)
+            self.meter.decided(me, decided)
+            self.decisions.decided(me, decided)
+            self.executions.decided(me, decided)
+        if seen.executed:
+            self.meter.executed(me, len(seen.executed))
+            for component in seen.components:
+                self.meter.component(me, component)
+                self.executions.component(me, component)
+            for decided in seen.executed:
+                self.executions.executed(me, decided)
 
-    def _arm(self, process: Process, node: Node) -> None:
-        process.deadline = deadline = node.deadline()
+    def _arm(self, process: Process, life: Incarnation) -> None:
+        process.deadline = deadline = life.node.deadline()
         if deadline is None:
             return
         when = max(self.now, process.clock.world(deadline))
         if process.armed is None or when < process.armed:
             process.armed = when
-            self.at(when, self._ring, process, node, when)
+            self.at(when, self._ring, process, life, when)
 
     def wake_later(self, process: Process) -> None:
         """The process's clock was moved: its deadline comes at another time now."""
-        if process.node is not None and not process.syncing:
-            self._arm(process, process.node)
+        if process.life is not None and not process.syncing:
+            self._arm(process, process.life)
 
-    def _ring(self, process: Process, node: Node, when: Micros) -> None:
-        if process.node is not node or process.armed != when:
+    def _ring(self, process: Process, life: Incarnation, when: Micros) -> None:
+        if process.life is not life or process.armed != when:
             return
         process.armed = None
         if process.syncing or process.ticking:
@@ -507,14 +473,16 @@ class World:
         if deadline is not None and process.clock.world(deadline) <= self.now:
             self._tick_soon(process)
         else:
-            self._arm(process, node)
+            self._arm(process, life)
 
     # What the whole world can be asked ---------------------------------------------------------
 
     def living(self) -> list[Process]:
         """Processes that run and belong to the core."""
         return [
-            process for process in self.processes if process.node is not None and not process.apart
+            process
+            for process in self.processes
+            if process.life is not None and not process.outside_core
         ]
 
     def transfer(self, target: ReplicaId) -> None:
@@ -570,5 +538,3 @@ _COUNTERS = (
     "overtaken",
     "transfers",
 )
-
-__all__ = ["CrashPoint", "Message", "Process", "Watched", "World"]

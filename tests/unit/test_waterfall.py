@@ -207,7 +207,7 @@ def test_sampling_keeps_to_its_rate_and_changes_nothing():
             stage.deliver_all()
     assert not samples(quiet, "A")
     assert len(samples(watched, "A")) == 4
-    assert quiet.actors[0].durable == watched.actors[0].durable
+    assert quiet.actors[0].disk.durable == watched.actors[0].disk.durable
     assert [reply.results for reply in quiet.actors[0].answers] == [
         reply.results for reply in watched.actors[0].answers
     ]
@@ -221,9 +221,9 @@ def stamps_of(slot, *requests):
 
 
 def test_only_the_latest_are_kept():
-    kept = Samples()
+    kept = Samples(lambda: 0)
     for slot in range(1, SAMPLES_KEPT + 3):
-        kept.released([stamps_of(slot, "same", f"r{slot}")], slot)
+        kept.released([stamps_of(slot, "same", f"r{slot}")])
     assert len(kept) == SAMPLES_KEPT
     assert kept.find(InstanceId(0, 2)) is None
     assert kept.find(InstanceId(0, 3)).instance == InstanceId(0, 3)

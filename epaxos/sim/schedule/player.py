@@ -1,7 +1,7 @@
 """Plays a schedule over real nodes, event by event, under the eyes of all observers.
 
-No network and no randomness: a message waits until an event delivers it. Every message and record
-passes through the codec; a disk keeps what was synced, and of the rest what a crash says. What was
+No network and no randomness: a message waits until an event delivers it. Every message passes
+through the codec; a disk keeps what was synced, and of the rest what a crash says. What was
 played stands in `events`, without the inputs that could not be given: played again strictly, it
 does the same.
 
@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
-from epaxos.codec import Codec, encode
+from epaxos.codec import encode
 from epaxos.core.command import Payload
-from epaxos.core.replica import EVERYONE, Executed, Message, Record, Setup
+from epaxos.core.replica import EVERYONE, Message, Setup
 from epaxos.core.types import Deps, Micros, ReplicaId, Slot
-from epaxos.execution.interface import Executor
 from epaxos.node.node import Node
 from epaxos.node.requests import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
 from epaxos.node.sampling import Samples
@@ -32,6 +31,8 @@ from epaxos.sim.check.checkers import (
     broken_by,
 )
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
+from epaxos.sim.disk import Disk
+from epaxos.sim.incarnation import Incarnation, NodeFactory, Seen
 from epaxos.sim.options import RunOptions
 from epaxos.sim.schedule.chart import draw
 from epaxos.sim.schedule.history import History
@@ -48,7 +49,6 @@ from epaxos.sim.schedule.schedule import (
     label_of,
 )
 from epaxos.sim.tunables import tuned
-from epaxos.sim.world import Watched
 
 
 class Sent(NamedTuple):
@@ -80,25 +80,27 @@ class Happening(NamedTuple):
 
 
 class Actor:
-    """One process: at most one node at a time, over one disk."""
+    """One process: at most one life at a time, over one disk."""
 
     def __init__(self, me: ReplicaId) -> None:
         self.me = me
-        self.durable: list[bytes] = []
-        self.tail: list[bytes] = []
-        self.boot = 0
+        self.disk = Disk(me)
         self.clock: Micros = 0
-        self.node: Node | None = None
-        self.watched: Watched
+        self.life: Incarnation | None = None
         self.woken = False
         """Whether this life had its first wake."""
         self.decided: dict[tuple[ReplicaId, Slot], tuple[Payload | None, Deps]] = {}
-        """What it let out as decided, in all lives."""
+        """What it released as decided, in all lives."""
         self.executed: list[tuple[ReplicaId, Slot]] = []
         """What this life executed, in its order, without Nops."""
         self.answers: list[Reply | Refusal] = []
-        self.samples = Samples()
+        self.samples = Samples(lambda: self.clock)
         """Its latest sampled batches."""
+
+    @property
+    def node(self) -> Node | None:
+        """The node of its present life."""
+        return None if self.life is None else self.life.node
 
 
 class Player:
@@ -123,7 +125,7 @@ class Player:
         self.head = head._replace(events=())
         self.n = head.replicas
         self.spec = spec or find_protocol(head.protocol)
-        self.codec = Codec(self.spec)
+        self._factory = NodeFactory(self.spec, node)
         self.only = only
         self.events: list[Event] = []
         self.happenings: list[Happening] = []
@@ -169,9 +171,9 @@ class Player:
         """Play one event; one that cannot happen is left out. Raises Violation."""
         actor = self.actors[event.member]
         if isinstance(event, Start):
-            if actor.node is None and not (self.head.memory and actor.boot):
+            if actor.life is None and not (self.head.memory and actor.disk.boot):
                 self._guard(lambda: self._start(actor, event), self._is_calm(event))
-        elif actor.node is None:
+        elif actor.life is None:
             return
         elif isinstance(event, Crash):
             self._guard(lambda: self._crash(actor, event), self._is_calm(event))
@@ -226,72 +228,66 @@ class Player:
 
     def _start(self, actor: Actor, event: Start) -> None:
         actor.clock = actor.clock if self._tight else max(actor.clock, event.at)
-        actor.boot += 1
-        self._record(event._replace(at=actor.clock), actor.boot > 1)
+        actor.disk.boot += 1
+        self._record(event._replace(at=actor.clock), actor.disk.boot > 1)
         actor.woken = False
         actor.executed = []
-        self._tell(actor.me, "starts", actor.boot)
-        node = actor.node = self._build(actor, event.seed)
+        self._tell(actor.me, "starts", actor.disk.boot)
+        life = actor.life = self._incarnate(actor, event.seed)
         self.executions.start(actor.me)
-        for body in actor.durable:
-            node.restore(self.codec.decode_record(body))
-        self._release_decisions(actor)
-        self.watch.start(actor.me, node)
+        self._observe(actor, life.restore(actor.disk.durable))
+        self.watch.start(actor.me, life.node)
 
-    def _build(self, actor: Actor, seed: int) -> Node:
-        """A new node over the process's disk, nothing replayed yet."""
-
-        def executor(n: int) -> Executor:
-            actor.watched = Watched(self.spec.executor(n))
-            return actor.watched
-
+    def _incarnate(self, actor: Actor, seed: int) -> Incarnation:
+        """A new life over the process's disk, nothing replayed yet."""
         head = self.head
         rtts, chance = head.rtt_us[actor.me], random.Random(seed)
-        setup = Setup(actor.me, self.n, rtts, chance, head.leader)
-        spec = replace(self.spec, executor=executor)
-        return self._node(spec, setup, actor.boot, Limits(gate=head.gate, **dict(head.limits)))
+        return Incarnation(
+            self._factory,
+            Setup(actor.me, self.n, rtts, chance, head.leader),
+            actor.disk.boot,
+            Limits(gate=head.gate, **dict(head.limits)),
+            None if head.memory else actor.disk,
+            actor.samples,
+            self.decisions.executed_durably,
+        )
 
     def _crash(self, actor: Actor, event: Crash) -> None:
         actor.clock = actor.clock if self._tight else max(actor.clock, event.at)
-        kept = min(event.kept, len(actor.tail))
+        kept = min(event.kept, len(actor.disk.tail))
         self._record(event._replace(at=actor.clock, kept=kept))
         self._end(actor, event)
 
     def _end(self, actor: Actor, event: Crash) -> None:
-        """The process ends. What was said must be in the durable prefix alone: a tail that
-        survives is luck."""
+        """The process ends."""
         self._tell(actor.me, "crashes", event)
         self.crashed = True
-        actor.node = None
+        life, actor.life = actor.life, None
+        assert life is not None, "only what runs crashes"
         if self.head.memory:
             return
         if self._remembers:
-            watched = actor.watched
-            restored = self._build(actor, 0)
-            for body in actor.durable:
-                restored.restore(self.codec.decode_record(body))
-            actor.watched = watched
-            self._look(self.watch.remembered, actor.me, restored)
-        actor.durable += actor.tail[: event.kept]
-        actor.tail = []
+            self._look(life.check_remembered, self.watch)
+        actor.disk.keep(event.kept)
 
     # Steps -------------------------------------------------------------------------------------
 
     def _step(self, actor: Actor, event: Step) -> None:
-        node = actor.node
-        assert node is not None, "only living processes take steps"
+        life = actor.life
+        assert life is not None, "only living processes take steps"
+        node = life.node
         if self._is_calm(event):
             node.limits = Limits(gate=self.head.gate)
         inputs = self._resolve(actor, event.inputs)
         wake, now = self._time_of(actor, node, event)
         released_at = now if event.released_at is None or self._tight else event.released_at
-        actor.clock = max(now, released_at)
+        actor.clock, ends_at = now, max(now, released_at)
         played = event._replace(
             at=now,
             inputs=tuple(each for each, _ in inputs),
             wake=wake,
-            released_at=None if actor.clock == now else actor.clock,
-            crash=event.crash and event.crash._replace(at=actor.clock),
+            released_at=None if ends_at == now else ends_at,
+            crash=event.crash and event.crash._replace(at=ends_at),
         )
         self._record(played, actor.woken or bool(inputs))
         self._tell(actor.me, "steps")
@@ -305,9 +301,10 @@ class Player:
             actor.woken = True
         else:
             self.events[-1] = played._replace(wake=False)
-        ready = node.take(now)
+        ready = life.take(now)
         self._look(self.watch.stepped, actor.me, node)
-        self._keep(actor, node, ready, event.crash)
+        actor.clock = ends_at
+        self._persist(actor, life, ready, event.crash)
 
     def _time_of(self, actor: Actor, node: Node, event: Step) -> tuple[bool, Micros]:
         """Whether the step may wake its node, and the process's clock. Played tightly the clock
@@ -323,7 +320,7 @@ class Player:
     def _give(self, actor: Actor, node: Node, given: Input, sent: Sent | None, now: Micros) -> None:
         if isinstance(given, Arrival):
             assert sent is not None, "every delivery was resolved"
-            message = self.codec.decode_message(sent.body)
+            message = self._factory.codec.decode_message(sent.body)
             self._tell(actor.me, "arrives", sent, sent.source)
             node.receive(sent.source, message, now)
         elif isinstance(given, Commands):
@@ -340,41 +337,30 @@ class Player:
             self._tell(actor.me, "hands over", given)
             node.ask("hand over", AskTransfer(given.target), now)
 
-    def _keep(self, actor: Actor, node: Node, ready: NodeReady, crash: Crash | None) -> None:
+    def _persist(
+        self, actor: Actor, life: Incarnation, ready: NodeReady, crash: Crash | None
+    ) -> None:
         """Append, sync and release, or crash on the way."""
         if crash is not None and not crash.appended:
             self._end(actor, crash)
             return
         for record in ready.log:
             self._tell(actor.me, "record", record)
-            if self.head.memory:
-                self._durable(actor, record)
-            else:
-                actor.tail.append(encode(record))
+        life.append(ready.log)
         if crash is not None and crash.sent is None:
             self._end(actor, crash)
             return
-        if ready.must_sync and not self.head.memory:
-            self._tell(actor.me, "synced")
-            for body in actor.tail:
-                self._durable(actor, self.codec.decode_record(body))
-            actor.durable += actor.tail
-            actor.tail = []
-        self._release(actor, ready, crash)
+        if ready.must_sync:
+            if not self.head.memory:
+                self._tell(actor.me, "synced")
+            life.sync()
+        self._release(actor, life, ready, crash)
 
-    def _durable(self, actor: Actor, record: Record) -> None:
-        if isinstance(record, Executed):
-            ids = list(zip(record.replicas, record.slots))
-            self.decisions.executed_durably(actor.me, ids)
-
-    def _release(self, actor: Actor, ready: NodeReady, crash: Crash | None) -> None:
-        """Everything of this Ready may leave now, or its first single messages."""
-        for flight in ready.flights:
-            flight.committed_at = actor.clock
-        if ready.sampled:
-            actor.samples.released(ready.sampled, actor.clock)
-            actor.samples.answered(ready.sampled, actor.clock)
-        self._release_decisions(actor)
+    def _release(
+        self, actor: Actor, life: Incarnation, ready: NodeReady, crash: Crash | None
+    ) -> None:
+        """Everything of this Ready may leave now, or its first single messages; then reply."""
+        self._observe(actor, life.release(ready, actor.clock))
         left = None if crash is None else crash.sent
         for target, message in ready.messages:
             targets = range(self.n) if target == EVERYONE else (target,)
@@ -391,22 +377,21 @@ class Player:
                 self._tell(actor.me, "answers", reply)
                 actor.answers.append(reply)
                 self.history.answered(reply, self.number)
+        life.answered(ready)
 
-    def _release_decisions(self, actor: Actor) -> None:
-        watched = actor.watched
-        for decided in watched.decided:
+    def _observe(self, actor: Actor, seen: Seen) -> None:
+        for decided in seen.decided:
             self._tell(actor.me, "decides", decided)
             actor.decided[decided.replica, decided.slot] = (decided.payload, decided.deps)
             self.executions.decided(actor.me, decided)
             self._look(self.decisions.decided, actor.me, decided)
-        for component in watched.components:
+        for component in seen.components:
             self._look(self.executions.component, actor.me, component)
-        for decided in watched.done:
+        for decided in seen.executed:
             self._tell(actor.me, "executes", decided)
             if decided.payload is not None:
                 actor.executed.append((decided.replica, decided.slot))
             self._look(self.executions.executed, actor.me, decided)
-        watched.clear()
 
     # Messages ----------------------------------------------------------------------------------
 
