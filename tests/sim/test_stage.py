@@ -13,6 +13,7 @@ from epaxos.sim.run import _run, _schedule_of
 from epaxos.sim.schedule.export import from_json, to_json
 from epaxos.sim.schedule.player import Player, show_schedule
 from epaxos.sim.schedule.schedule import Arrival, Crash
+from epaxos.sim.schedule.simplify import RTT_US
 from epaxos.sim.schedule.stage import directed
 from epaxos.sim.world import World
 
@@ -286,3 +287,26 @@ def test_a_chart_fits_a_page(n):
     changes = {"replicas": n, "delays_us": ((500,) * n,) * n, "leader": 0, "rest": 0}
     _, schedule = recorded(12, commands=8, settle_us=10_000_000, **changes)
     assert max(map(len, show_schedule(schedule).splitlines())) <= 100
+
+
+def test_time_passes_for_all_and_messages_take_half_a_round_trip():
+    world = directed(3)
+    world.put("A", "x")
+    world.run(RTT_US - 1)
+    assert world.value("A", "A.1") is None
+    world.run(1)
+    assert world.value("A", "A.1") == (["x"], (0, 0, 0))
+    assert world.now == RTT_US
+
+
+def test_what_is_lost_or_held_does_not_arrive():
+    world = directed(3)
+    world.put("A", "x")
+    world.run(RTT_US, lost=["A>C"], held=["> PreAcceptOk"])
+    assert [(sent.source, sent.target, sent.label) for sent in world.flight] == [
+        (1, 0, "PreAcceptOk A.1")
+    ]
+    world.deliver("B>A", "PreAcceptOk")
+    assert world.value("A", "A.1") is not None
+    with pytest.raises(LookupError, match="not reached within 10 us"):
+        world.run(10, until=lambda: world.now < 0)

@@ -107,7 +107,7 @@ def _last_heard(absorb: Any, stage: Preparing, source: ReplicaId, m: Promise) ->
     return taken
 
 
-def _elect(stage: Stage, candidate: str, *members: str) -> None:
+def elect(stage: Stage, candidate: str, *members: str) -> None:
     """`candidate` misses the leader, and these members promise it their votes."""
     stage.wait(candidate, LONG_US)
     for member in members:
@@ -118,7 +118,8 @@ def _elect(stage: Stage, candidate: str, *members: str) -> None:
         stage.deliver(f"{member}>{candidate}", "Promise")
 
 
-def _accept(stage: Stage, leader: str, *members: str) -> None:
+def accept(stage: Stage, leader: str, *members: str) -> None:
+    """These members get the leader's oldest Accept, and it their answers."""
     for member in members:
         stage.deliver(f"{leader}>{member}", "Accept")
         stage.deliver(f"{member}>{leader}", "AcceptOk|Nack")
@@ -128,10 +129,10 @@ def _a_vote_is_left(stage: Stage) -> None:
     """A leads and decides with B, and dies. C is elected by B."""
     stage.deliver_all()
     stage.put("A", "x")
-    _accept(stage, "A", "B")
+    accept(stage, "A", "B")
     stage.crash("A")
     stage.drop_all()
-    _elect(stage, "C", "B")
+    elect(stage, "C", "B")
     stage.deliver_all("BC")
 
 
@@ -141,13 +142,13 @@ def _an_old_vote_is_heard_last(stage: Stage) -> None:
     stage.deliver_all()
     stage.put("A", "x")
     stage.drop_all()
-    _elect(stage, "B", "C")
+    elect(stage, "B", "C")
     stage.put("B", "x")
     stage.deliver("B>A", "Prepare")
-    _accept(stage, "B", "C")
+    accept(stage, "B", "C")
     stage.crash("B")
     stage.drop_all()
-    _elect(stage, "C", "A")
+    elect(stage, "C", "A")
     stage.deliver_all("AC")
 
 
@@ -157,10 +158,10 @@ def _an_index_meets_an_old_vote(stage: Stage) -> None:
     stage.deliver_all()
     stage.put("A", "x")
     stage.drop_all()
-    _elect(stage, "B", "C")
+    elect(stage, "B", "C")
     stage.put("B", "x")
     stage.drop("B>A")
-    _accept(stage, "B", "C")
+    accept(stage, "B", "C")
     stage.deliver("B>A", "CommitIndex")
 
 
@@ -170,10 +171,10 @@ def _an_accept_meets_a_promise(stage: Stage) -> None:
     stage.deliver_all()
     stage.put("A", "x")
     stage.drop("A>B")
-    _elect(stage, "B", "C")
+    elect(stage, "B", "C")
     stage.put("B", "x")
-    _accept(stage, "A", "C")
-    _accept(stage, "B", "C")
+    accept(stage, "A", "C")
+    accept(stage, "B", "C")
 
 
 def _a_promise_meets_a_crash(stage: Stage) -> None:
@@ -182,12 +183,12 @@ def _a_promise_meets_a_crash(stage: Stage) -> None:
     stage.deliver_all()
     stage.put("A", "x")
     stage.drop("A>B")
-    _elect(stage, "B", "C")
+    elect(stage, "B", "C")
     stage.put("B", "x")
     stage.crash("C")
     stage.restart("C")
-    _accept(stage, "A", "C")
-    _accept(stage, "B", "C")
+    accept(stage, "A", "C")
+    accept(stage, "B", "C")
 
 
 def _a_vote_meets_a_crash(stage: Stage) -> None:
@@ -201,7 +202,7 @@ def _a_vote_meets_a_crash(stage: Stage) -> None:
     stage.deliver("B>A", "AcceptOk")
     stage.crash("A")
     stage.drop_all()
-    _elect(stage, "C", "B")
+    elect(stage, "C", "B")
     stage.put("C", "x")
     stage.deliver_all("BC")
 
@@ -210,12 +211,12 @@ def _two_of_five(stage: Stage) -> None:
     """A leads; B accepts its batch. C is elected by D and E, and has another batch accepted."""
     stage.deliver_all()
     stage.put("A", "x")
-    _accept(stage, "A", "B")
+    accept(stage, "A", "B")
     stage.drop_all()
-    _elect(stage, "C", "D", "E")
+    elect(stage, "C", "D", "E")
     stage.put("C", "x")
     stage.drop("C>", "Prepare|Probe")
-    _accept(stage, "C", "D", "E")
+    accept(stage, "C", "D", "E")
 
 
 EXHIBITS = (

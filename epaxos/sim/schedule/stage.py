@@ -14,6 +14,7 @@ Rules of this file: replicas are named by their letters; a method that names som
 exist raises LookupError, on a lenient stage it does nothing.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -72,6 +73,8 @@ class Stage(Player):
         self.now: Micros = 0
         """The clock of all processes, as far as the story moves it."""
         self.flight: list[Sent] = []
+        self._departures: deque[tuple[Micros, Sent]] = deque()
+        """All that was sent, with the time, as far as `run` has not come to it."""
         self._beats: dict[tuple[ReplicaId, ReplicaId], Sent] = {}
         """The latest heartbeat of each link."""
         self._lenient = lenient
@@ -80,6 +83,7 @@ class Stage(Player):
 
     def on_sent(self, sent: Sent) -> None:
         """What is sent waits in flight."""
+        self._departures.append((self.now, sent))
         if type(sent.message).__name__ in HEARTBEATS:
             self._beats[sent.source, sent.target] = sent
         else:
@@ -184,6 +188,50 @@ class Stage(Player):
         deadline = self.node(name).deadline()
         if deadline is not None:
             self.step(name, wake=True, at=max(self.now, deadline))
+
+    def run(
+        self,
+        micros: Micros,
+        *,
+        lost: Sequence[str] = (),
+        held: Sequence[str] = (),
+        until: Callable[[], bool] | None = None,
+    ) -> None:
+        """Time passes for everybody: deadlines are met, and each message arrives half a round trip
+        after it left. `lost` and `held` say which do not arrive in that time, each by way and kind
+        ("A>", "A>B Accept", "> Forward|Returned"); what is held stays in flight until it is
+        delivered by hand. Ends early where `until` holds; if it never does: LookupError."""
+        end = self.now + micros
+        while until is None or not until():
+            sent = self._departures[0][1] if self._departures else None
+            at = None if sent is None else self._departures[0][0] + self.head.rtt_us[0][-1] // 2
+            who = None
+            for actor in self.actors:
+                due = None if actor.node is None else actor.node.deadline()
+                if due is not None and (at is None or due < at):
+                    at, who = due, actor
+            if at is None or at > end:
+                self.now = end
+                if until is None:
+                    return
+                raise LookupError(f"not reached within {micros} us")
+            self.now = max(self.now, at)
+            if who is not None:
+                self.step(replica_name(who.me), wake=True)
+            elif sent is not None:
+                self._departures.popleft()
+                self._arrive(sent, lost, held)
+
+    def _arrive(self, sent: Sent, lost: Sequence[str], held: Sequence[str]) -> None:
+        is_beat = type(sent.message).__name__ in HEARTBEATS
+        if not is_beat and not any(sent is each for each in self.flight):
+            return  # It was delivered or dropped by hand.
+        if any(self.matches(sent, *words.split(" ", 1)) for words in held):
+            return
+        if not is_beat:
+            self.flight = [each for each in self.flight if each is not sent]
+        if not any(self.matches(sent, *words.split(" ", 1)) for words in lost):
+            self._hand_over(sent)
 
     def hand_over(self, name: str, target: str) -> None:
         """`name` is asked to hand leadership to `target` (leader protocols)."""
