@@ -230,7 +230,7 @@ def in_place_of(owner: Any, name: str, broken: Callable[..., Any]) -> Plant:
     return plant
 
 
-# What a play must lead to -------------------------------------------------------------------------
+# What a play must lead to ------------------------------------------------------------------------
 
 
 def must_be_decided(stage: Stage, who: str, *instances: str) -> None:
