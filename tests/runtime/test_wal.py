@@ -353,30 +353,34 @@ def segments(tmp_path):
     return sorted((tmp_path / "wal").glob("*.wal"))
 
 
-def watch(log, monkeypatch):
-    """What this thread does from now on with the log's file of that moment (`old`) and with others:
-    beside it the next spare file is made, which may be sooner or later."""
+def watch(tmp_path, monkeypatch):
+    """(call, whether on the segment that is the last one now): what this thread does from now on.
+    Another thread makes the next spare file, which may be sooner or later."""
     calls, mine = [], threading.get_ident()
-    old = log._fd
+    segment = last_segment(tmp_path).stat().st_ino
     for name in CALLS:
         real = getattr(os, name)
 
-        def noted(*args, name=name, real=real, **more):
-            if threading.get_ident() != mine:
-                return real(*args, **more)
-            if name in ("pwrite", "rename") or args[0] == old or args[0] == log._fd:
-                calls.append((name, args[0] == old))
-            elif name == "fsync" or calls[-1:] == [("pwrite", False)]:
-                calls.append((name, False))
-            return real(*args, **more)
+        def noted(target, *args, name=name, real=real, **more):
+            if threading.get_ident() == mine:
+                calls.append((name, name != "rename" and os.fstat(target).st_ino == segment))
+            return real(target, *args, **more)
 
         monkeypatch.setattr(os, name, noted)
     return calls
 
 
+def end_of(tmp_path):
+    """(where the log ends, the size of its last file)."""
+    reader = LogReader(tmp_path / "wal")
+    for _ in reader:
+        pass
+    return reader.end.offset, reader.end.path.stat().st_size
+
+
 def test_a_boot_is_on_disk_before_it_counts(tmp_path, monkeypatch):
     log = fresh(tmp_path)
-    calls = watch(log, monkeypatch)
+    calls = watch(tmp_path, monkeypatch)
     log.record_boot(3)
     assert calls == [("pwrite", True), ("fdatasync", True)]
     assert log.boot == 3
@@ -385,7 +389,7 @@ def test_a_boot_is_on_disk_before_it_counts(tmp_path, monkeypatch):
 
 def test_the_end_of_a_log_is_on_disk_and_so_is_all_before_it(tmp_path, monkeypatch):
     log = fresh(tmp_path)
-    calls = watch(log, monkeypatch)
+    calls = watch(tmp_path, monkeypatch)
     log.close()
     assert calls == [("fdatasync", True), ("pwrite", True), ("fdatasync", True)]
 
@@ -393,10 +397,12 @@ def test_the_end_of_a_log_is_on_disk_and_so_is_all_before_it(tmp_path, monkeypat
 def test_a_segment_begins_when_the_last_one_is_on_disk_and_is_there_with_its_name(
     tmp_path, monkeypatch
 ):
+    before = set(threading.enumerate())
     log = fresh(tmp_path)
     log.append([note(3000)])
-    log._spare._thread.join()
-    calls = watch(log, monkeypatch)
+    for preparing in set(threading.enumerate()) - before:
+        preparing.join()
+    calls = watch(tmp_path, monkeypatch)
     log.append([note(2000)])
     names = [name for name, _ in calls]
     assert names == ["fdatasync", "pwrite", "fdatasync", "rename", "fsync", "pwrite"]
@@ -419,7 +425,8 @@ def test_the_next_segment_is_prepared_when_half_of_this_one_is_written(tmp_path)
 def test_a_record_larger_than_a_segment_gets_one_of_its_size(tmp_path):
     log = fresh(tmp_path)
     log.append([note(3 * SMALL)])
-    assert log._offset <= log._size == segments(tmp_path)[-1].stat().st_size
+    end, size = end_of(tmp_path)
+    assert 3 * SMALL < end <= size
     log.abandon()
 
 
@@ -427,7 +434,8 @@ def test_a_large_record_does_without_what_was_prepared(tmp_path):
     log = fresh(tmp_path)
     log.append([note(3000)])
     log.append([note(3 * SMALL), note(100)])
-    assert log._offset <= log._size
+    end, size = end_of(tmp_path)
+    assert end <= size
     log.close()
     again = Wal(tmp_path / "wal", *WHO, SMALL)
     assert [len(record.replicas) for record in again.replay(CODEC)] == [3000, 3 * SMALL, 100]
@@ -462,7 +470,7 @@ def test_what_the_last_life_wrote_is_on_disk_before_this_one_goes_on(tmp_path, m
 def test_a_torn_tail_is_kept_on_disk_before_it_is_cut(tmp_path, monkeypatch):
     log = fresh(tmp_path)
     log.append([note(100)])
-    end = log._offset
+    end, _ = end_of(tmp_path)
     log.append([note(100)])
     log.abandon()
     with segments(tmp_path)[-1].open("r+b") as file:
@@ -505,14 +513,14 @@ def filling(octets):
 
 def test_a_record_that_just_fits_stays_in_its_segment(tmp_path):
     log = fresh(tmp_path)
-    log.append([filling(SMALL - log._offset)])
-    assert log._offset == log._size
+    log.append([filling(SMALL - end_of(tmp_path)[0])])
+    assert end_of(tmp_path) == (SMALL, SMALL)
     assert len(segments(tmp_path)) == 1
     log.abandon()
 
 
 def test_at_just_half_of_a_segment_the_next_one_is_not_prepared(tmp_path):
     log = fresh(tmp_path)
-    log.append([filling(SMALL // 2 - log._offset)])
+    log.append([filling(SMALL // 2 - end_of(tmp_path)[0])])
     assert not (tmp_path / "wal" / "spare.tmp").exists()
     log.abandon()
