@@ -12,7 +12,7 @@ _EPAXOS = (
     "tests/scenarios/test_epaxos_recovery.py",
     "tests/scenarios/test_epaxos_waiting.py",
     "tests/scenarios/test_epaxos_execution.py",
-    "tests/unit/test_waterfall.py",
+    "tests/unit/test_node_sampling.py",
 )
 _REPLICA = (
     "tests/unit/test_epaxos_replica.py",
@@ -24,13 +24,13 @@ _MULTIPAXOS = (
     "tests/unit/test_multipaxos_replica.py",
     "tests/scenarios/test_multipaxos_node.py",
     "tests/scenarios/test_multipaxos_elections.py",
-    "tests/unit/test_waterfall.py",
+    "tests/unit/test_node_sampling.py",
 )
 _EXECUTION = (
     "tests/unit/test_node.py",
     "tests/scenarios/test_epaxos_execution.py",
     "tests/property/test_executor.py",
-    "tests/unit/test_waterfall.py",
+    "tests/unit/test_node_sampling.py",
 )
 
 

@@ -416,17 +416,35 @@ def test_the_next_segment_is_prepared_when_half_of_this_one_is_written(tmp_path)
     log.append([note(1000)])
     assert not spare.exists()
     log.append([note(2000)])
-    number = spare.stat().st_ino
-    log.append([note(2000)])
-    assert segments(tmp_path)[-1].stat().st_ino == number
+    with spare.open("rb") as prepared:  # open, so that no other file gets its number
+        log.append([note(2000)])
+        assert segments(tmp_path)[-1].stat().st_ino == os.fstat(prepared.fileno()).st_ino
     log.abandon()
 
 
-def test_a_record_larger_than_a_segment_gets_one_of_its_size(tmp_path):
+def test_a_segment_begins_also_where_none_was_prepared(tmp_path):
     log = fresh(tmp_path)
+    log.append([note(1000)])
+    assert not (tmp_path / "wal" / "spare.tmp").exists()
+    log.append([note(3500)])
+    assert len(segments(tmp_path)) == 2
+    log.close()
+
+
+def test_a_record_larger_than_a_segment_gets_one_of_its_size(tmp_path, monkeypatch):
+    zeros = []
+    real = os.write
+
+    def noted(target, data):
+        zeros.append(real(target, data))
+        return zeros[-1]
+
+    log = fresh(tmp_path)
+    monkeypatch.setattr(os, "write", noted)
     log.append([note(3 * SMALL)])
     end, size = end_of(tmp_path)
     assert 3 * SMALL < end <= size
+    assert size == sum(zeros), "the record did not make the file longer"
     log.abandon()
 
 
