@@ -5,9 +5,9 @@ import pytest
 
 from epaxos.core.command import Batch, Payload
 from epaxos.core.quorum import quorums
-from epaxos.core.replica import Path
+from epaxos.core.replica import EVERYONE, Path
 from epaxos.core.types import InstanceId, make_ballot
-from epaxos.protocols.epaxos.instance import Phase, Recovering, Validating, Waiting
+from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.messages import (
     Accept,
     Commit,
@@ -26,15 +26,13 @@ from epaxos.protocols.epaxos.messages import (
 )
 from epaxos.protocols.epaxos.messages import Waiting as WaitingMessage
 from epaxos.protocols.epaxos.recovery import (
-    VALIDATE_RESENDS,
-    WAITING_RESENDS,
     Action,
     Objector,
     decide,
     judge,
     settle,
 )
-from tests.unit.builders import payload, replica
+from tests.unit.builders import payload, replica, sent, unstarted
 
 A, B, C, D, E = range(5)
 N = 5
@@ -190,7 +188,7 @@ def test_the_last_forgotten_slot_is_not_taken_over():
     made = forgetful()
     made.start_recover([InstanceId(A, 3)], 100)
     assert said(made) == ([], [])
-    assert made.columns.get(A, 3) is None
+    assert made.describe(InstanceId(A, 3)) == {"id": "A.3", "phase": "forgotten"}
 
 
 FORGOTTEN = [
@@ -207,7 +205,7 @@ def test_nothing_brings_the_last_forgotten_slot_back(message):
     made = forgetful()
     made.receive(C, message, 100)
     assert said(made) == ([], [])
-    assert made.columns.get(A, 3) is None
+    assert made.describe(InstanceId(A, 3)) == {"id": "A.3", "phase": "forgotten"}
 
 
 @pytest.mark.parametrize("message", FORGOTTEN, ids=lambda message: type(message).__name__)
@@ -216,46 +214,59 @@ def test_the_first_slot_that_is_not_forgotten_is_heard_of(message):
     fields = {name: getattr(message, name) for name in message.__struct_fields__}
     fields |= {"slots": [4]} if "slots" in fields else {"slot": 4}
     made.receive(C, type(message)(**fields), 100)
-    assert made.columns.get(A, 4) is not None
+    assert made.describe(InstanceId(A, 4)) is not None
 
 
-def test_an_objection_that_is_forgotten_by_now_is_settled():
+def attempt_of(made, replica=A, slot=1):
+    """What is under way for an instance here."""
+    return made.describe(InstanceId(replica, slot))["attempt"]
+
+
+def waits(made, objection, replica=C, slot=9, k=2, last=E):
+    """Recovers an instance pre-accepted here: A, which pre-accepted it too where k is 2, and `last`
+    answer, and `last` objects. The replica then waits, unless it knows better."""
+    made.receive(replica, PreAccept(replica, slot, payload(slot), ZERO), 30)
+    made.start_recover([InstanceId(replica, slot)], 40)
+    [(_, recover)] = sent(made, Recover)
+    same = Vote(slot, Phase.PREACCEPTED, 0, payload(slot), ZERO, ZERO)
+    blank = Vote(slot, Phase.INITIAL, 0, None, (), None)
+    for member, vote in ((A, same if k == 2 else blank), (last, blank)):
+        made.receive(member, RecoverOk(replica, recover.ballot, [vote]), 50)
+    for member, found in ((A, []), (last, [objection])):
+        made.receive(member, ValidateOk(replica, slot, recover.ballot, found), 60)
+
+
+@pytest.mark.parametrize(("slot", "under_way"), [(3, "accepting"), (4, "waiting")])
+def test_an_objection_that_is_forgotten_by_now_is_settled(slot, under_way):
     made = forgetful()
-    attempt = waiting_attempt(made)
-    assert made._objector(attempt, A, 3).settled
-    assert not made._objector(attempt, A, 4).settled
+    waits(made, Objection(A, slot, False))
+    assert attempt_of(made, C, 9) == under_way
+    assert made.statistics()["recover_rule_W2"] == (under_way == "accepting")
 
 
-def waiting_attempt(made, column=C, slot=9):
-    instance = made.columns.obtain(column, slot)
-    recovering = Recovering(instance, ballot(B), B)
-    return Waiting(Validating(recovering, payload(), ZERO, 1, B))
-
-
-def test_who_follows_just_so_is_no_obstacle():
+@pytest.mark.parametrize(("reach", "rule"), [(8, "W1"), (9, "W2"), (10, "W2")])
+def test_who_follows_just_so_is_no_obstacle(reach, rule):
     """C.9 waits; an objection is decided after C.9 exactly if its deps reach slot 9."""
     made = replica(B)
-    attempt = waiting_attempt(made, C, 9)
-    for slot, reach in ((1, 8), (2, 9), (3, 10)):
-        deps = (0, 0, reach, 0, 0)
-        made.receive(D, Commit(D, slot, payload(slot), deps), 10)
-    found = [made._objector(attempt, D, slot) for slot in (1, 2, 3)]
-    assert [each.settled for each in found] == [False, True, True]
-    assert [each.refutes for each in found] == [True, False, False]
+    waits(made, Objection(D, 1, False))
+    assert attempt_of(made, C, 9) == "waiting"
+    made.out.take()
+    made.receive(D, Commit(D, 1, payload(), (0, 0, reach, 0, 0)), 70)
+    [(_, accept)] = sent(made, Accept)
+    assert accept.payload == (None if rule == "W1" else payload(9))
+    assert made.statistics()[f"recover_rule_{rule}"] == 1
 
 
 def test_a_cluster_of_one_decides_its_recovery_alone():
     made = replica(A, 1)
-    made.columns.obtain(A, 1)
     made.start_recover([InstanceId(A, 1)], 100)
     assert [(d.slot, d.payload) for d in made.out.take().decided] == [(1, None)]
 
 
 def test_in_a_larger_cluster_nobody_decides_a_recovery_alone():
     made = replica(B, 3)
-    made.columns.obtain(A, 1)
     made.start_recover([InstanceId(A, 1)], 100)
-    assert isinstance(made.columns.get(A, 1).attempt, Recovering)
+    assert attempt_of(made) == "recovering"
     assert not made.out.take().decided
 
 
@@ -273,18 +284,16 @@ def test_a_recover_that_comes_twice_is_promised_once_and_answered_twice():
 def test_a_promise_to_oneself_survives_ones_own_late_nack():
     """B asked in b0, then took over in b1@B; the answer to b0 names b1@B."""
     made = replica(B)
-    made.columns.obtain(A, 1)
     made.start_recover([InstanceId(A, 1)], 10)
-    attempt = made.columns.get(A, 1).attempt
-    made.receive(C, Nack(A, [1], attempt.ballot), 20)
-    assert made.columns.get(A, 1).attempt is attempt
-    made.receive(C, Nack(A, [1], attempt.ballot + 1), 30)
-    assert made.columns.get(A, 1).attempt is None
+    [(_, recover)] = sent(made, Recover)
+    made.receive(C, Nack(A, [1], recover.ballot), 20)
+    assert attempt_of(made) == "recovering"
+    made.receive(C, Nack(A, [1], recover.ballot + 1), 30)
+    assert attempt_of(made) is None
 
 
 def test_the_next_ballot_is_above_the_highest_that_was_named():
     made = replica(B)
-    made.columns.obtain(A, 1)
     for promised in (ballot(E, 7), ballot(D, 3)):
         made.receive(C, Nack(A, [1], promised), 20)
     made.start_recover([InstanceId(A, 1)], 30)
@@ -333,7 +342,6 @@ def test_a_promise_is_on_disk_before_it_is_told():
 
 def test_what_a_recovery_promises_itself_is_on_disk_before_it_asks():
     made = replica(B)
-    made.columns.obtain(A, 1)
     made.start_recover([InstanceId(A, 1)], 10)
     assert made.out.take().must_sync
 
@@ -417,34 +425,6 @@ def test_what_is_forgotten_does_not_object():
     assert [(each.replica, each.slot) for each in answer.objections] == [(A, 4)]
 
 
-def test_a_question_is_repeated_so_often_and_then_given_up():
-    made = replica(B)
-    instance = made.columns.obtain(A, 1)
-    made.start_recover([InstanceId(A, 1)], 10)
-    attempt = instance.attempt
-    for resends in range(VALIDATE_RESENDS + 1):
-        attempt.resends = resends
-        assert made._resend_recovery(attempt)
-        assert attempt.live
-    attempt.resends = VALIDATE_RESENDS + 1
-    assert made.statistics()["questions_given_up"] == 0
-    assert not made._resend_recovery(attempt)
-    assert instance.attempt is None
-    assert made.statistics()["questions_given_up"] == 1
-
-
-def test_waiting_is_repeated_so_often_and_then_given_up():
-    made = replica(B)
-    attempt = waiting_attempt(made)
-    attempt.instance.attempt = attempt
-    attempt.resends = WAITING_RESENDS
-    assert made._resend_recovery(attempt)
-    attempt.resends = WAITING_RESENDS + 1
-    assert not made._resend_recovery(attempt)
-    assert made.statistics()["waits_given_up"] == 1
-    assert made.statistics()["questions_given_up"] == 0
-
-
 def test_answers_are_cut_where_their_payloads_reach_the_bound(monkeypatch):
     """A payload of exactly the bound ends its answer; a Nop costs nothing."""
     one = payload()
@@ -452,7 +432,6 @@ def test_answers_are_cut_where_their_payloads_reach_the_bound(monkeypatch):
     made = replica(B)
     for slot in (1, 3):
         made.receive(A, PreAccept(A, slot, one, ZERO), 10)
-    made.columns.obtain(A, 2)
     made.out.take()
     made.receive(C, Recover(A, [1, 2, 3, 4], ballot(C)), 20)
     answers, _ = said(made)
@@ -471,7 +450,6 @@ def test_a_vote_of_a_forgotten_slot_is_no_answer():
 
 def test_a_slow_quorum_of_answers_decides_and_one_less_does_not():
     made = replica(B)
-    made.columns.obtain(A, 1)
     made.start_recover([InstanceId(A, 1)], 10)
     made.out.take()
     vote = Vote(1, Phase.INITIAL, 0, None, (), None)
@@ -483,17 +461,10 @@ def test_a_slow_quorum_of_answers_decides_and_one_less_does_not():
     assert accept == Accept(A, 1, ballot(B), None, ZERO)
 
 
-def test_the_largest_k_is_kept():
-    made = replica(B)
-    for matching in (2, 3, 1):
-        made.receive(D, WaitingMessage(A, 1, matching), 10)
-    assert made._waiting_seen[A, 1] == 3
-
-
 def test_a_commit_in_an_answer_is_told_by_who_recovers_only():
     for recovers in (False, True):
         made = replica(B)
-        made.columns.obtain(A, 1)
+        made.receive(A, PreAccept(A, 1, payload(), ZERO), 5)
         if recovers:
             made.start_recover([InstanceId(A, 1)], 10)
             made.out.take()
@@ -507,11 +478,13 @@ def test_a_commit_in_an_answer_is_told_by_who_recovers_only():
 
 
 def test_a_restored_promise_is_the_highest():
-    made = replica(B)
+    made = unstarted(B)
     made.restore(PreAccepted(A, 1, payload(), ZERO, ZERO))
     for number in (2, 4, 3):
         made.restore(Promised(A, [1], ballot(C, number)))
-    assert made.columns.get(A, 1).promised == ballot(C, 4)
+    made.wake(0)
+    made.receive(D, Recover(A, [1], ballot(D, 3)), 10)
+    assert sent(made, Nack, RecoverOk) == [(D, Nack(A, [1], ballot(C, 4)))]
 
 
 @pytest.mark.parametrize(("equal", "message"), [(1, Accept), (2, Validate)])
@@ -539,20 +512,18 @@ def test_who_has_accepted_does_not_validate_any_more():
     assert said(made) == ([], [])
 
 
-@pytest.mark.parametrize(("heard", "kept"), [(0, 1), (3, 3)])
-def test_who_waits_counts_its_own_k_too(heard, kept):
+@pytest.mark.parametrize(
+    ("heard", "k", "under_way"),
+    [(0, 1, "waiting"), (0, 2, "accepting"), (3, 1, "accepting")],
+)
+def test_who_waits_counts_its_own_k_too(heard, k, under_way):
+    """C.9 waits at B with k votes. B takes D.1 over, which waits for C.9 unless k is too large."""
     made = replica(B)
-    made.receive(A, PreAccept(A, 1, payload(), ZERO), 10)
     if heard:
-        made.receive(E, WaitingMessage(A, 1, heard), 10)
-    made.start_recover([InstanceId(A, 1)], 20)
-    vote = Vote(1, Phase.INITIAL, 0, None, (), None)
-    for member in (C, D):
-        made.receive(member, RecoverOk(A, ballot(B), [vote]), 30)
-    made.receive(C, ValidateOk(A, 1, ballot(B), [Objection(C, 1, False)]), 40)
-    made.out.take()
-    made.receive(D, ValidateOk(A, 1, ballot(B), []), 40)
-    assert isinstance(made.columns.get(A, 1).attempt, Waiting)
-    assert made._waiting_seen[A, 1] == kept
-    messages, _ = said(made)
-    assert WaitingMessage(A, 1, 1) in messages
+        made.receive(E, WaitingMessage(C, 9, heard), 10)
+    waits(made, Objection(E, 1, False), C, 9, k)
+    assert attempt_of(made, C, 9) == "waiting"
+    assert (EVERYONE, WaitingMessage(C, 9, k)) in sent(made, WaitingMessage)
+    waits(made, Objection(C, 9, False), D, 1, last=C)
+    assert attempt_of(made, D, 1) == under_way
+    assert made.statistics()["recover_rule_W3"] == (under_way == "accepting")

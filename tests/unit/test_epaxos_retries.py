@@ -28,6 +28,7 @@ from epaxos.protocols.epaxos.messages import (
     Vote,
     Waiting,
 )
+from epaxos.protocols.epaxos.recovery import VALIDATE_RESENDS, WAITING_RESENDS
 from tests.unit.builders import RTT, payload, replica, sent
 
 RESEND = 92_000
@@ -138,7 +139,7 @@ def test_who_promised_another_ballot_counts_no_more_answers():
     made.receive(2, PreAcceptOk(0, 1, ZERO), 3000)
     made.receive(4, PreAcceptOk(0, 1, ZERO), 3000)
     assert not made.out.take().decided
-    assert made.columns.get(0, 1).phase == Phase.PREACCEPTED
+    assert made.describe(InstanceId(0, 1))["phase"] == "preaccepted"
 
 
 def test_answers_of_another_ballot_do_not_count():
@@ -233,7 +234,9 @@ def test_a_recovery_nobody_answers_is_ended_and_begun_again_above():
     assert len(ballots) >= 3
     assert ballots == sorted(set(ballots))
     first = [at for at, _, message in recovers if message.ballot == ballots[0]]
-    assert len(set(first)) == 1 + 4
+    assert len(set(first)) == 1 + VALIDATE_RESENDS
+    counts = made.statistics()
+    assert (counts["questions_given_up"], counts["waits_given_up"]) == (len(ballots) - 1, 0)
 
 
 def validating(made, matching_votes=(), quorum=(2, 3)):
@@ -287,7 +290,8 @@ def test_a_waiting_recovery_ends_after_its_repetitions():
     made.receive(3, ValidateOk(0, 1, ballot, []), 2000)
     made.out.take()
     said = run(made, 2000, 30_000_000, (Waiting, Recover), hear=(0, 2, 3, 4))
-    assert sum(isinstance(message, Waiting) for _, _, message in said) == 6
+    assert sum(isinstance(message, Waiting) for _, _, message in said) == WAITING_RESENDS
+    assert made.statistics()["waits_given_up"] == 1
     assert any(m.ballot > ballot for _, _, m in said if isinstance(m, Recover) and m.slots == [1])
 
 
