@@ -4,6 +4,7 @@ import random
 
 from epaxos.core.command import Batch, Payload
 from epaxos.core.replica import Decided, Path, Setup
+from epaxos.core.types import InstanceId
 from epaxos.protocols.epaxos.messages import Progress
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 
@@ -35,6 +36,19 @@ def replica(me=0, n=5, rtts=None):
     made.wake(0)
     made.out.take()
     return made
+
+
+def hear(made, now, *members):
+    """A heartbeat of these members arrives, that says nothing new."""
+    nothing = (0,) * made.n
+    for member in members:
+        made.receive(member, Progress(nothing, nothing, nothing, nothing, now), now)
+
+
+def known(made, replica=0, slot=1):
+    """What a person is shown of an instance: (phase, what is under way)."""
+    shown = made.describe(InstanceId(replica, slot))
+    return shown["phase"], shown["attempt"]
 
 
 def sent(made, *kinds):

@@ -32,7 +32,7 @@ from epaxos.protocols.epaxos.recovery import (
     judge,
     settle,
 )
-from tests.unit.builders import payload, replica, sent, unstarted
+from tests.unit.builders import known, payload, replica, sent, unstarted
 
 A, B, C, D, E = range(5)
 N = 5
@@ -217,11 +217,6 @@ def test_the_first_slot_that_is_not_forgotten_is_heard_of(message):
     assert made.describe(InstanceId(A, 4)) is not None
 
 
-def attempt_of(made, replica=A, slot=1):
-    """What is under way for an instance here."""
-    return made.describe(InstanceId(replica, slot))["attempt"]
-
-
 def waits(made, objection, replica=C, slot=9, k=2, last=E):
     """Recovers an instance pre-accepted here: A, which pre-accepted it too where k is 2, and `last`
     answer, and `last` objects. The replica then waits, unless it knows better."""
@@ -240,7 +235,7 @@ def waits(made, objection, replica=C, slot=9, k=2, last=E):
 def test_an_objection_that_is_forgotten_by_now_is_settled(slot, under_way):
     made = forgetful()
     waits(made, Objection(A, slot, False))
-    assert attempt_of(made, C, 9) == under_way
+    assert known(made, C, 9)[1] == under_way
     assert made.statistics()["recover_rule_W2"] == (under_way == "accepting")
 
 
@@ -249,7 +244,7 @@ def test_who_follows_just_so_is_no_obstacle(reach, rule):
     """C.9 waits; an objection is decided after C.9 exactly if its deps reach slot 9."""
     made = replica(B)
     waits(made, Objection(D, 1, False))
-    assert attempt_of(made, C, 9) == "waiting"
+    assert known(made, C, 9)[1] == "waiting"
     made.out.take()
     made.receive(D, Commit(D, 1, payload(), (0, 0, reach, 0, 0)), 70)
     [(_, accept)] = sent(made, Accept)
@@ -266,7 +261,7 @@ def test_a_cluster_of_one_decides_its_recovery_alone():
 def test_in_a_larger_cluster_nobody_decides_a_recovery_alone():
     made = replica(B, 3)
     made.start_recover([InstanceId(A, 1)], 100)
-    assert attempt_of(made) == "recovering"
+    assert known(made)[1] == "recovering"
     assert not made.out.take().decided
 
 
@@ -287,9 +282,9 @@ def test_a_promise_to_oneself_survives_ones_own_late_nack():
     made.start_recover([InstanceId(A, 1)], 10)
     [(_, recover)] = sent(made, Recover)
     made.receive(C, Nack(A, [1], recover.ballot), 20)
-    assert attempt_of(made) == "recovering"
+    assert known(made)[1] == "recovering"
     made.receive(C, Nack(A, [1], recover.ballot + 1), 30)
-    assert attempt_of(made) is None
+    assert known(made)[1] is None
 
 
 def test_the_next_ballot_is_above_the_highest_that_was_named():
@@ -522,8 +517,8 @@ def test_who_waits_counts_its_own_k_too(heard, k, under_way):
     if heard:
         made.receive(E, WaitingMessage(C, 9, heard), 10)
     waits(made, Objection(E, 1, False), C, 9, k)
-    assert attempt_of(made, C, 9) == "waiting"
+    assert known(made, C, 9)[1] == "waiting"
     assert (EVERYONE, WaitingMessage(C, 9, k)) in sent(made, WaitingMessage)
     waits(made, Objection(C, 9, False), D, 1, last=C)
-    assert attempt_of(made, D, 1) == under_way
+    assert known(made, D, 1)[1] == under_way
     assert made.statistics()["recover_rule_W3"] == (under_way == "accepting")

@@ -29,6 +29,7 @@ from epaxos.protocols.epaxos.messages import (
     InProgress,
     Introduced,
     Nack,
+    Objection,
     PreAccept,
     PreAccepted,
     PreAcceptOk,
@@ -36,15 +37,19 @@ from epaxos.protocols.epaxos.messages import (
     Recover,
     RecoverOk,
     Validate,
+    ValidateOk,
+    Vote,
 )
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import find_protocol
-from tests.unit.builders import RTT, payload, replica, sent, unstarted
+from tests.unit.builders import RTT, hear, payload, replica, sent, unstarted
 
 CODEC = Codec(find_protocol("epaxos"))
 A, B, C, D, E = range(5)
 ZERO = (0,) * 5
 ROUND = make_ballot(1, C)
+HEARTBEAT = 250_000
+"""By then a replica has said how far it is."""
 
 
 @pytest.mark.parametrize("n", range(1, 10))
@@ -314,7 +319,7 @@ def test_what_everybody_has_executed_is_forgotten():
     for _ in range(6):
         now += 100_000
         for made in cluster:
-            made.executed(tuple(made.columns.committed), now)
+            made.executed((59, 0, 0), now)
             made.wake(now)
         now = settle(cluster, now)
     for made in cluster:
@@ -381,10 +386,11 @@ def test_a_commit_is_advertised_only_after_the_take_that_holds_its_record():
     made = replica(B)
     made.receive(A, Commit(A, 1, payload(), ZERO), 10)
     made.executed(ZERO, 10)
-    assert made.columns.progress(10).committed == ZERO
-    made.out.take()
-    made.executed(ZERO, 20)
-    assert made.columns.progress(20).committed == (1, 0, 0, 0, 0)
+    made.wake(HEARTBEAT)
+    assert [m.committed for _, m in sent(made, Progress)] == [ZERO]
+    made.executed(ZERO, HEARTBEAT)
+    made.wake(2 * HEARTBEAT)
+    assert [m.committed for _, m in sent(made, Progress)] == [(1, 0, 0, 0, 0)]
 
 
 def test_who_misses_something_looks_again_within_a_quarter_of_a_round_trip():
@@ -395,21 +401,27 @@ def test_who_misses_something_looks_again_within_a_quarter_of_a_round_trip():
 
 def test_who_misses_nothing_sleeps_until_its_heartbeat():
     made = replica()
-    assert made.deadline() == made.columns.progress_at > RTT
+    heartbeat = made.deadline()
+    assert heartbeat > RTT
+    made.wake(heartbeat - 1)
+    assert not sent(made, Progress)
+    made.wake(heartbeat)
+    assert len(sent(made, Progress)) == 1
 
 
 def test_a_progress_that_is_due_before_the_next_look_wakes_the_replica():
     made = replica()
-    made.receive(D, PreAccept(D, 4, payload(), ZERO), 0)
-    made.columns.progress_at = 5_000
-    assert made.deadline() == 5_000
+    heartbeat = made.deadline()
+    now = heartbeat - 1_000
+    made.receive(D, PreAccept(D, 4, payload(), ZERO), now)
+    assert heartbeat < now + RTT // 4
+    assert made.deadline() == heartbeat
 
 
 @pytest.mark.parametrize("heard", [1, 2])
 def test_ready_with_exactly_a_slow_quorum(heard):
     made = replica()
-    for member in range(1, 1 + heard):
-        made.columns.heard(member, 20 * RTT)
+    hear(made, 20 * RTT, *range(1, 1 + heard))
     made.wake(20 * RTT)
     if heard == 2:
         assert made.unready() is None
@@ -590,8 +602,7 @@ def test_work_in_progress_on_the_hole_puts_recovery_off_and_on_other_slots_does_
         now = 0
         told = False
         while tuple(slots) not in first:
-            for member in (A, C, D, E):
-                made.columns.heard(member, now)
+            hear(made, now, A, C, D, E)
             made.wake(now)
             ready = [message for _, message in made.out.take().messages]
             if slots and not told and any(isinstance(m, CommitReq) for m in ready):
@@ -609,8 +620,7 @@ def test_the_first_waits_double():
     made.out.take()
     times = []
     for now in range(0, 1_000_000, 1_000):
-        for member in range(1, 5):
-            made.columns.heard(member, now)
+        hear(made, now, B, C, D, E)
         made.wake(now)
         if sent(made, PreAccept):
             times.append(now // 1000)
@@ -632,14 +642,22 @@ def test_a_restored_vote_is_a_promise():
 def test_an_introduction_alone_is_what_a_recovery_hears_of():
     made = unstarted(B)
     made.restore(Introduced(A, 1, payload(), ZERO))
-    assert made.columns.get(A, 1).payload == payload()
-    assert made.columns.get(A, 1).phase == Phase.INITIAL
+    made.wake(0)
+    made.receive(C, Recover(A, [1], ROUND), 10)
+    [(_, answer)] = sent(made, RecoverOk)
+    assert answer.votes == [Vote(1, Phase.INITIAL, 0, payload(), (), ZERO)]
 
 
 def test_an_introduction_after_a_vote_for_a_nop_leaves_the_vote():
     made = unstarted(B)
     made.restore(Accepted(A, 1, ROUND, None, ZERO))
     made.restore(Introduced(A, 1, payload(), ZERO))
-    known = made.columns.get(A, 1)
-    assert known.payload is None
-    assert known.initial_payload == payload()
+    made.wake(0)
+    made.receive(C, Recover(A, [1], ROUND), 10)
+    [(_, answer)] = sent(made, RecoverOk)
+    assert answer.votes == [Vote(1, Phase.ACCEPTED, ROUND, None, ZERO, ZERO)]
+    # Asked what speaks against another batch, it objects in the name of the first proposal.
+    made.receive(C, Recover(D, [1], ROUND), 20)
+    made.receive(C, Validate(D, 1, ROUND, payload(2), ZERO), 30)
+    [(_, answer)] = sent(made, ValidateOk)
+    assert answer.objections == [Objection(A, 1, False)]
