@@ -42,11 +42,14 @@ def judge(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 class KeyFigure(NamedTuple):
-    """A number for the top of a report: `73.2 ms`, what it is, and under which condition."""
+    """A number for the top of a report."""
 
     value: str
+    """With its unit: `73.2 ms`."""
     what: str
-    condition: str
+    """What it is, and under which condition."""
+    beside: str
+    """The rival's: `Multi-Paxos led from California: 120.3 ms`; empty where there is none."""
 
 
 def headline(summary: dict[str, Any]) -> str:
@@ -66,32 +69,34 @@ def headline(summary: dict[str, Any]) -> str:
 
 
 def key_figures(summary: dict[str, Any]) -> list[KeyFigure]:
-    """Up to three numbers: the median answer in the median region and the tail in the slowest one,
-    both at the lowest conflict rate, and the median at the highest, the rival's beside each; with
-    one workload, the share of the fast path instead."""
+    """Up to three numbers: the regions' median and the slowest region's tail at the lowest conflict
+    rate, and the median at the highest; with one workload, the share of the fast path instead."""
     ours, rival = _ours(summary), _rival(summary)
     cold, *hot = _ends(summary["phases"])
     tail = "p99" if all(cell["answer"]["p99"] is not None for cell in cold["cells"]) else "p95"
-    typical, slowest = "median answer in the median region", f"{tail} in the slowest region"
+    count = len({cell["region"] for cell in cold["cells"]})
+    typical, slowest = "median answer", f"{tail} of the answers"
+    if count > 1:
+        typical += f", median over the {count} regions"
+        slowest += f" in the slowest of the {count} regions"
     wanted: list[tuple[dict[str, Any], str, Callable[[list[float]], float], str]] = [
         (cold, "p50", median, typical),
         (cold, tail, max, slowest),
+        *((phase, "p50", median, typical) for phase in hot),
     ]
-    wanted += [(phase, "p50", median, typical) for phase in hot]
     found = []
     for phase, which, over, what in wanted:
-        said = f"{ours['title']}, {what}"
+        beside = ""
         if rival is not None and (others := _regional(phase, rival, which)):
-            said += f"; {rival['title']}: {ms(over(others))} ms"
+            beside = f"{rival['title']}: {ms(over(others))} ms"
         if values := _regional(phase, ours, which):
-            condition = f"{_preposition(phase)} {phase['title']}"
-            found.append(KeyFigure(f"{ms(over(values))} ms", said, condition))
+            said = f"{ours['title']} {_preposition(phase)} {phase['title']}: {what}"
+            found.append(KeyFigure(f"{ms(over(values))} ms", said, beside))
     paths = [cell["paths"] for cell in cold["cells"] if cell["run"] == ours["run"]]
     if not hot and ours["leader"] is None and any(paths):
         fast, all_paths = sum(p.get("fast", 0) for p in paths), sum(sum(p.values()) for p in paths)
-        what = f"{ours['title']}, commands decided after one round trip"
-        condition = f"{_preposition(cold)} {cold['title']}"
-        found.append(KeyFigure(percent(fast / all_paths), what, condition))
+        said = f"{ours['title']} {_preposition(cold)} {cold['title']}: decided in one round trip"
+        found.append(KeyFigure(percent(fast / all_paths), said, ""))
     return found
 
 

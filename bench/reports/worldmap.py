@@ -5,9 +5,14 @@ date line are cut there.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from math import acos, cos, degrees, radians, sin
+
+from markupsafe import Markup
+
+from bench.reports.svg import element, picture
 
 WIDTH, HEIGHT = 960.0, 420.0
 _NORTH, _SOUTH = 75.0, -56.0
@@ -15,6 +20,15 @@ _STEPS = 32
 
 Point = tuple[float, float]
 """Longitude and latitude in degrees, or x and y."""
+
+
+def world(places: Sequence[Point], layers: Iterable[Markup]) -> Markup:
+    """A map of what is around some places (longitude, latitude), with layers over the land."""
+    heights = [project(*place)[1] for place in places]
+    top = max(0.0, min(heights) - 90)
+    bottom = min(HEIGHT, max(max(heights) + 70, top + 220))
+    land = element("path", class_="land", d=land_path())
+    return picture(WIDTH, bottom - top, "World map of the regions", land, *layers, top=top)
 
 
 def project(lon: float, lat: float) -> Point:

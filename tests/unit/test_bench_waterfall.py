@@ -7,7 +7,7 @@ from bench.analysis.stages import Sampled, answered, typical, waterfall
 from bench.compare import simulated
 from bench.compare.compare import Options
 from bench.compare.summary import summarize
-from bench.reports.stages import figure
+from bench.reports.stages import draw_stages
 
 
 def explained(answer_ms, age_ms=100.0, closed_by="B", **stages):
@@ -57,13 +57,13 @@ def test_the_figure_stacks_and_names():
     ]
     runs = {"epaxos": (0, "EPaxos"), "multipaxos-CA": (1, "MP @CA")}
     titles = {"VA": "Virginia", "CA": "California"}
-    drawn = figure(shown, runs, titles, lambda longest: [0.0, 50.0])
+    drawn = draw_stages(shown, runs, titles)
     assert "pre-accept 90.0" in drawn
     assert "decided by the answer of California 100%" in drawn
     assert "50.0 MP @CA" in drawn
     assert ">Virginia<" in drawn
     assert ">California<" not in drawn
-    assert figure(shown[2:], runs, titles, lambda longest: []) == ""
+    assert draw_stages(shown[2:], runs, titles) == ""
 
 
 def test_the_comparison_in_virtual_time_carries_stages():

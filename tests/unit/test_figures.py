@@ -329,7 +329,7 @@ def test_the_page_shows_all_and_needs_no_network(one_study, tmp_path):
     assert "How &lt;many&gt;" in text
     assert "the machine was &lt;busy&gt;" in text
     assert "SUSPECT" in text
-    assert "src='data:image/svg+xml;base64," in text
+    assert 'src="data:image/svg+xml;base64,' in text
     assert "http" not in text.replace("http-equiv", "")
 
 

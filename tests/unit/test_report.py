@@ -1,12 +1,17 @@
 """The report is one file that needs no network and says what the summary says."""
 
 import json
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from bench.analysis.stages import Sampled, waterfall
+from bench.compare.verdict import headline, key_figures
 from bench.reports.comparison import render, write_report
+from bench.reports.figures import render as render_figures
+from bench.reports.load import render as render_load
 from bench.reports.worldmap import HEIGHT, WIDTH, land_path, project, way_path
 
 SUMMARY = Path(__file__).parent.parent / "data" / "summary.json"
@@ -60,9 +65,97 @@ def test_the_verdict_and_what_it_rests_on_are_shown(summary):
     assert summary["setup"]["topology"]["name"] in page
 
 
+def test_the_page_begins_with_a_sentence_and_three_numbers(summary):
+    page = render(summary)
+    places = [page.index(escape(headline(summary), quote=False))]
+    figures = key_figures(summary)
+    assert len(figures) == 3
+    places += [page.index(f"<b>{each.value}</b>") for each in figures]
+    places.append(page.index('<section class="verdict">'))
+    assert places == sorted(places)
+
+
+EVIL = "</text><script>alert('1')</script>"
+
+
 def test_a_text_from_outside_cannot_become_markup(summary):
-    page = render({**summary, "title": "<script>alert(1)</script>"})
-    assert "<script>alert(1)" not in page
+    evil = json.loads(json.dumps(summary))
+    evil["title"] = EVIL
+    for region in evil["setup"]["topology"]["regions"]:
+        region["title"] = EVIL
+    for run in evil["runs"]:
+        run["label"] = run["title"] = EVIL
+    for phase in evil["phases"]:
+        phase["title"] = phase["label"] = EVIL
+        phase["cells"][0]["commit"] = {"p50": 1.0, "p95": 2.0, "p99": None}
+        samples = [Sampled(100.0, {"sync": 100.0}, "A")]
+        phase["waterfalls"] = [waterfall("epaxos", "VA", samples, ["VA"])]
+    evil["verdict"]["reasons"] = [EVIL]
+    page = render(evil)
+    assert page.count("alert(") > 100
+    assert "<script>alert" not in page
+    assert "</text><script>" not in page
+
+
+def test_a_load_has_no_text_that_becomes_markup():
+    percentiles = {"p50": 5.0, "p95": 6.0, "p99": 7.0}
+    row = {
+        "region": EVIL,
+        "sent": 9,
+        "answered": 8,
+        "failed": 1,
+        "failures": {EVIL: 1},
+        "rate": 1.0,
+        **dict.fromkeys(("answer", "commit", "wait"), percentiles),
+        "fast_share": 1.0,
+        "shared_share": 0.0,
+    }
+    step = {"step": 0, "wanted": 50.0, "regions": [row], "total": row}
+    page = render_load(
+        {
+            "setup": {"title": EVIL, "loop": "open", "workload": EVIL},
+            "steps": [step, step],
+            "operations": [],
+            "generators": [],
+            "criteria": [],
+            "sustained": None,
+            "validity": "INVALID",
+            "reasons": [EVIL],
+        }
+    )
+    assert page.count("alert(") > 5
+    assert "<script>" not in page
+    assert "Latency over load" in page
+
+
+def test_figures_have_no_text_that_becomes_markup(tmp_path):
+    (tmp_path / "a.svg").write_text("<svg/>")
+    picture = {"file": "a", "title": EVIL, "caption": EVIL, "conditions": EVIL}
+    study = {
+        "name": "a",
+        "question": EVIL,
+        "source": EVIL,
+        "validity": "SUSPECT",
+        "reasons": [EVIL] * 10,
+        "pictures": [picture | {"rows": [{"region_name": EVIL, "ms": 1234.56}, {"ms": None}]}],
+    }
+    machine = {"system": EVIL, "cpus": 2, "cpu": EVIL}
+    made = dict.fromkeys(("version", "command_line", "begun", "ended", "code", "python"), EVIL)
+    page = render_figures(
+        {
+            "figures": [study],
+            "scale": {"repeats": 1, "simulated_s": 1.0, "real_repeats": 2, "real_s": 2.0},
+            "manifest": made | {"machine": machine},
+            "notes": [EVIL],
+            "trials": 3,
+            "reused": 1,
+        },
+        tmp_path,
+    )
+    assert page.count("alert(") > 10
+    assert "<script>" not in page
+    assert "1,234.6" in page
+    assert "and 2 more, in figures.json" in page
 
 
 def test_every_run_and_rate_has_its_layer_on_the_map(summary):

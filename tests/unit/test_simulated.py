@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from statistics import median
 
@@ -327,7 +328,7 @@ def test_the_document_says_that_it_is_virtual_time(tmp_path):
         assert all(cost["messages"] > 1 and cost["bytes"] > 10 for cost in phase["costs"])
         assert len(phase["comparisons"]) == 4 * (len(phases) // 2 - 1)
     document["manifest"] = {"command_line": "epaxos compare --simulated"}
-    page = render(document)
+    page = unescape(render(document))
     assert "In virtual time: the replicas' own code" in page
     assert "Tokyo → " in page
     assert "Real replica processes" not in page
