@@ -22,6 +22,7 @@ from bench.compare.compare import compare as run_comparison
 from bench.compare.save import write_results
 from bench.compare.simulated import compare as run_simulation
 from bench.compare.summary import title
+from bench.compare.verdict import headline
 from bench.reports.comparison import write_report
 from bench.run_directory import make_directory, sweep
 from epaxos.cli.exits import ExitCode
@@ -238,6 +239,8 @@ def print_document(screen: Console, document: dict[str, Any]) -> None:
     for phase in document["phases"]:
         screen.print(phase_table(document, phase, screen.width))
     screen.print(_costs_table(document))
+    screen.print(Text(headline(document), style="bold"))
+    screen.print()
     for sentence in document["verdict"]["sentences"]:
         screen.print(sentence, markup=False)
     for note in document["setup"]["topology"]["notes"]:
