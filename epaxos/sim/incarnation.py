@@ -134,11 +134,14 @@ class Incarnation:
         self._noted: list[Executed] = []
         """What the unsynced tail of the log says was executed."""
 
-    def restore(self, bodies: Iterable[bytes]) -> Seen:
-        """Replay the log before the first wake; returns what was decided and executed."""
+    def restore(self, bodies: Iterable[bytes]) -> None:
+        """Replay the log, before the first wake."""
         decode, restore = self._factory.codec.decode_record, self.node.restore
         for body in bodies:
             restore(decode(body))
+
+    def seen(self) -> Seen:
+        """What was decided and executed since it was last asked."""
         return self._watched.seen()
 
     def take(self, now: Micros) -> NodeReady:
@@ -174,7 +177,7 @@ class Incarnation:
         """Everything of a Ready may leave now, and others see what it decided and executed."""
         commit(ready.flights, now)
         self._samples.released(ready.sampled)
-        return self._watched.seen()
+        return self.seen()
 
     def answered(self, ready: NodeReady) -> None:
         """The answers of a Ready were given."""

@@ -63,7 +63,7 @@ class World:
         self._factory = NodeFactory(self.spec, node)
         self.decisions = DecisionChecker(options.replicas)
         self.executions = ExecutionChecker()
-        self.watch = ProtocolWatch(self.spec, options)
+        self.watch = ProtocolWatch(self.spec, options.deep)
         self.limits = Limits(gate=options.gate, **dict(options.limits))
         self.meter = Meter(options)
         self.calm_at: tuple[Micros, ...] = ()
@@ -195,7 +195,8 @@ class World:
 
     def _restore(self, process: Process, life: Incarnation, bodies: list[bytes]) -> None:
         self.executions.start(process.me)
-        seen = life.restore(bodies)
+        life.restore(bodies)
+        seen = life.seen()
         self.meter.restored(process.me, len(seen.decided))
         for decided in seen.decided:
             self.decisions.decided(process.me, decided)

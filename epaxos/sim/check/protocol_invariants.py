@@ -13,7 +13,6 @@ from epaxos.core.types import ReplicaId
 from epaxos.node.node import Node
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import INVARIANT, REMEMBERED, Violation
-from epaxos.sim.options import RunOptions
 
 
 class _NoInvariants:
@@ -30,12 +29,17 @@ class _NoInvariants:
     check_step = check_remembered = check_cluster = check
 
 
+def invariants_of(spec: ProtocolSpec) -> Any:
+    """The module of a protocol's own invariants, or what stands for none."""
+    return import_module(spec.invariants) if spec.invariants else _NoInvariants
+
+
 class ProtocolWatch:
     """State and step invariants after each step (when deep), promises after each crash."""
 
-    def __init__(self, spec: ProtocolSpec, options: RunOptions) -> None:
-        self._deep = options.deep
-        self._module: Any = import_module(spec.invariants) if spec.invariants else _NoInvariants
+    def __init__(self, spec: ProtocolSpec, deep: bool) -> None:
+        self._deep = deep
+        self._module = invariants_of(spec)
         self._before: dict[ReplicaId, Any] = {}
         self._said: dict[ReplicaId, list[Message]] = {}
 

@@ -1,6 +1,6 @@
 """One replica of a small world as a table of local states, filled in by running the very code.
 
-A `Life` is a real `Node` with its codec and its disk, driven by inputs while time stands still. A
+A `ReplicaProcess` is a real `Node` over its disk, driven by inputs while time stands still. A
 `Member` remembers every local state it was ever in under a small number, and what each input did
 there; the code runs only the first time, on a node rebuilt by replaying the inputs that lead to the
 state. So nothing is ever copied, and a state is exactly what the code makes of its inputs.
@@ -15,22 +15,23 @@ ever forgotten by merging states.
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
-from importlib import import_module
 from typing import Any, NamedTuple
 
 from epaxos.codec import Codec, encode
 from epaxos.core.command import Operation
 from epaxos.core.replica import EVERYONE, Decided, Message, Setup
 from epaxos.core.types import InstanceId, ReplicaId, replica_name
-from epaxos.execution.interface import Executor
-from epaxos.node.node import Node
 from epaxos.node.requests import Limits, Request
+from epaxos.node.sampling import Samples
 from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import ASSERTION, INVARIANT, RAISES, REMEMBERED, Violation
+from epaxos.sim.check.protocol_invariants import invariants_of
+from epaxos.sim.disk import Disk
 from epaxos.sim.explore.digest import digest
 from epaxos.sim.explore.protocols import Listener, listener, takeovers
+from epaxos.sim.incarnation import Incarnation, NodeFactory, Seen
 from epaxos.sim.schedule.words import show
 
 RTT_US = 40_000
@@ -96,47 +97,18 @@ class SmallWorld:
 _RANDOM = random.Random(0)
 """Jitter moves deadlines only, and none ever comes."""
 _LIMITS = Limits(gate=False)
+_SAMPLES = Samples(lambda: 0)
+"""Nothing is sampled."""
 
 
-class Watched:
-    """An executor that remembers what was decided and executed since the last release."""
-
-    def __init__(self, inner: Executor) -> None:
-        self.inner = inner
-        self.executed = inner.executed
-        self.decided: list[Decided] = []
-        self.done: list[Decided] = []
-
-    def commit(self, decided: Decided) -> None:
-        self.decided.append(decided)
-        self.inner.commit(decided)
-
-    def ready(self) -> list[list[Decided]]:
-        found = self.inner.ready()
-        for component in found:
-            self.done += component
-        return found
-
-    def replay(self, ids: list[InstanceId]) -> list[Decided]:
-        found = self.inner.replay(ids)
-        self.done += found
-        return found
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-
-class Life:
+class ReplicaProcess:
     """A replica's process, all its lives long."""
 
-    def __init__(self, world: SmallWorld, me: ReplicaId, codec: Codec) -> None:
+    def __init__(self, world: SmallWorld, me: ReplicaId, factory: NodeFactory) -> None:
         self.world = world
         self.me = me
-        self.codec = codec
-        self.boot = 0
-        self.durable: list[bytes] = []
-        self.tail: list[bytes] = []
-        """Appended and not synced."""
+        self.disk = Disk(me)
+        self.life: Incarnation
         self.decided: dict[tuple[ReplicaId, int, bytes], Decided] = {}
         """Every decision ever released, by id and content."""
         self.executed: list[list[Decided]] = []
@@ -144,40 +116,27 @@ class Life:
         self.said: list[Message] = []
         self.proposed: list[int] = []
         """Which batches were."""
-        self._watch: list[Watched] = []
-        self._spec = replace(world.spec, executor=self._executor)
-        self.node, self.watched = self._build()
-        self._start(self.node, self.watched)
+        self._factory = factory
+        self._start()
 
-    def _build(self) -> tuple[Node, Watched]:
-        world, watch = self.world, self._watch
-        rtts = tuple(0 if other == self.me else RTT_US for other in range(world.replicas))
-        setup = Setup(self.me, world.replicas, rtts, _RANDOM)
-        node = Node(self._spec, setup, self.boot, _LIMITS)
-        return node, watch[-1]
-
-    def _executor(self, n: int) -> Executor:
-        self._watch.append(Watched(self.world.spec.executor(n)))
-        return self._watch[-1]
-
-    def _start(self, node: Node, watched: Watched) -> list[tuple[ReplicaId, Message]]:
-        self.node, self.watched = node, watched
+    def _start(self) -> list[tuple[ReplicaId, Message]]:
+        """A life begins over what the disk kept."""
+        world, me = self.world, self.me
+        rtts = tuple(0 if other == me else RTT_US for other in range(world.replicas))
+        setup = Setup(me, world.replicas, rtts, _RANDOM)
+        disk = self.disk
+        self.life = Incarnation(self._factory, setup, disk.boot, _LIMITS, disk, _SAMPLES)
         self.executed.append([])
-        node.wake(0)
-        return self.take()
-
-    def restored(self, kept: int) -> tuple[Node, Watched]:
-        """A node over what the disk keeps if so many unsynced records survive."""
-        node, watched = self._build()
-        for body in (*self.durable, *self.tail[:kept]):
-            node.restore(self.codec.decode_record(body))
-        return node, watched
+        self.life.restore(disk.durable)
+        self._observe(self.life.seen())
+        self.life.node.wake(0)
+        return self._take()
 
     def apply(self, step: Input) -> list[tuple[ReplicaId, Message]]:
         """Take one step; returns what leaves, by target."""
-        node = self.node
+        node = self.life.node
         if step.kind is Kind.DELIVER:
-            node.receive(step.number, self.codec.decode_message(step.body), 0)
+            node.receive(step.number, self._factory.codec.decode_message(step.body), 0)
         elif step.kind is Kind.PROPOSE:
             self.proposed.append(step.number)
             keys = [key.encode() for key in self.world.batches[step.number].keys]
@@ -195,27 +154,19 @@ class Life:
             asking._ask_again(0)  # what the end of a wait does, without the wait
             node.wake(0)
         else:
-            self.boot += 1
-            restored = self.restored(step.number)
-            self.durable += self.tail[: step.number]
-            self.tail = []
-            return self._start(*restored)
-        return self.take()
+            self.disk.keep(step.number)
+            self.disk.boot += 1
+            return self._start()
+        return self._take()
 
-    def take(self) -> list[tuple[ReplicaId, Message]]:
+    def _take(self) -> list[tuple[ReplicaId, Message]]:
         """Append, sync if it must be, release."""
-        ready = self.node.take(0)
-        self.tail += [encode(record) for record in ready.log]
+        life = self.life
+        ready = life.take(0)
+        life.append(ready.log)
         if ready.must_sync:
-            self.durable += self.tail
-            self.tail = []
-        watched = self.watched
-        for each in watched.decided:
-            content = b"" if each.payload is None else each.payload.encoded
-            self.decided[each.replica, each.slot, content + repr(each.deps).encode()] = each
-        self.executed[-1] += [each for each in watched.done if each.payload is not None]
-        watched.decided.clear()
-        watched.done.clear()
+            life.sync()
+        self._observe(life.release(ready, 0))
         self.said += [message for _, message in ready.messages]
         return [
             (member, message)
@@ -225,8 +176,14 @@ class Life:
             if member != self.me
         ]
 
+    def _observe(self, seen: Seen) -> None:
+        for each in seen.decided:
+            content = b"" if each.payload is None else each.payload.encoded
+            self.decided[each.replica, each.slot, content + repr(each.deps).encode()] = each
+        self.executed[-1] += [each for each in seen.executed if each.payload is not None]
+
     def observed(self) -> "Observed":
-        """What this replica let out."""
+        """What this replica released."""
         orders = sorted({tuple(life) for life in self.executed}, key=len, reverse=True)
         longest: list[tuple[Decided, ...]] = []
         for order in orders:
@@ -264,7 +221,7 @@ class Local(NamedTuple):
     inputs: tuple[Input, ...]
     """What leads to it: its shortest known history."""
     observed: int
-    """The number of what was let out."""
+    """The number of what was released."""
     spontaneous: tuple[Input, ...]
     """What can happen without a message."""
     crashes: bool
@@ -285,8 +242,8 @@ class Member:
         self.runs = 0
         """How often code ran: once per input and local state."""
         self._inboxes = inboxes
-        self._codec = Codec(world.spec)
-        self._invariants: Any = import_module(f"epaxos.protocols.{world.spec.name}.invariants")
+        self._factory = NodeFactory(world.spec)
+        self._invariants = invariants_of(world.spec)
         self._numbers: dict[tuple[bytes, bool, bool], int] = {}
         self._observed: dict[bytes, int] = {}
         self._moves: dict[tuple[int, Input], Move] = {}
@@ -318,26 +275,26 @@ class Member:
         key = (local, crashes, ballots)
         found = self._relaxed.get(key)
         if found is None:
-            life = self._run(here.inputs)
-            found = self._relaxed[key] = self._number(life, here.inputs, crashes, ballots)
+            process = self._run(here.inputs)
+            found = self._relaxed[key] = self._number(process, here.inputs, crashes, ballots)
         return found
 
     def observed_digests(self) -> list[bytes]:
-        """What was let out, by number, in words that other searches share."""
+        """What was released, by number, in words that other searches share."""
         return list(self._observed)
 
-    def _run(self, inputs: tuple[Input, ...]) -> Life:
-        life = Life(self.world, self.me, self._codec)
+    def _run(self, inputs: tuple[Input, ...]) -> ReplicaProcess:
+        process = ReplicaProcess(self.world, self.me, self._factory)
         for step in inputs:
-            life.apply(step)
-        return life
+            process.apply(step)
+        return process
 
     def _move(self, local: int, step: Input) -> Move:
         self.runs += 1
         here = self.locals[local]
-        life = self._run(here.inputs)
-        sent = self.checked(life, step)
-        after = self._number(life, (*here.inputs, step), here.crashes, here.ballots)
+        process = self._run(here.inputs)
+        sent = self.checked(process, step)
+        after = self._number(process, (*here.inputs, step), here.crashes, here.ballots)
         bits: dict[ReplicaId, int] = {}
         for target, message in sent:
             bit = self._inboxes[target].bit(self.me, encode(message), message)
@@ -345,16 +302,16 @@ class Member:
                 bits[target] = bits.get(target, 0) | bit
         return Move(step, after, tuple((target, bits[target]) for target in sorted(bits)))
 
-    def checked(self, life: Life, step: Input) -> list[tuple[ReplicaId, Message]]:
+    def checked(self, process: ReplicaProcess, step: Input) -> list[tuple[ReplicaId, Message]]:
         """Take the step, and hold the protocol's own invariants against it."""
         invariants = self._invariants
         before = None
         try:
             if step.kind is Kind.RESTART:
-                self._check_remembered(life)
+                self._check_remembered(process)
             else:
-                before = invariants.snapshot(life.node.replica)
-            sent = life.apply(step)
+                before = invariants.snapshot(process.life.node.replica)
+            sent = process.apply(step)
         except Violation:
             raise
         except AssertionError as error:
@@ -363,68 +320,74 @@ class Member:
             raise Violation(RAISES, f"{replica_name(self.me)}: {error!r}") from error
         try:
             if before is None:
-                invariants.check(life.node.replica)
+                invariants.check(process.life.node.replica)
             else:
-                invariants.check_step(before, life.node.replica)
+                invariants.check_step(before, process.life.node.replica)
         except AssertionError as error:
             raise Violation(INVARIANT, f"{replica_name(self.me)}: {error}") from None
         return sent
 
-    def _check_remembered(self, life: Life) -> None:
-        restored = life.restored(0)[0].replica
+    def _check_remembered(self, process: ReplicaProcess) -> None:
+        restored = process.life.restored().replica
         try:
-            for message in life.said:
+            for message in process.said:
                 self._invariants.check_remembered(restored, message)
         except AssertionError as error:
             raise Violation(REMEMBERED, f"{replica_name(self.me)}: {error}") from None
 
-    def _number(self, life: Life, inputs: tuple[Input, ...], crashes: bool, ballots: bool) -> int:
+    def _number(
+        self, process: ReplicaProcess, inputs: tuple[Input, ...], crashes: bool, ballots: bool
+    ) -> int:
         world = self.world
-        observed = life.observed()
+        observed = process.observed()
         seen = digest(observed)
         what = self._observed.setdefault(seen, len(self.observations))
         if what == len(self.observations):
             self.observations.append(observed)
-        node = life.node
-        kept, disk = self._disk(life) if crashes else (b"", None)
+        node = process.life.node
+        kept, disk = self._disk(process) if crashes else (b"", None)
         # What the node will advertise as executed at its next take goes into vectors that EPaxos
         # tells in Progress only.
         vectors = (node._log_synced, node._executed_noted, node._executed_durable)
         told = vectors if world.spec.has_leader else ()
         batches = sum(batch.replica == self.me for batch in world.batches)
-        number = node._number if len(life.proposed) < batches else 0  # of batches made from now on
-        parts = (node.replica, node.executor, life.proposed, number, told, seen, kept)
+        number = (
+            node._number if len(process.proposed) < batches else 0
+        )  # of batches made from now on
+        parts = (node.replica, node.executor, process.proposed, number, told, seen, kept)
         state = digest(*parts, ballots=ballots)
         number = self._numbers.setdefault((state, crashes, ballots), len(self.locals))
         if number == len(self.locals):
-            spontaneous = tuple(self._spontaneous(life, crashes, ballots))
+            spontaneous = tuple(self._spontaneous(process, crashes, ballots))
             heard = listener(node.replica, disk, ballots, world.spec.has_leader)
             self.locals.append(Local(inputs, what, spontaneous, crashes, ballots, heard))
         return number
 
-    def _disk(self, life: Life) -> tuple[bytes, Any]:
+    def _disk(self, process: ReplicaProcess) -> tuple[bytes, Any]:
         """What a crash would leave, as a digest and as a replica over it."""
-        key: tuple[int | bytes, ...] = (life.boot, *life.durable)
+        key: tuple[int | bytes, ...] = (process.disk.boot, *process.disk.durable)
         found = self._disks.get(key)
         if found is None:
-            node = life.restored(0)[0]
-            found = digest(life.boot, node.replica, node.executor), node.replica
+            node = process.life.restored()
+            found = digest(process.disk.boot, node.replica, node.executor), node.replica
             found = self._disks[key] = self._disk_of.setdefault(found[0], found)
-        return digest(found[0], life.tail), found[1]
+        return digest(found[0], process.disk.tail), found[1]
 
-    def _spontaneous(self, life: Life, crashes: bool, ballots: bool) -> Iterable[Input]:
+    def _spontaneous(
+        self, process: ReplicaProcess, crashes: bool, ballots: bool
+    ) -> Iterable[Input]:
         world = self.world
         for number, batch in enumerate(world.batches):
-            if batch.replica == self.me and number not in life.proposed:
+            if batch.replica == self.me and number not in process.proposed:
                 yield Input(Kind.PROPOSE, number)
                 break
         if ballots:
-            for instance in takeovers(life.node.replica, world.spec.has_leader):
+            for instance in takeovers(process.life.node.replica, world.spec.has_leader):
                 yield Input(Kind.TAKE_OVER, instance=instance)
         if world.repeats and not world.spec.has_leader:
             yield Input(Kind.ASK_AGAIN)
         if crashes:
-            for kept in range(len(life.tail) + 1):
+            for kept in range(len(process.disk.tail) + 1):
                 yield Input(Kind.RESTART, kept)
 
 

@@ -9,7 +9,16 @@ from epaxos.codec import Codec, encode
 from epaxos.core.command import interferes
 from epaxos.core.types import InstanceId, ReplicaId
 from epaxos.sim.check.checkers import ONCE, ORDER, DecisionChecker, Violation
-from epaxos.sim.explore.replica import Input, Kind, Life, Member, Observed, SmallWorld, describe
+from epaxos.sim.explore.replica import (
+    Input,
+    Kind,
+    Member,
+    Observed,
+    ReplicaProcess,
+    SmallWorld,
+    describe,
+)
+from epaxos.sim.incarnation import NodeFactory
 
 Path = list[tuple[ReplicaId, Input]]
 """Who takes which step."""
@@ -21,19 +30,19 @@ def prelude(world: SmallWorld) -> list[list[Input]]:
     firsts: list[list[Input]] = [[] for _ in range(world.replicas)]
     if not world.spec.has_leader:
         return firsts
-    codec = Codec(world.spec)
-    lives = [Life(world, me, codec) for me in range(world.replicas)]
+    factory = NodeFactory(world.spec)
+    processes = [ReplicaProcess(world, me, factory) for me in range(world.replicas)]
     todo: Path = [(0, Input(Kind.TAKE_OVER))]
     while todo:
         me, step = todo.pop(0)
         firsts[me].append(step)
-        for target, message in lives[me].apply(step):
+        for target, message in processes[me].apply(step):
             todo.append((target, Input(Kind.DELIVER, me, encode(message))))
     return firsts
 
 
 def check(observed: Sequence[Observed]) -> None:
-    """What must hold of all that was ever let out, by replica. Raises Violation."""
+    """What must hold of all that was ever released, by replica. Raises Violation."""
     decisions = DecisionChecker(len(observed))
     first: dict[frozenset[tuple[ReplicaId, int]], tuple[ReplicaId, int]] = {}
     places: dict[bytes, tuple[ReplicaId, int]] = {}
@@ -63,13 +72,13 @@ def walk(world: SmallWorld, path: Path) -> Violation | None:
 
     Raises LookupError if it delivers what was not sent."""
     members = [Member(world, me, ()) for me in range(world.replicas)]
-    codec = Codec(world.spec)
-    lives = []
+    factory = NodeFactory(world.spec)
+    processes = []
     for me, firsts in enumerate(prelude(world)):
-        life = Life(world, me, codec)
+        process = ReplicaProcess(world, me, factory)
         for step in firsts:
-            life.apply(step)
-        lives.append(life)
+            process.apply(step)
+        processes.append(process)
     sent: dict[tuple[ReplicaId, ReplicaId, bytes], int] = {}
     for me, step in path:
         if step.kind is Kind.DELIVER:
@@ -78,12 +87,12 @@ def walk(world: SmallWorld, path: Path) -> Violation | None:
                 raise LookupError(f"{key} was not sent")
             if not world.duplicates:
                 sent[key] = 0
-        elif step.kind is Kind.RESTART and step.number > len(lives[me].tail):
+        elif step.kind is Kind.RESTART and step.number > len(processes[me].disk.tail):
             raise LookupError("fewer records are at risk")
         try:
-            for target, message in members[me].checked(lives[me], step):
+            for target, message in members[me].checked(processes[me], step):
                 sent[me, target, encode(message)] = 1
-            check([life.observed() for life in lives])
+            check([process.observed() for process in processes])
         except Violation as violation:
             return violation
     return None

@@ -11,7 +11,6 @@ the event that shows it, and that event is the last in `events`.
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from epaxos.codec import encode
@@ -33,7 +32,6 @@ from epaxos.sim.check.checkers import (
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.disk import Disk
 from epaxos.sim.incarnation import Incarnation, NodeFactory, Seen
-from epaxos.sim.options import RunOptions
 from epaxos.sim.schedule.chart import draw
 from epaxos.sim.schedule.history import History
 from epaxos.sim.schedule.schedule import (
@@ -142,8 +140,7 @@ class Player:
         self.crashed = False
         """Whether any process ever did."""
         deep = deep and only in (None, INVARIANT)
-        options = replace(RunOptions(), protocol=head.protocol, replicas=self.n, deep=deep)
-        self.watch = ProtocolWatch(self.spec, options)
+        self.watch = ProtocolWatch(self.spec, deep)
         self._remembers = only in (None, REMEMBERED)
         self._node = node
         self._loose = loose
@@ -235,7 +232,8 @@ class Player:
         self._tell(actor.me, "starts", actor.disk.boot)
         life = actor.life = self._incarnate(actor, event.seed)
         self.executions.start(actor.me)
-        self._observe(actor, life.restore(actor.disk.durable))
+        life.restore(actor.disk.durable)
+        self._observe(actor, life.seen())
         self.watch.start(actor.me, life.node)
 
     def _incarnate(self, actor: Actor, seed: int) -> Incarnation:
