@@ -94,8 +94,8 @@ def _print_smaller_options(screen: Console, failure: Failure, cast: Planted) -> 
 
 
 def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path) -> None:
+    from epaxos.sim.schedule.chart import show_schedule
     from epaxos.sim.schedule.export import to_json, to_pytest
-    from epaxos.sim.schedule.player import show_schedule
     from epaxos.sim.schedule.shrink import NotViolated, shrink, size_of
 
     try:

@@ -8,15 +8,18 @@ Rules of this file: it delays, loses and repeats; it never changes a message. Al
 world's.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+import random
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from epaxos.codec import encode
 from epaxos.core.replica import EVERYONE, Message
 from epaxos.core.types import Micros, ReplicaId
+from epaxos.sim.check.protocol_invariants import ProtocolWatch
+from epaxos.sim.options import RunOptions
 from epaxos.sim.schedule.schedule import label_of
-
-if TYPE_CHECKING:
-    from epaxos.sim.world import World
+from epaxos.sim.schedule.words import Story
+from epaxos.sim.situations import Meter
 
 LATE_COPY_US = 3_000_000
 """How late the latest copies of a duplicated message are."""
@@ -46,10 +49,34 @@ class Parcel(NamedTuple):
     """Which one of that label on the link."""
 
 
+class Host(Protocol):
+    """The world in which a network stands."""
+
+    options: RunOptions
+    random: random.Random
+    now: Micros
+    story: Story
+    watch: ProtocolWatch
+    meter: Meter
+    counts: dict[str, int]
+    seen_boot: list[int]
+
+    def at(self, when: Micros, action: Callable[..., object], *arguments: Any) -> None: ...
+    def at_once(self, when: Micros, action: Callable[..., object], *arguments: Any) -> None: ...
+
+    def deliver(self, parcel: Parcel) -> None:
+        """A message reaches its process, if there is one."""
+        ...
+
+    def is_in_core(self, member: ReplicaId) -> bool:
+        """Whether a member was not left out when the core healed."""
+        ...
+
+
 class Network:
     """All links of a world."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: Host) -> None:
         options = world.options
         self._world = world
         self._delays = options.delays_us
@@ -142,7 +169,7 @@ class Network:
             counts["lost"] += 1
             return
         self._sent += 1
-        parcel = Parcel(source, target, body, world.processes[source].boot, self._sent)
+        parcel = Parcel(source, target, body, world.seen_boot[source], self._sent)
         if world.story.on:
             parcel = self._label(parcel, message)
             if lost:
@@ -205,7 +232,5 @@ class Network:
         if self.past:
             world.counts["replayed"] += 1
             parcel = self.past[world.random.randrange(len(self.past))]
-            if not world.processes[parcel.source].outside_core and (
-                not world.processes[parcel.target].outside_core
-            ):
+            if world.is_in_core(parcel.source) and world.is_in_core(parcel.target):
                 self._deliver(parcel)

@@ -26,7 +26,6 @@ from epaxos.sim.faults import FaultPlan
 from epaxos.sim.options import RunOptions
 from epaxos.sim.process import Process
 from epaxos.sim.schedule.schedule import Schedule
-from epaxos.sim.situations import situations_of
 from epaxos.sim.tunables import tuned
 from epaxos.sim.world import World
 
@@ -142,7 +141,7 @@ def _run(world: World) -> CleanRun:
         sum(call.returned is not None for call in clients.calls),
         world.now,
         counts,
-        situations_of(world, counts),
+        world.meter.situations(world.spec.name, counts, map(_node, world.living())),
     )
 
 

@@ -7,17 +7,16 @@ Rules of this file: names are stable. A situation of a feature that does not exi
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
 
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Decided, Message, Path
 from epaxos.core.types import ReplicaId
+from epaxos.node.node import Node
 from epaxos.node.requests import Refusal, Reply, Request
 from epaxos.protocols.epaxos.recovery import RULES
 from epaxos.sim.options import RunOptions
-
-if TYPE_CHECKING:
-    from epaxos.sim.world import World
 
 
 class Situation(NamedTuple):
@@ -274,20 +273,17 @@ class Meter:
         elif kind == "Promise":
             self.met["bound_chunk"] += getattr(message, "until", 0) > 0
 
-    def finished(self, world: "World") -> None:
-        """The run is over."""
-        for process in world.living():
-            if process.node is not None:
-                self.met["forgotten"] += sum(process.node.replica.floor) > 0
-
-
-def situations_of(world: "World", counts: dict[str, int]) -> dict[str, int]:
-    """How often each situation of the world's protocol was met in one run."""
-    world.meter.finished(world)
-    found = {**counts, **world.meter.met}
-    found["second_leaders"] = max(0, counts.get("leaderships", 0) - 1)
-    return {
-        each.name: found.get(each.counter, 0)
-        for each in SITUATIONS
-        if each.protocol in (None, world.spec.name)
-    }
+    def situations(
+        self, protocol: str, counts: dict[str, int], living: Iterable[Node]
+    ) -> dict[str, int]:
+        """At the end of a run: how often each situation of its protocol was met. `counts` is what
+        world, clients and replicas counted."""
+        forgotten = sum(sum(node.replica.floor) > 0 for node in living)
+        self.met["forgotten"] += forgotten
+        found = {**counts, **self.met}
+        found["second_leaders"] = max(0, counts.get("leaderships", 0) - 1)
+        return {
+            each.name: found.get(each.counter, 0)
+            for each in SITUATIONS
+            if each.protocol in (None, protocol)
+        }

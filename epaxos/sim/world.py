@@ -478,6 +478,10 @@ class World:
 
     # What the whole world can be asked ---------------------------------------------------------
 
+    def is_in_core(self, member: ReplicaId) -> bool:
+        """Whether a member was not left out when the core healed."""
+        return not self.processes[member].outside_core
+
     def living(self) -> list[Process]:
         """Processes that run and belong to the core."""
         return [

@@ -15,8 +15,9 @@ from epaxos.registry import find_protocol
 from epaxos.sim.check.checkers import EXECUTES, REMEMBERED, VISIBILITY, Violation
 from epaxos.sim.options import Faults, RunOptions, draw
 from epaxos.sim.run import Failure, _run, _schedule_of, tell
+from epaxos.sim.schedule.chart import show_schedule
 from epaxos.sim.schedule.export import from_json, to_json, to_pytest
-from epaxos.sim.schedule.player import Player, show_schedule
+from epaxos.sim.schedule.player import Player
 from epaxos.sim.schedule.schedule import Arrival, Crash, Step, TakeOver
 from epaxos.sim.schedule.shrink import NotViolated, Shrinker, shrink, size_of
 from epaxos.sim.schedule.simplify import without_members, without_slot

@@ -15,6 +15,7 @@ from epaxos.sim.check.checkers import AGREEMENT, ONCE, VISIBILITY, Violation
 from epaxos.sim.museum.exhibit import Caught, Directed, Exhibit
 from epaxos.sim.planted import Planted
 from epaxos.sim.run import Failure, tell
+from epaxos.sim.schedule.chart import draw
 from epaxos.sim.schedule.player import Player
 from epaxos.sim.schedule.schedule import Schedule
 from epaxos.sim.schedule.shrink import NotViolated, shrink, size_of
@@ -80,7 +81,7 @@ def _shortest(schedule: Schedule, planted: Planted, caught: Caught, played: int)
     try:
         player.play(schedule.events)
     except Violation as violation:
-        chart = _abridged(player.chart(violation))
+        chart = _abridged(draw(player, violation))
         return Narrative(chart, _conclude(player, violation), played, size_of(schedule))
     raise AssertionError("what was cut down still violates its sentence")
 

@@ -10,12 +10,14 @@ Rules of this file: what stands beside the columns is worded by `epaxos.sim.sche
 import textwrap
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from epaxos.core.replica import Executed
 from epaxos.core.types import replica_name
+from epaxos.node.node import Node
+from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import Violation
-from epaxos.sim.schedule.schedule import HEARTBEATS, label_of
+from epaxos.sim.schedule.player import Happening, Player
+from epaxos.sim.schedule.schedule import HEARTBEATS, Schedule, label_of
 from epaxos.sim.schedule.words import (
     name_of,
     say,
@@ -26,24 +28,35 @@ from epaxos.sim.schedule.words import (
     say_record,
 )
 
-if TYPE_CHECKING:
-    # The player draws its own chart.
-    from epaxos.sim.schedule.player import Happening, Player
-
 WIDTH = 100
 """Columns of a sequence chart, at most."""
 
 _LEGEND = "Time goes down.  ● a step  ├─▶ a delivery  ◆ decided, executed, answered  ✖ a crash"
 
 
-def draw(player: "Player", violation: Violation | None = None) -> str:
+def draw(player: Player, violation: Violation | None = None) -> str:
     """What was played as a message sequence chart: a column per replica, an event per number, and
-    what it led to below it; at the end the sentence that does not hold."""
+    what it led to below it; at the end the property that is violated."""
     return "\n".join(_Chart(player).lines(violation))
 
 
+def show_schedule(
+    schedule: Schedule,
+    spec: ProtocolSpec | None = None,
+    node: type[Node] = Node,
+    only: str | None = None,
+) -> str:
+    """The chart of a schedule, with the property that it violates, if it does."""
+    player = Player(schedule, spec, node, only=only)
+    try:
+        player.play(schedule.events)
+    except Violation as violation:
+        return draw(player, violation)
+    return draw(player)
+
+
 class _Chart:
-    def __init__(self, player: "Player") -> None:
+    def __init__(self, player: Player) -> None:
         self._player = player
         self._n = player.n
         self._step = {1: 10, 2: 10, 3: 10, 4: 9, 5: 8, 6: 7, 7: 6}.get(self._n, 5)
@@ -87,7 +100,7 @@ class _Chart:
                 detail = detail.replace(repr(payload), say_payload(payload)[1:-1])
         return detail
 
-    def _event(self, number: int, group: "list[Happening]") -> None:
+    def _event(self, number: int, group: list[Happening]) -> None:
         label = f"{number:>3}" if number else ""
         for happening in group:
             if happening.kind == "starts":
@@ -101,7 +114,7 @@ class _Chart:
             if happening.kind == "crashes":
                 self._alive[happening.member] = False
 
-    def _told(self, group: "list[Happening]") -> "Iterator[tuple[str, Happening, str]]":
+    def _told(self, group: list[Happening]) -> Iterator[tuple[str, Happening, str]]:
         """The lines of one event: how it began, then what it led to, like things together."""
         told = False
         for kind, same in groupby(group, key=lambda each: each.kind):
@@ -117,7 +130,7 @@ class _Chart:
         if not told:
             yield "●", group[0], "takes a step without input"
 
-    def _one(self, happening: "Happening") -> str:
+    def _one(self, happening: Happening) -> str:
         """One line for one thing."""
         kind, thing = happening.kind, happening.thing
         if kind == "arrives":
@@ -130,7 +143,7 @@ class _Chart:
             return say_crash(thing)
         return self._begins(happening)
 
-    def _many(self, kind: str, those: "list[Happening]", group: "list[Happening]") -> str:
+    def _many(self, kind: str, those: list[Happening], group: list[Happening]) -> str:
         """One line for like things; empty if there is nothing worth telling."""
         if kind == "record":
             texts = [say_record(e.thing) for e in those if not isinstance(e.thing, Executed)]
@@ -143,7 +156,7 @@ class _Chart:
             return f"nobody hears its {', '.join(dict.fromkeys(unheard))}" if unheard else ""
         return ""
 
-    def _begins(self, happening: "Happening") -> str:
+    def _begins(self, happening: Happening) -> str:
         thing = happening.thing
         if happening.kind == "starts":
             return "starts again from what its disk kept" if thing > 1 else ""
@@ -155,21 +168,21 @@ class _Chart:
             return f"is asked to hand leadership to {replica_name(thing.target)}"
         return f"time passes: {thing / 1000:.0f} ms on its clock"
 
-    def _arrives(self, happening: "Happening") -> str:
+    def _arrives(self, happening: Happening) -> str:
         sent = happening.thing
         key = (sent.source, sent.target, sent.label, sent.nth)
         note = " (again)" if key in self._arrived else ""
         self._arrived.add(key)
         return say(sent.message) + note
 
-    def _unheard(self, happening: "Happening") -> bool:
+    def _unheard(self, happening: Happening) -> bool:
         name = type(happening.thing).__name__
         label = label_of(happening.thing)
         return name not in _BACKGROUND_MESSAGES and not any(
             source == happening.member and heard == label for source, heard, _ in self._heard
         )
 
-    def _line(self, label: str, mark: str, happening: "Happening", text: str) -> None:
+    def _line(self, label: str, mark: str, happening: Happening, text: str) -> None:
         step, margin = self._step, self._margin
         row = [" "] * (step * self._n)
         for me in range(self._n):

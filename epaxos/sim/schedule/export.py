@@ -15,7 +15,7 @@ from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import parse_instance, replica_name
 from epaxos.sim.check import checkers
-from epaxos.sim.schedule.player import show_schedule
+from epaxos.sim.schedule.chart import show_schedule
 from epaxos.sim.schedule.schedule import (
     HEARTBEATS,
     Arrival,

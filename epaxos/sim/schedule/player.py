@@ -32,7 +32,6 @@ from epaxos.sim.check.checkers import (
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.disk import Disk
 from epaxos.sim.incarnation import Incarnation, NodeFactory, Seen
-from epaxos.sim.schedule.chart import draw
 from epaxos.sim.schedule.history import History
 from epaxos.sim.schedule.schedule import (
     Arrival,
@@ -153,10 +152,6 @@ class Player:
     def schedule(self) -> Schedule:
         """All that was played."""
         return self.head._replace(events=tuple(self.events))
-
-    def chart(self, violation: Violation | None = None) -> str:
-        """What was played, for people."""
-        return draw(self, violation)
 
     def play(self, events: Iterable[Event]) -> None:
         """Play these events, then look at what clients saw. Raises Violation."""
@@ -446,21 +441,6 @@ class Player:
             if (source, target, label, sent.nth) not in self._used
         ]
         return min(found, key=lambda sent: sent.number, default=None)
-
-
-def show_schedule(
-    schedule: Schedule,
-    spec: ProtocolSpec | None = None,
-    node: type[Node] = Node,
-    only: str | None = None,
-) -> str:
-    """The chart of a schedule, with the property that it violates, if it does."""
-    player = Player(schedule, spec, node, only=only)
-    try:
-        player.play(schedule.events)
-    except Violation as violation:
-        return player.chart(violation)
-    return player.chart()
 
 
 def _about(label: str) -> str:

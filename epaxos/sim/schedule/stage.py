@@ -34,6 +34,8 @@ from epaxos.execution.interface import Executor
 from epaxos.node.node import Node
 from epaxos.node.requests import Refusal, Reply
 from epaxos.registry import ProtocolSpec, find_protocol
+from epaxos.sim.check.checkers import Violation
+from epaxos.sim.schedule.chart import draw
 from epaxos.sim.schedule.player import Player, Sent
 from epaxos.sim.schedule.schedule import (
     HEARTBEATS,
@@ -366,6 +368,10 @@ class Stage(Player):
     def answers(self, who: str) -> list[Reply | Refusal]:
         """What clients at `who` were told."""
         return self.actors[number(who)].answers
+
+    def chart(self, violation: Violation | None = None) -> str:
+        """What was played, as a message sequence chart."""
+        return draw(self, violation)
 
     def check(self) -> None:
         """Look at what clients saw and at the cluster as it stands. Raises Violation.
