@@ -81,3 +81,17 @@ def test_every_part_of_bench_has_its_place():
         if entry.suffix == ".py" or any(entry.glob("*.py"))
     }
     assert found - {"bench.__init__"} == placed
+
+
+def test_every_part_of_the_simulator_has_its_place():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (layers,) = (
+        each["layers"] for each in contracts if each["name"].startswith("inside the simulator")
+    )
+    placed = {word for layer in layers for word in layer.split() if word != "|"}
+    sim = ROOT / "epaxos" / "sim"
+    found = {f"epaxos.sim.{path.stem}" for path in sim.glob("*.py")}
+    found |= {f"epaxos.sim.schedule.{path.stem}" for path in (sim / "schedule").glob("*.py")}
+    found |= {f"epaxos.sim.{folder}" for folder in ("check", "explore", "museum")}
+    assert {name for name in found if not name.endswith("__init__")} == placed
