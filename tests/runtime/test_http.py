@@ -138,7 +138,7 @@ async def test_conditions_that_cannot_be_kept_are_refused(headers):
         ("something-new", 503, "1"),
     ],
 )
-async def test_fates(code, status, retry):
+async def test_refusal_codes_map_to_http(code, status, retry):
     async with ports() as p:
         p.node.react = code
         async with p.web.put(p.url + "/v1/kv/k", data=b"1") as r:

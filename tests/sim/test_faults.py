@@ -71,7 +71,7 @@ def test_every_order_of_deliveries_is_clean(order):
     assert len(traces) == 6
 
 
-def test_orders_differ():
+def test_delivery_orders_give_different_traces():
     options = replace(draw(3, only=frozenset()), jitter_us=2_000)
     assert len({simulate(replace(options, order=order)).trace for order in ORDERS}) == len(ORDERS)
 

@@ -72,7 +72,7 @@ def test_a_hole_is_asked_about_then_recovered_in_order_of_rank(me, rank):
     ]
 
 
-def test_an_own_hole_is_nobody_elses_turn():
+def test_own_gap_is_recovered_without_stagger():
     made = columns(2)
     made.obtain(2, 1)
     assert [at for at, _ in sweeps(made, 500_000)] == [ASK, ASK + T1]
@@ -439,7 +439,7 @@ def test_a_suspected_member_does_not_slow_the_others():
     assert made.rtt_max == 300_000
 
 
-def test_a_room_full_of_replicas_still_waits_like_a_town():
+def test_rtt_max_has_a_floor_of_40_ms():
     assert columns(0, 3, rtt=200).rtt_max == 40_000
 
 

@@ -165,7 +165,7 @@ def test_a_directory_without_results_is_told(tmp_path):
         Results(tmp_path)
 
 
-def test_whoever_wants_it_to_end_ends_it(tmp_path):
+def test_stop_event_ends_sweep(tmp_path):
     stop = threading.Event()
 
     def watch(standing):
