@@ -6,7 +6,7 @@ _CORE = ("tests/unit/test_core_types.py", "tests/unit/test_core_quorum.py")
 _EPAXOS = (
     "tests/unit/test_epaxos_recovery.py",
     "tests/unit/test_epaxos_replica.py",
-    "tests/unit/test_epaxos_retries.py",
+    "tests/unit/test_epaxos_agreement.py",
     "tests/unit/test_epaxos_columns.py",
     "tests/scenarios/test_epaxos_ballots.py",
     "tests/scenarios/test_epaxos_recovery.py",
@@ -16,7 +16,7 @@ _EPAXOS = (
 )
 _REPLICA = (
     "tests/unit/test_epaxos_replica.py",
-    "tests/unit/test_epaxos_retries.py",
+    "tests/unit/test_epaxos_agreement.py",
     "tests/unit/test_node.py",
 )
 _MULTIPAXOS = (
@@ -65,7 +65,7 @@ TARGETS = (
     Target("epaxos/protocols/epaxos/replica.py", (*_REPLICA, *_EPAXOS), ("epaxos",)),
     Target(
         "epaxos/protocols/epaxos/columns.py",
-        ("tests/unit/test_epaxos_retries.py", *_EPAXOS),
+        ("tests/unit/test_epaxos_agreement.py", *_EPAXOS),
         ("epaxos",),
     ),
     Target("epaxos/execution/graph_executor.py", _EXECUTION, ("epaxos",)),

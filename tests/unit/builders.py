@@ -9,6 +9,8 @@ from epaxos.protocols.epaxos.messages import Progress
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 
 RTT = 40_000
+RESEND = 92_000
+"""After so long a question is asked again."""
 
 
 def payload(number=1, *keys, origin=0, size=1):
@@ -59,3 +61,16 @@ def sent(made, *kinds):
         for target, message in made.out.take().messages
         if (isinstance(message, kinds) if kinds else not isinstance(message, Progress))
     ]
+
+
+def run(made, start, stop, kinds, alive=()):
+    """[(time, target, message)] of some kinds, waking the replica as its deadline says while some
+    members stay alive."""
+    found = []
+    now = start
+    while now <= stop:
+        hear(made, now, *alive)
+        made.wake(now)
+        found += [(now, target, message) for target, message in sent(made, *kinds)]
+        now = max(now + 1000, min(made.deadline(), now + 20_000))
+    return found
