@@ -11,7 +11,6 @@ import re
 import threading
 import time
 import tomllib
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,7 +29,8 @@ from bench.figures.plan import PooledTrials
 from bench.progress import ProgressClock, ProgressReport, Watch
 from bench.trials.executors import Stopped
 from bench.trials.trial import Outcome, Trial, run_trial
-from epaxos.core.errors import ConfigError
+from epaxos.core.errors import CodecError, ConfigError
+from epaxos.http_client import fetch
 from topology import DEFAULT, Topology, best_leader, find, worst_leader
 
 MULTIPAXOS: Final = "Multi-Paxos"
@@ -280,10 +280,8 @@ def _http_ports(place: Path) -> list[int]:
 def _ask(port: int) -> tuple[float, float] | None:
     """Sum of all answers' latencies in s, and their number; None: it does not answer."""
     try:
-        url = f"http://127.0.0.1:{port}/metrics"
-        with urllib.request.urlopen(url, timeout=_ASK_WITHIN_S) as answer:
-            text = answer.read().decode()
-    except (OSError, ValueError):
+        text = fetch(f"http://127.0.0.1:{port}/metrics", _ASK_WITHIN_S).decode()
+    except (OSError, ValueError, CodecError):
         return None
     total, count = _SUM.search(text), _COUNT.search(text)
     return (float(total[1]), float(count[1])) if total and count else None

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,8 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from bench.spawn import spawn
-from epaxos.core.errors import AddressError, EpaxosError
+from epaxos.core.errors import AddressError, CodecError, EpaxosError
+from epaxos.http_client import fetch
 from topology import Topology
 
 READY_WITHIN_S: Final = 30.0
@@ -200,13 +200,9 @@ class ReplicaProcess:
         """What it answers over HTTP to a document, or to nothing. Raises AddressError where it
         does not answer, or refuses."""
         url = f"http://127.0.0.1:{self.ports.http}{path}"
-        body = None if document is None else json.dumps(document).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(url, body, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=within_s) as answer:
-                found: dict[str, Any] = json.load(answer)
-        except (OSError, ValueError) as error:
+            found: dict[str, Any] = json.loads(fetch(url, within_s, document, method))
+        except (OSError, ValueError, CodecError) as error:
             raise AddressError(f"{self.region} does not answer at {url}: {error}") from None
         return found
 

@@ -11,7 +11,6 @@ Rules of this file: it is part of the locustfile, which alone imports it.
 import json
 import logging
 import time
-import urllib.request
 from collections.abc import Sequence
 from itertools import count, islice
 from pathlib import Path
@@ -38,6 +37,7 @@ from bench.loadtest.options import (
 from bench.loadtest.summary import Document, Limits, broken, live, summarize, text, write
 from bench.loadtest.targets import make_target
 from epaxos.core.errors import ConfigError, EpaxosError
+from epaxos.http_client import fetch_json
 from epaxos.workload import Workload, parse_workload
 from topology import TopologyError
 
@@ -232,9 +232,8 @@ class Station:
             return "etcd"
         for url in dict.fromkeys(place.url for place in self._places):
             try:
-                with urllib.request.urlopen(f"{url}/v1/status", timeout=_PROBE_S) as answer:
-                    return str(json.load(answer)["protocol"])
-            except (OSError, ValueError, KeyError):
+                return str(fetch_json(f"{url}/v1/status", _PROBE_S)["protocol"])
+            except (EpaxosError, KeyError):
                 continue
         return "unknown"
 

@@ -43,9 +43,7 @@ _ADDRESS_ERRNOS: Final = frozenset(
 
 def exit_code(error: Exception) -> ExitCode:
     """The code for an exception that ends the process."""
-    if isinstance(error, ConfigError) or type(error).__name__ == "TopologyError":
-        # Topologies know nothing of this package, so their error is recognised by its name: an
-        # import would cost every start-up what only this moment needs.
+    if isinstance(error, ConfigError):
         return ExitCode.CONFIG
     if isinstance(error, StorageError):
         return ExitCode.STORAGE
@@ -55,4 +53,7 @@ def exit_code(error: Exception) -> ExitCode:
         return ExitCode.FAILED
     if isinstance(error, OSError):
         return ExitCode.ADDRESS if error.errno in _ADDRESS_ERRNOS else ExitCode.FAILED
-    return ExitCode.INTERNAL
+    # Here, since every start-up would pay for what only this moment needs.
+    from topology import TopologyError
+
+    return ExitCode.CONFIG if isinstance(error, TopologyError) else ExitCode.INTERNAL

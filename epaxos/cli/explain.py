@@ -15,10 +15,10 @@ from urllib.parse import quote
 import typer
 
 import topology
-from epaxos.cli.graph import base_url, fetch_json
 from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import AddressError, ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
+from epaxos.http_client import base_url, fetch_json
 
 app = typer.Typer()
 

@@ -6,10 +6,7 @@ strongly connected component. Components are numbered in an order of execution: 
 
 import html
 import io
-import re
 import sys
-import urllib.error
-import urllib.request
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -20,15 +17,14 @@ import orjson
 import typer
 
 from epaxos.cli.output import console, count, make_table, print_json
-from epaxos.core.errors import AddressError, CodecError, ConfigError, EpaxosError
+from epaxos.core.errors import CodecError, ConfigError
+from epaxos.http_client import base_url, fetch_json
 
 app = typer.Typer()
 
 OUTSIDE: Final = "outside"
 """Status of an instance that an edge names and the replica did not list: not committed there, or
 left out by the limit."""
-
-_ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 
 
 class Format(StrEnum):
@@ -94,52 +90,6 @@ def _format_of(out: Path) -> Format:
         raise ConfigError(
             f"--out {out}: the name says no format; end it with one of {endings}, or give --format"
         ) from None
-
-
-def base_url(text: str) -> str:
-    """`http://host:port` from what a person typed. Raises ConfigError."""
-    url = (text if "://" in text else f"http://{text}").rstrip("/")
-    if not re.fullmatch(
-        r"https?://[^/\s:@]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?", url
-    ):
-        raise ConfigError(f"--at {text!r} is not an HTTP address; write http://127.0.0.1:8001")
-    return url
-
-
-def fetch_json(url: str, timeout: float) -> dict[str, Any]:
-    """The JSON object at a URL of a replica.
-
-    Raises AddressError if nobody is there, EpaxosError with the replica's words if it refuses, and
-    CodecError for what is not the JSON of a replica."""
-    try:
-        # The scheme is http or https: base_url made the URL.
-        with urllib.request.urlopen(url, timeout=timeout) as response:
-            body = response.read(_ANSWER_BYTES_MAX)
-        document = orjson.loads(body)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise EpaxosError(f"{url}: {_problem(error)}") from None
-    except orjson.JSONDecodeError as error:
-        raise CodecError(f"{url} did not answer with JSON ({error}); is it a replica?") from None
-    except (urllib.error.URLError, OSError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        detail = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
-        raise AddressError(
-            f"{url} cannot be reached: {detail}; start a replica there, or name another with --at"
-        ) from None
-    if not isinstance(document, dict):
-        raise CodecError(f"{url} did not answer with a JSON object; is it a replica?")
-    return document
-
-
-def _problem(error: urllib.error.HTTPError) -> str:
-    """What a problem+json says, or at least the status."""
-    try:
-        problem = orjson.loads(error.read(65536))
-        words = [problem[field] for field in ("title", "detail") if problem.get(field)]
-    except (orjson.JSONDecodeError, AttributeError, OSError):
-        words = []
-    return f"{error.code} {error.reason}" + "".join(f": {word}" for word in words)
 
 
 def dependency_graph(document: dict[str, Any]) -> "nx.DiGraph[str]":

@@ -174,6 +174,13 @@ def test_answers_that_are_no_graph(capsys, answer, code, word):
     assert word in shown
 
 
+def test_an_answer_without_end_is_not_read_to_its_end(capsys, monkeypatch):
+    monkeypatch.setattr("epaxos.http_client.ANSWER_BYTES_MAX", 100)
+    with replica() as (at, _):
+        assert run(["graph", "--at", at]) == ExitCode.FAILED
+    assert "more than 100 bytes" in capsys.readouterr().err
+
+
 def test_nobody_there(capsys):
     with replica() as (at, _):
         pass

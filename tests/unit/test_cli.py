@@ -20,12 +20,9 @@ from epaxos.core.errors import (
     Definite,
     StorageError,
 )
+from topology import TopologyError
 
 HEAVY = {"aiohttp", "asyncio", "matplotlib", "msgspec", "networkx", "numpy", "orjson"}
-
-
-class TopologyError(Exception):
-    """Stands for the one of the package that knows nothing of ours."""
 
 
 @pytest.fixture
