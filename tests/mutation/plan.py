@@ -21,9 +21,12 @@ _REPLICA = (
 )
 _MULTIPAXOS = (
     "tests/unit/test_multipaxos_log.py",
+    "tests/unit/test_multipaxos_stages.py",
+    "tests/unit/test_multipaxos_election.py",
     "tests/unit/test_multipaxos_replica.py",
-    "tests/scenarios/test_multipaxos_node.py",
     "tests/scenarios/test_multipaxos_elections.py",
+    "tests/scenarios/test_multipaxos_schedules.py",
+    "tests/scenarios/test_multipaxos_node.py",
     "tests/unit/test_node_sampling.py",
 )
 _EXECUTION = (
@@ -51,8 +54,7 @@ class Target(NamedTuple):
 
     def files(self) -> tuple[str, ...]:
         """Its own tests and the others, each once."""
-        edges = self.own.replace(".py", "_edges.py")  # of Multi-Paxos
-        return tuple(dict.fromkeys((self.own, edges, *self.tests)))
+        return tuple(dict.fromkeys((self.own, *self.tests)))
 
 
 TARGETS = (
@@ -75,10 +77,13 @@ TARGETS = (
         ("tests/unit/test_node.py", *_MULTIPAXOS),
         ("multipaxos",),
     ),
+    Target("epaxos/protocols/leader_based/members.py", _MULTIPAXOS[2:], ("multipaxos",)),
+    Target("epaxos/protocols/leader_based/patience.py", _MULTIPAXOS[2:], ("multipaxos",)),
+    Target("epaxos/protocols/leader_based/runs.py", _MULTIPAXOS[1:], ("multipaxos",)),
     Target("epaxos/protocols/multipaxos/log.py", _MULTIPAXOS, ("multipaxos",)),
     Target("epaxos/protocols/multipaxos/stages.py", _MULTIPAXOS[1:], ("multipaxos",)),
-    Target("epaxos/protocols/multipaxos/election.py", _MULTIPAXOS[1:], ("multipaxos",)),
-    Target("epaxos/protocols/multipaxos/replica.py", _MULTIPAXOS[1:], ("multipaxos",)),
+    Target("epaxos/protocols/multipaxos/election.py", _MULTIPAXOS[2:], ("multipaxos",)),
+    Target("epaxos/protocols/multipaxos/replica.py", _MULTIPAXOS[3:], ("multipaxos",)),
     Target(
         "epaxos/runtime/wal.py",
         ("tests/runtime/test_wal.py", "tests/runtime/test_driver.py"),

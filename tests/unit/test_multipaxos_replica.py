@@ -1,14 +1,12 @@
 """One replica at a time: what it records before it speaks, and what it ignores."""
 
-import random
-
 import pytest
 
-from epaxos.codec import encode
+from epaxos.codec import Codec
 from epaxos.core.errors import Definite, StorageError
-from epaxos.core.quorum import quorums
-from epaxos.core.replica import EVERYONE, RECORD_TAG_PROTOCOL, Path, Setup
+from epaxos.core.replica import EVERYONE, RECORD_TAG_PROTOCOL, Path
 from epaxos.core.types import InstanceId, make_ballot
+from epaxos.protocols.multipaxos.log import SLOTS_AHEAD_MAX
 from epaxos.protocols.multipaxos.messages import (
     MESSAGES,
     RECORDS,
@@ -32,13 +30,32 @@ from epaxos.protocols.multipaxos.messages import (
     Vote,
     Voted,
 )
-from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
-from tests.multipaxos_world import CODEC, SECOND, payload_of
+from epaxos.protocols.multipaxos.replica import PROGRESS_DELAY_US, PROGRESS_SLOTS
+from epaxos.registry import find_protocol
+from epaxos.sim.tunables import tuned
+from tests.unit.multipaxos_builders import (
+    B1A,
+    B1B,
+    B1C,
+    B2A,
+    B2C,
+    SECOND,
+    A,
+    B,
+    C,
+    D,
+    E,
+    counts,
+    later,
+    leading,
+    payload_of,
+    replica,
+    sent,
+    started,
+)
 
-B1A = make_ballot(1, 0)
-B1B = make_ballot(1, 1)
-B1C = make_ballot(1, 2)
-B2A = make_ballot(2, 0)
+RTT = 400_000
+CODEC = Codec(find_protocol("multipaxos"))
 X = payload_of(0, 1)
 Y = payload_of(1, 1)
 Z = payload_of(2, 1)
@@ -61,42 +78,15 @@ EXAMPLES = [
 ]
 
 
-def replica(me=0, n=3, leader=None, records=()):
-    rtt = tuple(0 if q == me else 40_000 for q in range(n))
-    made = MultiPaxosReplica(Setup(me, n, rtt, random.Random(1), leader))
-    for record in records:
-        made.restore(record)
-    made.out.take()
-    return made
+def told(made):
+    return [m.executed[0] for _, m in sent(made, Heartbeat)]
 
 
-def started(me=0, n=3, leader=None, records=()):
-    made = replica(me, n, leader, records)
-    made.wake(1)
-    made.out.take()
-    return made
+def heartbeat(ballot, leads, commit, executed=0):
+    return Heartbeat(ballot, leads, commit, (executed,), (executed,), (0, 0, 0), 1)
 
 
-def leading(n=3):
-    """A, elected with the promise of B (and C, where two are needed)."""
-    made = started(0, n)
-    made._start_probe(10)
-    for member in range(1, n // 2 + 1):
-        made.receive(member, ProbeOk(10, 0), 20)
-    ballot = made.promised
-    for member in range(1, n // 2 + 1):
-        made.receive(member, Promise(ballot, 1, 0, 0, []), 30)
-    made.out.take()
-    return made
-
-
-def counts(made):
-    return {name: count for name, count in made.statistics().items() if count}
-
-
-def test_every_message_has_a_handler_and_an_example():
-    made = replica()
-    assert set(made._handlers) == set(MESSAGES)
+def test_every_message_has_an_example():
     assert [type(example) for example in EXAMPLES] == list(MESSAGES)
 
 
@@ -105,32 +95,6 @@ def test_tags_are_distinct_and_records_leave_room_for_the_nodes():
     assert tags == list(range(1, len(MESSAGES) + 1))
     tags = [kind.__struct_config__.tag for kind in RECORDS]
     assert tags == list(range(RECORD_TAG_PROTOCOL, RECORD_TAG_PROTOCOL + len(RECORDS)))
-
-
-@pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: type(m).__name__)
-def test_messages_survive_the_codec(message):
-    assert CODEC.decode_message(encode(message)) == message
-
-
-@pytest.mark.parametrize(
-    "record", [Promised(B1A), Voted(B1A, 1, X), Voted(B1A, 1, None), Learned(1, [X]), Chosen(1)]
-)
-def test_records_survive_the_codec(record):
-    assert CODEC.decode_record(encode(record)) == record
-
-
-@pytest.mark.parametrize("n", range(1, 10))
-def test_majority_is_more_than_half(n):
-    assert quorums(n).slow == n // 2 + 1
-    assert replica(0, n).majority == n // 2 + 1
-
-
-@pytest.mark.parametrize(
-    ("rtt", "patience"), [(10, SECOND), (40_000, SECOND), (300_000, 3 * SECOND)]
-)
-def test_patience_is_ten_round_trips_and_at_least_a_second(rtt, patience):
-    made = MultiPaxosReplica(Setup(0, 3, (0, 5, rtt), random.Random(1)))
-    assert made.patience.us == patience
 
 
 def test_a_new_replica_wants_to_be_woken_at_once():
@@ -160,29 +124,6 @@ def test_one_replica_forgets_what_it_executed():
     assert made.floor == (1,)
     assert made.live_bytes == 0
     assert made.slowest_member() is None
-
-
-def test_a_candidate_records_its_ballot_before_it_asks():
-    made = started()
-    made._start_probe(10)
-    assert made.out.take().messages == [(EVERYONE, Probe(10))]
-    made.receive(1, ProbeOk(10, make_ballot(4, 1)), 20)
-    ready = made.out.take()
-    ballot = make_ballot(5, 0)
-    assert ready.log == [Promised(ballot)]
-    assert ready.must_sync
-    assert ready.messages == [(EVERYONE, Prepare(ballot, 1))]
-
-
-def test_a_promise_is_recorded_before_it_is_said():
-    made = started(1)
-    made.receive(0, Prepare(B1A, 1), 10)
-    ready = made.out.take()
-    assert ready.log == [Promised(B1A)]
-    assert ready.must_sync
-    assert ready.messages == [(0, Promise(B1A, 1, 0, 0, []))]
-    made.receive(0, Prepare(B1A, 1), 20)
-    assert made.out.take().log == []
 
 
 def test_votes_are_recorded_and_acknowledged_as_runs():
@@ -317,22 +258,6 @@ def test_the_last_words_of_an_old_leader_are_true_of_votes_in_its_ballot_only():
     assert ready.messages == []
 
 
-def test_a_lower_ballot_is_refused_and_a_refused_leader_steps_down():
-    made = started(1)
-    made.receive(2, Prepare(B1C, 1), 10)
-    made.out.take()
-    for message in (Prepare(B1A, 1), Accept(B1A, 1, X, 0)):
-        made.receive(0, message, 20)
-        ready = made.out.take()
-        assert ready.messages == [(0, Nack(B1C))]
-        assert ready.log == []
-    leader = leading()
-    leader.receive(1, Nack(B1C), 40)
-    assert leader.leader is None
-    with pytest.raises(Definite, match="no leader"):
-        leader.propose(X, 50)
-
-
 def test_a_follower_forwards_once_and_names_the_ballot():
     made = started(1)
     with pytest.raises(Definite, match="no leader is known"):
@@ -446,38 +371,6 @@ def test_another_value_for_a_chosen_slot_is_ignored():
     assert made.log.entries[1].payload == X
 
 
-def test_a_probe_is_not_answered_while_a_leader_is_heard():
-    made = started(1)
-    made.receive(0, Accept(B1A, 1, X, 0), 10)
-    made.out.take()
-    made.receive(2, Probe(7), 20)
-    assert made.out.take().messages == []
-    made.receive(0, Probe(8), 30)
-    assert made.out.take().messages == [(0, ProbeOk(8, B1A))]
-    made.receive(2, Probe(9), 10 + made.patience.us)
-    assert made.out.take().messages == [(2, ProbeOk(9, B1A))]
-
-
-def test_a_probe_is_not_answered_by_leader_and_candidate():
-    made = leading()
-    made.receive(1, Probe(7), 40)
-    assert made.out.take().messages == []
-    made = started(0)
-    made._campaign(10, None)
-    made.out.take()
-    made.receive(1, Probe(7), 20)
-    assert made.out.take().messages == []
-
-
-def test_a_leader_that_leads_no_longer_is_believed():
-    made = started(1)
-    made.receive(0, Accept(B1A, 1, X, 0), 10)
-    assert made.unready() is None
-    made.receive(0, Heartbeat(B1A, False, 0, (0,), (0,), (0, 0, 0), 1), 20)
-    assert made.leader is None
-    assert made.unready() == "no leader is known"
-
-
 LOG = (
     Promised(B1A),
     Voted(B1A, 1, X),
@@ -507,16 +400,6 @@ def test_restore_refuses_a_log_that_lost_a_value():
     made = replica(1)
     with pytest.raises(StorageError, match="slot 1 is chosen but not as what"):
         made.restore(Chosen(1))
-
-
-def test_a_restarted_leader_follows_until_it_is_elected_again():
-    made = started(0, leader=0, records=[Promised(B1A), Voted(B1A, 1, X)])
-    assert made.leader is None
-    assert made.stage is None
-    with pytest.raises(Definite):
-        made.propose(X, 10)
-    made._campaign(20, None)
-    assert made.promised == B2A
 
 
 def test_describe_says_what_is_known_of_a_slot():
@@ -568,3 +451,218 @@ def test_leadership_is_not_handed_to_nobody():
 
 def test_slots_are_never_contended():
     assert replica().dependencies(X.footprint) == ()
+
+
+def test_so_many_executed_slots_are_told_at_once():
+    made = started()
+    made.executed((PROGRESS_SLOTS - 1,), 100)
+    assert told(made) == []
+    made.executed((PROGRESS_SLOTS,), 100)
+    assert told(made) == [PROGRESS_SLOTS]
+
+
+def test_leadership_is_the_ballot_of_whom_one_follows():
+    made = started(B)
+    assert made.leadership == 0
+    made.receive(A, Accept(B1A, 1, X, 0), 10)
+    assert made.leadership == B1A
+    assert leading().leadership == B1A
+
+
+def test_the_last_forgotten_slot_is_not_voted_for():
+    made = started(B)
+    made.receive(A, Accept(B1A, 1, X, 0), 10)
+    made.receive(A, CommitIndex(B1A, 1), 20)
+    made.executed((1,), 30)
+    for member in (A, C):
+        made.receive(member, Heartbeat(B1A, member == A, 1, (1,), (1,), (0, 0, 0), 1), 40)
+    assert made.floor == (1,)
+    made.out.take()
+    made.receive(A, Accept(B1A, 1, X, 1), 50)
+    assert made.statistics()["ignored_forgotten"] == 1
+    assert not sent(made, AcceptOk)
+
+
+def test_a_proposal_as_far_ahead_as_may_be_is_voted_for_and_one_further_is_not():
+    made = started(B)
+    made.receive(A, Accept(B1A, SLOTS_AHEAD_MAX + 1, X, 0), 10)
+    assert made.statistics()["ignored_far"] == 1
+    assert not sent(made, AcceptOk)
+    made.receive(A, Accept(B1A, SLOTS_AHEAD_MAX, X, 0), 20)
+    assert made.statistics()["ignored_far"] == 1
+    assert sent(made, AcceptOk)
+
+
+def test_what_ones_own_votes_give_is_not_fetched():
+    made = started(B)
+    made.receive(A, Accept(B1A, 1, X, 0), 10)
+    made.receive(A, CommitIndex(B1A, 1), 20)
+    assert made.log.chosen == 1
+    assert not sent(made, Fetch)
+
+
+def test_without_a_leader_one_learns_from_anybody_and_with_one_from_it_alone():
+    behind = Heartbeat(B1A, False, 3, (0,), (0,), (0, 0, 0), 1)
+    made = started(B)
+    made.receive(C, behind, 10)
+    assert sent(made, Fetch) == [(C, Fetch(1, 3))]
+    made = started(B)
+    made.receive(A, Accept(B1A, 1, X, 0), 10)
+    made.receive(C, behind, 20)
+    assert not sent(made, Fetch)
+
+
+def test_what_was_executed_is_told_after_a_short_while():
+    made = started(rtt=RTT)
+    made.executed((1,), 100)
+    assert told(made) == []
+    assert made.deadline() == 100 + PROGRESS_DELAY_US
+    made.wake(100 + PROGRESS_DELAY_US)
+    assert told(made) == [1]
+
+
+def test_nothing_new_is_not_told():
+    made = started(rtt=RTT)
+    made.executed((1,), 100)
+    made.wake(100 + PROGRESS_DELAY_US)
+    made.executed((1,), 200 + PROGRESS_DELAY_US)
+    assert made.deadline() == 100 + PROGRESS_DELAY_US + RTT * 5 // 4, "the next heartbeat"
+
+
+def test_who_is_alone_tells_nobody():
+    made = started(n=1)
+    assert made.deadline() is None
+    for number in range(1, PROGRESS_SLOTS + 1):
+        made.propose(payload_of(A, number), 50)
+    made.out.take()
+    made.executed((PROGRESS_SLOTS,), 100)
+    assert made.out.take().messages == []
+    assert made.deadline() is None
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_successor_may_have_been_silent_for_just_so_long(late):
+    made = leading()
+    made.receive(C, heartbeat(B1A, False, 0), 40)
+    now = 40 + made.patience.us + late
+    if late:
+        with pytest.raises(Definite, match="not been heard of lately"):
+            made.transfer(C, now)
+    else:
+        made.transfer(C, now)
+        assert sent(made, TakeOver) == [(C, TakeOver(B1A))]
+
+
+@pytest.mark.parametrize("late", [-1, 0])
+def test_a_transfer_is_given_up_after_just_so_long(late):
+    made = leading()
+    made.receive(C, heartbeat(B1A, False, 0), 40)
+    made.transfer(C, 40)
+    sent(made)
+    made.wake(40 + made.patience.us + late)
+    assert len(sent(made, TakeOver)) == (late < 0)
+    made.wake(40 + made.patience.us + made.members.wait(0))
+    assert not sent(made, TakeOver)
+
+
+def test_a_slot_is_described_with_its_leader():
+    made = started(B)
+    made.receive(A, Accept(B1A, 1, X, 0), 10)
+    assert made.describe(InstanceId(0, 1))["leader"] == "A"
+    later(made, 3 * SECOND)
+    assert made.describe(InstanceId(0, 1))["leader"] is None
+
+
+def test_the_commit_index_of_a_ballot_never_goes_back():
+    made = started(B)
+    made.receive(A, Accept(B1A, 2, X, 0), 10)
+    made.receive(A, CommitIndex(B1A, 2), 20)
+    made.receive(A, CommitIndex(B1A, 1), 30)
+    assert made.out.take().decided == []
+    made.receive(A, Learn(1, [Y]), 40)
+    assert [decided.slot for decided in made.out.take().decided] == [1, 2]
+
+
+def test_a_new_ballot_brings_its_own_commit_index():
+    made = started(B)
+    made.receive(A, Accept(B1A, 1, X, 0), 10)
+    made.receive(A, CommitIndex(B1A, 3), 20)
+    assert [decided.slot for decided in made.out.take().decided] == [1]
+    made.receive(A, Accept(B2A, 2, Y, 1), 30)
+    assert made.out.take().decided == []
+    made.receive(A, CommitIndex(B2A, 2), 40)
+    assert [decided.slot for decided in made.out.take().decided] == [2]
+
+
+def test_what_was_voted_for_and_is_not_covered_by_the_commit_index_is_fetched_too():
+    made = started(B)
+    made.receive(A, Accept(B1A, 2, X, 0), 10)
+    made.receive(A, heartbeat(B1A, False, 0), 20)
+    sent(made)
+    made.receive(C, heartbeat(B1A, False, 5), 30)
+    assert sent(made, Fetch) == [(C, Fetch(1, 5))]
+
+
+def test_who_is_not_answered_waits_longer_and_who_is_answered_does_not():
+    made = leading(rtt=RTT)
+    wait = made.members.wait(0)
+    for payload in (X, Y):
+        made.propose(payload, 40)
+    sent(made)
+    assert {now for now, _, _ in later(made, 3_000_000, Accept)} == {40 + wait, 40 + 3 * wait}
+    made.receive(B, AcceptOk(B1A, 1, 1), 3_000_000)
+    assert {now for now, _, _ in later(made, 4_000_000, Accept)} == {3_000_000 + wait}
+
+
+def test_a_repetition_stops_when_it_holds_just_as_much_as_a_message_may():
+    made = leading(rtt=RTT)
+    wait = made.members.wait(0)
+    for payload in (X, Y):
+        made.propose(payload, 40)
+    later(made, 40 + wait)
+    with tuned((("multipaxos.CHUNK_BYTES", 2 * len(X.encoded)),)):
+        again = later(made, 40 + 3 * wait, Accept)
+    assert [(member, m.slot) for _, member, m in again] == [(B, 1), (C, 1)]
+
+
+def test_a_leader_with_nothing_open_repeats_nothing():
+    made = leading(rtt=RTT)
+    made.propose(X, 40)
+    made.receive(B, AcceptOk(B1A, 1, 1), 50)
+    made.out.take()
+    assert later(made, 4_000_000, Accept) == []
+
+
+def test_a_fetch_that_was_answered_otherwise_is_not_repeated():
+    made = started(B)
+    made.receive(A, CommitIndex(B1A, 1), 10)
+    assert sent(made, Fetch) == [(A, Fetch(1, 1))]
+    made.receive(A, Accept(B1A, 1, X, 1), 20)
+    assert made.log.chosen == 1
+    assert later(made, 500_000, Fetch) == []
+
+
+def test_who_is_not_answered_asks_only_those_who_know_more():
+    made = started(A, 5)
+    for member, commit in ((B, 7), (C, 0), (D, 0), (E, 7)):
+        made.receive(member, Heartbeat(0, False, commit, (0,), (0,), (0,) * 5, 1), 10)
+    assert sent(made, Fetch) == [(B, Fetch(1, 7))]
+    again = later(made, 1_000_000, Fetch)
+    assert [target for _, target, _ in again[:2]] == [E, B]
+
+
+def test_of_two_that_know_as_much_the_first_is_asked():
+    made = started(A)
+    for member in (B, C):
+        made.receive(member, heartbeat(0, False, 7), 10)
+    assert sent(made, Fetch) == [(B, Fetch(1, 7))]
+    ((_, target, _), *_) = later(made, 1_000_000, Fetch)
+    assert target == C, "the other one next"
+
+
+def test_only_a_leader_proposes_and_only_in_new_slots():
+    made = leading()
+    stage = made.stage
+    made.receive(B, Nack(B2C), 40)
+    with pytest.raises(AssertionError, match="only a leader proposes"):
+        made._start_accept(stage, 1, X, 50)
