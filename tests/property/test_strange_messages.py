@@ -13,7 +13,7 @@ from epaxos.core.replica import Setup
 from epaxos.protocols.epaxos import messages as epaxos
 from epaxos.protocols.multipaxos import messages as multipaxos
 from epaxos.registry import find_protocol, protocol_names
-from tests.property.test_codec_properties import structs_of
+from tests.property.strategies import structs_of
 
 PAYLOAD = Payload.of(Batch(0, 1, b"\x01", [b"x"], [b"1"]))
 N = 3
