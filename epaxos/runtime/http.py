@@ -13,7 +13,7 @@ known is a 504, never anything definite. A client that goes away does not stop i
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote_to_bytes
 
 import msgspec
@@ -33,13 +33,24 @@ from epaxos.core.command import (
 )
 from epaxos.core.errors import ConfigError, Definite
 from epaxos.core.replica import Path
-from epaxos.core.types import InstanceId, Micros, ReplicaId, parse_instance
-from epaxos.node.node import AskGraph, AskInstance, AskTransfer, Question, Refusal, Reply, Request
+from epaxos.core.types import InstanceId, Micros, parse_instance
+from epaxos.node.node import (
+    AskGraph,
+    AskInstance,
+    AskStatus,
+    AskTransfer,
+    Question,
+    Refusal,
+    Reply,
+    Request,
+)
 from epaxos.node.sampling import SAMPLES_KEPT, document, instance_of
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import KEY_BYTES_MAX
 from epaxos.runtime.driver import Driver
-from epaxos.runtime.webserver import problem
+from epaxos.runtime.links import LinkChange, LinkSettings
+from epaxos.runtime.status import StatusView
+from epaxos.runtime.webserver import WebServer, problem
 
 BODY_DEADLINE_S: Final = 30.0
 GRAPH_MAX: Final = 1_000
@@ -67,62 +78,11 @@ _REFUSALS: Final = {
 log = structlog.get_logger()
 
 
-class LinkChange(msgspec.Struct, forbid_unknown_fields=True, rename={"source": "from"}):
-    """Body of PUT /v1/links: new settings for one incoming link, or for all."""
-
-    source: str = "*"
-    """Region or letter of the sender; `*` for all."""
-    delay_ms: float | None = None
-    """One way, without jitter."""
-    loss: float | None = None
-    """Probability that a message is lost."""
-    cut: bool | None = None
-    """Whether everything is lost."""
-
-
 class LeaderChange(msgspec.Struct, forbid_unknown_fields=True):
     """Body of POST /v1/leader."""
 
     to: str
     """Region or letter."""
-
-
-class Backend(Protocol):
-    """What the HTTP layer asks of the replica around it."""
-
-    draining: bool
-
-    def unready(self) -> str | None:
-        """Why /readyz says no."""
-        ...
-
-    async def status(self) -> dict[str, Any]:
-        """The document of /v1/status."""
-        ...
-
-    def metrics(self) -> bytes:
-        """The text of /metrics."""
-        ...
-
-    def histograms(self) -> dict[str, Any]:
-        """The document of /v1/histograms."""
-        ...
-
-    def whereabouts(self) -> dict[str, Any]:
-        """What an explanation begins with: who this is, where all are, how much is sampled."""
-        ...
-
-    def find(self, text: str) -> ReplicaId:
-        """A replica by region or letter. Raises ConfigError."""
-        ...
-
-    def links(self) -> list[dict[str, Any]] | None:
-        """Settings of the incoming links; None where they cannot be changed."""
-        ...
-
-    def change_links(self, change: LinkChange) -> None:
-        """New settings. Raises ConfigError."""
-        ...
 
 
 class _Waiting:
@@ -150,30 +110,34 @@ class HttpPort:
     def __init__(
         self,
         driver: Driver,
-        backend: Backend,
+        status: StatusView,
+        links: LinkSettings,
         *,
         body_bytes: int,
         patience_us: Micros,
+        connections: int,
         loopback: bool,
     ) -> None:
         self._driver = driver
-        self._backend = backend
+        self._status = status
+        self._links = links
         self._body_bytes = body_bytes
         self._patience_us = patience_us
         self._loopback = loopback
         self.in_flight = 0
         """Requests under way."""
+        self.web = WebServer(self.handle, connections)
         self._routes: dict[str, dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]] = {
             "/livez": {"GET": self._livez},
             "/readyz": {"GET": self._readyz},
             "/healthz": {"GET": self._livez},
             "/metrics": {"GET": self._metrics},
-            "/v1/status": {"GET": self._status},
+            "/v1/status": {"GET": self._get_status},
             "/v1/histograms": {"GET": self._histograms},
             "/v1/graph": {"GET": self._graph},
             "/v1/explain": {"GET": self._samples},
             "/v1/leader": {"POST": self._leader},
-            "/v1/links": {"GET": self._links, "PUT": self._change_links},
+            "/v1/links": {"GET": self._get_links, "PUT": self._change_links},
         }
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -291,7 +255,7 @@ class HttpPort:
     async def _run(
         self, request: web.BaseRequest, operation: Operation, key: bytes, argument: bytes
     ) -> tuple[Reply, Micros]:
-        if self._backend.draining:
+        if self._status.draining:
             raise _Problem(
                 503,
                 "not-proposed",
@@ -357,11 +321,13 @@ class HttpPort:
             raise _Problem(409 if definite else 504, code, "Refused", str(told.error))
         return told.document
 
-    async def _status(self, request: web.BaseRequest) -> web.Response:
-        return _json(await self._backend.status())
+    async def _get_status(self, request: web.BaseRequest) -> web.Response:
+        node = await self._ask(AskStatus())
+        http = {"http": len(self.web.connections), "http_in_flight": self.in_flight}
+        return _json(self._status.document(node, http))
 
     async def _histograms(self, request: web.BaseRequest) -> web.Response:
-        return _json(self._backend.histograms())
+        return _json(self._status.histograms())
 
     async def _instance(self, request: web.BaseRequest) -> web.Response:
         text = request.raw_path.partition("?")[0][len(_INSTANCES) :]
@@ -389,12 +355,12 @@ class HttpPort:
         now = clock()
         latest = self._driver.samples.latest(_limit(request, 20, SAMPLES_KEPT))
         samples = [document(stamps, now) for stamps in latest]
-        return _json({**self._backend.whereabouts(), "samples": samples})
+        return _json({**self._status.identity(), "samples": samples})
 
     async def _explain(self, request: web.BaseRequest) -> web.Response:
         raw = request.raw_path.partition("?")[0][len(_EXPLAIN) :]
         text = unquote_to_bytes(raw).decode("utf-8", "replace")
-        samples, here = self._driver.samples, self._backend.whereabouts()
+        samples, here = self._driver.samples, self._status.identity()
         instance = instance_of(text)
         stamps = samples.named(text) if instance is None else samples.find(instance)
         if stamps is None:
@@ -403,7 +369,7 @@ class HttpPort:
 
     async def _leader(self, request: web.BaseRequest) -> web.Response:
         change = _decode(await self._json_body(request), LeaderChange)
-        target = self._backend.find(change.to)
+        target = self._status.find(change.to)
         return _json(await self._ask(AskTransfer(target)) or {}, status=202)
 
     # Operation
@@ -412,18 +378,18 @@ class HttpPort:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.BaseRequest) -> web.Response:
-        why = self._backend.unready()
+        why = self._status.unready()
         if why is None:
             return web.Response(text="ok\n")
         raise _Problem(503, "not-ready", "Not ready", why, headers={"Retry-After": "1"})
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         return web.Response(
-            body=self._backend.metrics(),
+            body=self._status.metrics(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
-    async def _links(self, request: web.BaseRequest) -> web.Response:
+    async def _get_links(self, request: web.BaseRequest) -> web.Response:
         return _json({"links": self._changeable_links()})
 
     async def _change_links(self, request: web.BaseRequest) -> web.Response:
@@ -431,11 +397,11 @@ class HttpPort:
         body = await self._json_body(request)
         changes = _decode(body, list[LinkChange] if body.lstrip()[:1] == b"[" else LinkChange)
         for change in changes if isinstance(changes, list) else [changes]:
-            self._backend.change_links(change)
+            self._links.change(change)
         return _json({"links": self._changeable_links()})
 
     def _changeable_links(self) -> list[dict[str, Any]]:
-        links = self._backend.links()
+        links = self._links.documents()
         if links is None:
             raise _Problem(
                 404,

@@ -1,7 +1,7 @@
 """Numbers about the running process, kept cheap and turned into text only when somebody asks.
 
 `Distribution` is a histogram with a relative error below 1 %. Everything else is plain integers in
-the objects that count; `http.py` shows them at /metrics, `server.py` in /v1/status.
+the objects that count; `status.py` shows them, at /metrics and in /v1/status.
 """
 
 from bisect import bisect_left

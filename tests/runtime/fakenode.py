@@ -23,7 +23,6 @@ from epaxos.node.node import (
 from epaxos.runtime.binary import ClientPort
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.http import HttpPort
-from epaxos.runtime.webserver import WebServer
 
 
 class FakeFlight:
@@ -148,17 +147,15 @@ class FakeLog:
             raise self.trouble
 
 
-class FakeBackend:
+class FakeStatus:
     draining = False
     why = None
-    changes = ()
-    enabled = True
 
     def unready(self):
         return self.why
 
-    async def status(self):
-        return {"replica": "A"}
+    def document(self, node, http):
+        return {"replica": "A", "node": node, "clients": http}
 
     def metrics(self):
         return b"# nothing\n"
@@ -166,7 +163,7 @@ class FakeBackend:
     def histograms(self):
         return {"replica": "A", "loop_lag": "HISTF"}
 
-    def whereabouts(self):
+    def identity(self):
         regions = {"A": "Virginia", "B": "Tokyo"}
         return {"replica": "A", "region": "Virginia", "regions": regions, "per_second": 100}
 
@@ -175,26 +172,38 @@ class FakeBackend:
             raise ConfigError(f"replica {text!r} is none of the replicas")
         return "AB".index(text)
 
-    def links(self):
+
+class FakeLinks:
+    changes = ()
+    enabled = True
+
+    def documents(self):
         return [{"from": "B"}] if self.enabled else None
 
-    def change_links(self, change):
+    def change(self, change):
         self.changes = (*self.changes, change)
 
 
 class Ports:
     """A driver with both ports, around a fake node."""
 
-    def __init__(self):
+    def __init__(self, connections):
         self.node = FakeNode()
         self.log = FakeLog()
-        self.backend = FakeBackend()
+        self.status = FakeStatus()
+        self.links = FakeLinks()
         self.failures = []
         self.driver = Driver(self.node, self.log, self._send, self.failures.append)
         hello = ServerHello(PROTOCOL_VERSION, "c1", 0, "VA")
         self.clients = ClientPort(self.driver, hello, 5_000_000, 16)
         self.http = HttpPort(
-            self.driver, self.backend, body_bytes=100_000, patience_us=5_000_000, loopback=True
+            self.driver,
+            self.status,
+            self.links,
+            body_bytes=100_000,
+            patience_us=5_000_000,
+            connections=connections,
+            loopback=True,
         )
         self.sent = []
 
@@ -212,11 +221,10 @@ def listener():
 @asynccontextmanager
 async def ports(connections=16):
     """`Ports`, listening; with `.url`, `.address` and an HTTP session `.web`."""
-    parts = Ports()
+    parts = Ports(connections)
     client, http = listener(), listener()
     await parts.clients.start(client)
-    server = WebServer(parts.http.handle, connections)
-    runner = web.ServerRunner(server, shutdown_timeout=0.1)
+    runner = web.ServerRunner(parts.http.web, shutdown_timeout=0.1)
     await runner.setup()
     await web.SockSite(runner, http).start()
     parts.address = client.getsockname()

@@ -179,7 +179,11 @@ async def test_questions():
         async with p.web.get(p.url + "/v1/graph?limit=5") as r:
             assert await r.json() == {"limit": 5}
         async with p.web.get(p.url + "/v1/status") as r:
-            assert await r.json() == {"replica": "A"}
+            assert await r.json() == {
+                "replica": "A",
+                "node": {"asked": "AskStatus"},
+                "clients": {"http": 1, "http_in_flight": 1},
+            }
         async with p.web.get(p.url + "/v1/histograms") as r:
             assert (await r.json())["loop_lag"] == "HISTF"
         async with p.web.get(p.url + "/metrics") as r:
@@ -192,10 +196,10 @@ async def test_readiness_says_why():
     async with ports() as p:
         async with p.web.get(p.url + "/readyz") as r:
             assert r.status == 200
-        p.backend.why = "linked to 0 of 2 peers"
+        p.status.why = "linked to 0 of 2 peers"
         async with p.web.get(p.url + "/readyz") as r:
-            assert (await check_problem(r, 503, "not-ready"))["detail"] == p.backend.why
-        p.backend.draining = True
+            assert (await check_problem(r, 503, "not-ready"))["detail"] == p.status.why
+        p.status.draining = True
         async with p.web.put(p.url + "/v1/kv/k", data=b"") as r:
             await check_problem(r, 503, "not-proposed")
 
@@ -217,7 +221,7 @@ async def test_leader_and_links():
             assert r.status == 200
         async with p.web.put(links, data=b'[{"loss": 0.5}, {"delay_ms": 3}]', headers=JSON) as r:
             assert r.status == 200
-        assert [(c.source, c.cut, c.loss, c.delay_ms) for c in p.backend.changes] == [
+        assert [(c.source, c.cut, c.loss, c.delay_ms) for c in p.links.changes] == [
             ("B", True, None, None),
             ("*", None, 0.5, None),
             ("*", None, None, 3),
@@ -225,7 +229,7 @@ async def test_leader_and_links():
         for body in (b"{", b'{"lost": 1}', b'{"cut": "yes"}', b"7"):
             async with p.web.put(links, data=body, headers=JSON) as r:
                 await check_problem(r, 400, "invalid")
-        p.backend.enabled = False
+        p.links.enabled = False
         async with p.web.put(links, data=b"{}", headers=JSON) as r:
             await check_problem(r, 404, "no-such-route")
 
