@@ -183,7 +183,9 @@ def test_a_member_that_comes_back_does_not_disturb():
 def test_a_member_that_promised_too_much_is_taken_in_without_a_long_pause():
     world = elected(5)
     world.crash("E")
-    world.actors[4].durable.append(encode(Promised(16 * 50 + 4)))
+    disk = world.actors[4].disk
+    disk.append(encode(Promised(16 * 50 + 4)))
+    disk.sync()
     world.restart("E")
     start = world.now
     world.run(2 * SECOND, until=lambda: "A" not in leaders(world))
