@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bench.clusters.local import ClusterOptions, LocalCluster
-from bench.throughput.suite import Options, run_suite
+from bench.throughput.suite import ThroughputOptions, run_suite
 from bench.throughput.window import WindowSpec, run_window
 from topology import find
 
@@ -42,7 +42,7 @@ async def test_a_window_is_kept_full_and_every_command_is_answered(ports, window
 
 
 def test_unbatched_means_one_command_per_instance(tmp_path):
-    options = Options(
+    options = ThroughputOptions(
         repeats=2, seconds=0.2, windows=(30,), only="EPaxos, 3 replicas, memory, unbatched"
     )
     heard = []
