@@ -63,7 +63,7 @@ class Agreement(ReplicaState):
         self._vote_preaccepted(instance, payload, deps, deps)
         self.out.record(PreAccepted(self.me, slot, payload, deps, deps))
         self._start_preaccept(instance, payload, deps, now)
-        return instance.id
+        return InstanceId(self.me, slot)
 
     def _start_preaccept(
         self, instance: Instance, payload: Payload, deps: Deps, now: Micros

@@ -96,7 +96,8 @@ class ReplicaState:
     def _become_committed(
         self, instance: Instance, payload: Payload | None, deps: Deps, path: Path
     ) -> None:
-        self._end_attempt(instance)
+        if instance.attempt is not None:
+            self._end_attempt(instance)
         instance.phase = Phase.COMMITTED
         instance.payload = payload
         instance.deps = deps
