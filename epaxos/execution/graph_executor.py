@@ -88,6 +88,7 @@ class GraphExecutor:
 
     def replay(self, ids: list[InstanceId]) -> list[Decided]:
         """During restore: these ids were executed in this order before; returns what to apply."""
+        assert not any(self._waiting), "restore comes before execution"
         for decided in self._arrived:
             self._restored[decided.replica, decided.slot] = decided
         self._arrived.clear()
@@ -163,6 +164,7 @@ class GraphExecutor:
     def _advance(self, replica: ReplicaId, slot: Slot) -> None:
         """That id, the first that was not committed in its column, is: who waited for it?"""
         beyond = self._beyond[replica]
+        assert slot == self._committed[replica] + 1, "prefixes grow without gaps"
         first = slot
         slot = max(slot, self.executed[replica])
         while slot + 1 in beyond:

@@ -37,6 +37,8 @@ def test_nothing_is_raised_because_of_what_a_peer_sent(name):
         for now, (source, message) in enumerate(arrivals, 2):
             replica.receive(source, message, now * 200_000)
             replica.wake(now * 200_000)
+            with suppress(Definite):
+                replica.propose(PAYLOAD, now * 200_000)
             replica.out.take()
         replica.statistics()
 
@@ -80,3 +82,15 @@ def test_a_slot_far_beyond_the_log_costs_nothing():
     replica.receive(1, multipaxos.Accept(17, 1 << 40, PAYLOAD, 0), 1)
     assert replica.log.last == 0
     assert replica.statistics()["ignored_far"] == 1
+
+
+def test_a_slot_that_a_peer_took_over_too_early_is_left_out():
+    """Only a broken peer names a slot before its command leader proposes it."""
+    protocol = find_protocol("epaxos")
+    replica = protocol.replica(Setup(0, N, (0, 1000, 1000), random.Random(1)))
+    replica.wake(0)
+    replica.receive(1, epaxos.Recover(0, [1, 2], 17), 1)
+    assert replica.propose(PAYLOAD, 2) == (0, 3)
+    replica.receive(1, epaxos.PreAcceptOk(0, 3, (0, 1, 0)), 3)
+    replica.receive(2, epaxos.PreAcceptOk(0, 3, (0, 0, 1)), 4)
+    assert replica.columns.get(0, 3).phase == 2

@@ -352,6 +352,17 @@ def test_forgetting_gives_the_memory_back():
     assert made.committed == made.known == [0, 2, 0]
 
 
+def test_what_is_forgotten_is_not_begun_anew():
+    made = columns(0, 3)
+    commit(made, 1, 1, 2)
+    made.executed_here((0, 2, 0), (0, 2, 0), 1)
+    for member in (1, 2):
+        made.on_progress(member, progress((0, 2, 0), stable=(0, 1, 0)), 2)
+    with pytest.raises(AssertionError, match="stays forgotten"):
+        made.obtain(1, 1)
+    assert made.obtain(1, 2).phase == Phase.COMMITTED
+
+
 def test_committed_vectors_of_others_are_heard_of_and_say_whom_to_ask():
     made = Columns(0, 4, (0, 90_000, 30_000, 60_000), Middle())
     made.start(0)

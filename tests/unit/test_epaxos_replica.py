@@ -7,7 +7,7 @@ import pytest
 
 from epaxos.codec import Codec, encode
 from epaxos.core.command import Footprint
-from epaxos.core.replica import EVERYONE, Setup
+from epaxos.core.replica import EVERYONE, Path, Setup
 from epaxos.core.stamps import Stamps
 from epaxos.core.types import InstanceId, make_ballot
 from epaxos.protocols.epaxos import invariants
@@ -349,3 +349,21 @@ def test_an_introduction_after_a_vote_for_a_nop_leaves_the_vote():
     made.receive(C, Validate(D, 1, ROUND, payload(2), ZERO), 30)
     [(_, answer)] = sent(made, ValidateOk)
     assert answer.objections == [Objection(A, 1, False)]
+
+
+def test_a_replica_that_contradicts_itself_stops():
+    """Whatever peers send, handlers do not come here: these are mistakes of its own."""
+    made = replica()
+    instance = made.columns.obtain(1, 1)
+    instance.promised = 17
+    with pytest.raises(AssertionError, match="below its promise"):
+        made._vote_accepted(instance, 0, payload(), (0,) * 5)
+    with pytest.raises(AssertionError, match="only the owner of a ballot"):
+        made._start_accept(instance, 17, payload(), (0,) * 5, 0)
+    with pytest.raises(AssertionError, match="a vote is no decision"):
+        made._send_commit(2, instance)
+    made._commit(instance, payload(), (0,) * 5, Path.LEARNED, 0)
+    with pytest.raises(AssertionError, match="decided once"):
+        made._commit(instance, payload(), (0,) * 5, Path.LEARNED, 0)
+    with pytest.raises(AssertionError, match="before the first wake"):
+        made.restore(PreAccepted(0, 1, payload(), (0,) * 5, (0,) * 5))

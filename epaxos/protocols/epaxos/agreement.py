@@ -19,7 +19,15 @@ from epaxos.core.types import (
     ballot_replica,
     merge,
 )
-from epaxos.protocols.epaxos.instance import Accepting, Instance, Phase, PreAccepting
+from epaxos.protocols.epaxos.instance import (
+    ACCEPTED,
+    COMMITTED,
+    INITIAL,
+    PREACCEPTED,
+    Accepting,
+    Instance,
+    PreAccepting,
+)
 from epaxos.protocols.epaxos.messages import (
     Accept,
     Accepted,
@@ -56,10 +64,13 @@ class Agreement(ReplicaState):
         Ensures:  a new own instance, PreAccepted, with D0 = stable and all that interferes here.
         Records:  PreAccepted, which also allocates the slot (R2).        Sends: PreAccept to
         all."""
+        instance = self.columns.obtain(self.me, self._next_slot)
+        while instance.promised > 0:  # only a broken peer takes over what was never proposed
+            self._next_slot += 1
+            instance = self.columns.obtain(self.me, self._next_slot)
         slot = self._next_slot
         self._next_slot += 1
         deps = self.index.deps(payload.footprint, self.columns.stable)
-        instance = self.columns.obtain(self.me, slot)
         self._vote_preaccepted(instance, payload, deps, deps)
         self.out.record(PreAccepted(self.me, slot, payload, deps, deps))
         self._start_preaccept(instance, payload, deps, now)
@@ -68,6 +79,7 @@ class Agreement(ReplicaState):
     def _start_preaccept(
         self, instance: Instance, payload: Payload, deps: Deps, now: Micros
     ) -> None:
+        assert instance.replica == self.me, "its command leader proposes it"
         attempt = PreAccepting(instance, deps, now)
         instance.attempt = attempt
         if self.n == 1:
@@ -88,13 +100,13 @@ class Agreement(ReplicaState):
         if source != replica or self._ignore_forgotten(replica, slot):
             return
         instance = self.columns.obtain(replica, slot)
-        if instance.phase == Phase.COMMITTED:
+        if instance.phase == COMMITTED:
             self._send_commit(source, instance)
         elif instance.promised > 0:
             self.out.send(source, Nack(replica, [slot], instance.promised))
-        elif instance.phase == Phase.PREACCEPTED:
+        elif instance.phase == PREACCEPTED:
             self.out.send(source, PreAcceptOk(replica, slot, instance.deps))
-        elif instance.phase == Phase.INITIAL:
+        elif instance.phase == INITIAL:
             deps = self._acceptor_deps(replica, m.payload, m.deps)
             self._vote_preaccepted(instance, m.payload, m.deps, deps)
             self.out.record(PreAccepted(replica, slot, m.payload, m.deps, deps))
@@ -111,7 +123,8 @@ class Agreement(ReplicaState):
     def _vote_preaccepted(
         self, instance: Instance, payload: Payload, initial_deps: Deps, deps: Deps
     ) -> None:
-        instance.phase = Phase.PREACCEPTED
+        assert instance.promised == 0, "a promise above ballot 0 forbids its votes (H14)"
+        instance.phase = PREACCEPTED
         instance.payload = instance.initial_payload = payload
         instance.initial_deps = initial_deps
         instance.deps = deps
@@ -145,6 +158,8 @@ class Agreement(ReplicaState):
     def _commit_fast(self, attempt: PreAccepting, now: Micros) -> None:
         """Decide by the fast path; durable here before anyone hears of it (2.6)."""
         instance = attempt.instance
+        assert attempt.same >= self.sizes.fast, "a fast quorum equals the initial deps"
+        assert instance.phase == PREACCEPTED, "an ended attempt decides nothing"
         self.counts["fast"] += 1
         self._commit(instance, instance.payload, instance.deps, Path.FAST, now)
         self.out.broadcast(CommitShort(self.me, instance.slot, instance.deps))
@@ -153,6 +168,7 @@ class Agreement(ReplicaState):
         """H7: start Accept unless the missing equal replies are nearer than the Accept round.
 
         Needs a slow quorum of replies. Free for safety, decides latency."""
+        assert attempt.replied.count >= self.sizes.slow, "Accept needs a slow quorum's deps"
         wait_until = self._fast_path_hope(attempt, now)
         if wait_until > now:
             self._timers.set(attempt, wait_until)
@@ -188,6 +204,8 @@ class Agreement(ReplicaState):
         """Phase 2 at the owner of the ballot; it accepts first itself.
 
         Records:  Accepted.        Sends: Accept to all (b0: its short form)."""
+        owner = instance.replica if ballot == 0 else ballot_replica(ballot)
+        assert owner == self.me, "only the owner of a ballot proposes in it"
         self._vote_accepted(instance, ballot, payload, deps)
         if ballot == 0:
             self.out.broadcast(AcceptShort(instance.replica, instance.slot, deps))
@@ -205,7 +223,9 @@ class Agreement(ReplicaState):
         self, instance: Instance, ballot: Ballot, payload: Payload | None, deps: Deps
     ) -> None:
         """Vote in phase 2 and record it; the introduction stays as it is (R1)."""
-        instance.phase = Phase.ACCEPTED
+        assert instance.phase != COMMITTED, "a decision stays under a later Accept (H2)"
+        assert ballot >= instance.promised, "nobody votes below its promise"
+        instance.phase = ACCEPTED
         instance.promised = instance.voted = ballot
         instance.payload = payload
         instance.deps = deps
@@ -246,13 +266,13 @@ class Agreement(ReplicaState):
         deps: Deps,
     ) -> None:
         replica, slot = instance.replica, instance.slot
-        if instance.phase == Phase.COMMITTED:
+        if instance.phase == COMMITTED:
             self._send_commit(source, instance)
             return
         if instance.promised > ballot:
             self.out.send(source, Nack(replica, [slot], instance.promised))
             return
-        if instance.phase < Phase.ACCEPTED or instance.voted != ballot:
+        if instance.phase < ACCEPTED or instance.voted != ballot:
             self._end_attempt(instance)
             self._vote_accepted(instance, ballot, payload, deps)
         self.out.send(source, AcceptOk(replica, slot, ballot))
@@ -278,6 +298,8 @@ class Agreement(ReplicaState):
         if attempt.replied.count < self.sizes.slow:
             return
         instance = attempt.instance
+        assert instance.phase == ACCEPTED, "what a quorum accepted is accepted here"
+        assert instance.voted == attempt.ballot, "AcceptOks count for one ballot (H13)"
         payload, deps = instance.payload, instance.deps
         path = Path.SLOW if attempt.ballot == 0 else Path.RECOVERED
         self._commit(instance, payload, deps, path, now)
@@ -311,7 +333,7 @@ class Agreement(ReplicaState):
         if self._ignore_forgotten(m.replica, m.slot):
             return
         instance = self.columns.obtain(m.replica, m.slot)
-        if instance.phase != Phase.COMMITTED:
+        if instance.phase != COMMITTED:
             self._commit(instance, m.payload, m.deps, self._how_learned(m.replica), now)
 
     def _on_commit_short(self, source: ReplicaId, m: CommitShort, now: Micros) -> None:
@@ -323,7 +345,7 @@ class Agreement(ReplicaState):
         if self._ignore_forgotten(m.replica, m.slot):
             return
         instance = self.columns.obtain(m.replica, m.slot)
-        if instance.phase == Phase.COMMITTED:
+        if instance.phase == COMMITTED:
             return
         payload = instance.real_payload
         if payload is None:
@@ -347,7 +369,7 @@ class Agreement(ReplicaState):
             instance = self.columns.get(m.replica, slot)
             if instance is None:
                 continue
-            if instance.phase == Phase.COMMITTED:
+            if instance.phase == COMMITTED:
                 self._send_commit(source, instance)
                 size += 0 if instance.payload is None else len(instance.payload.encoded)
                 if size > COMMIT_BYTES_PER_ANSWER:

@@ -12,7 +12,7 @@ import random
 from typing import NamedTuple
 
 from epaxos.core.types import Deps, Micros, ReplicaId, Slot, merge, no_deps
-from epaxos.protocols.epaxos.instance import Instance, Phase
+from epaxos.protocols.epaxos.instance import COMMITTED, Instance
 from epaxos.protocols.epaxos.messages import Progress
 
 RTT_MAX_LEAST_US = 40_000
@@ -77,6 +77,8 @@ class Columns:
     def __init__(
         self, me: ReplicaId, n: int, rtt_us: tuple[Micros, ...], rng: random.Random
     ) -> None:
+        assert 0 <= me < n, "this replica is a member"
+        assert len(rtt_us) == n, "one round trip per member"
         self.me = me
         self.n = n
         self.instances: list[dict[Slot, Instance]] = [{} for _ in range(n)]
@@ -123,6 +125,7 @@ class Columns:
         column = self.instances[replica]
         instance = column.get(slot)
         if instance is None:
+            assert slot > self.floor[replica], "what is forgotten stays forgotten (R15)"
             instance = column[slot] = Instance(replica, slot)
             self.live_bytes += instance.cost
             if slot > self.known[replica]:
@@ -148,7 +151,7 @@ class Columns:
         """Move the committed vector over what is committed now."""
         column = self.instances[replica]
         slot = self.committed[replica] + 1
-        while (instance := column.get(slot)) is not None and instance.phase == Phase.COMMITTED:
+        while (instance := column.get(slot)) is not None and instance.phase == COMMITTED:
             slot += 1
         self.committed[replica] = slot - 1
 
@@ -281,6 +284,7 @@ class Columns:
                 instance = column.pop(slot, None)
                 if instance is not None:
                     self.live_bytes -= instance.cost
+        assert self.live_bytes >= 0, "what is forgotten was counted"
         self.floor = floor
         for replica, low in enumerate(floor):
             self.committed[replica] = max(self.committed[replica], low)
@@ -342,7 +346,7 @@ class Columns:
             slot
             for slot in range(hole.slot, hole.horizon + 1)
             if (instance := column.get(slot)) is None
-            or (instance.phase != Phase.COMMITTED and instance.attempt is None)
+            or (instance.phase != COMMITTED and instance.attempt is None)
         ]
 
     def in_progress(self, replica: ReplicaId, now: Micros) -> None:

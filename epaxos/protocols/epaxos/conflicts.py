@@ -37,6 +37,7 @@ class ConflictIndex:
     __slots__ = ("_n", "_old", "_young")
 
     def __init__(self, n: int) -> None:
+        assert n <= 1 << _COLUMN_BITS, "a column fits into a packed id"
         self._n = n
         self._young = _Generation(n)
         self._old = _Generation(n)

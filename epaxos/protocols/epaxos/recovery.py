@@ -27,9 +27,12 @@ from epaxos.core.types import (
 )
 from epaxos.protocols.epaxos.agreement import Agreement
 from epaxos.protocols.epaxos.instance import (
+    ACCEPTED,
+    COMMITTED,
+    INITIAL,
+    PREACCEPTED,
     Attempt,
     Instance,
-    Phase,
     Recovering,
     Validating,
     Waiting,
@@ -103,13 +106,13 @@ def decide(owner: ReplicaId, votes: Mapping[ReplicaId, Vote], e: int, n: int) ->
     `votes` is Q with what each answered; `owner` is the command leader."""
     # Decided is decided, in whatever ballot (H12).
     for vote in votes.values():
-        if vote.phase == Phase.COMMITTED:
+        if vote.phase == COMMITTED:
             return Decision(Action.COMMIT, "1", vote.payload, vote.deps)
     # As in Paxos: what a slow quorum accepted is known to a member of Q, since two slow quorums
     # meet, and the highest ballot has taken over whatever a lower one may have decided.
     highest = max(vote.voted for vote in votes.values())
     for vote in votes.values():
-        if vote.phase == Phase.ACCEPTED and vote.voted == highest:
+        if vote.phase == ACCEPTED and vote.voted == highest:
             return Decision(Action.ACCEPT, "2", vote.payload, vote.deps)
     # From here on nothing was decided but, perhaps, the initial deps on the fast path in ballot 0.
     # The command leader itself has now promised a higher ballot: it had not, and never will (H14).
@@ -123,7 +126,7 @@ def decide(owner: ReplicaId, votes: Mapping[ReplicaId, Vote], e: int, n: int) ->
     matching = [
         vote
         for vote in votes.values()
-        if vote.phase == Phase.PREACCEPTED and vote.deps == vote.initial_deps
+        if vote.phase == PREACCEPTED and vote.deps == vote.initial_deps
     ]
     if matching and len(matching) >= len(votes) - e:
         vote = matching[0]
@@ -143,6 +146,7 @@ def judge(
 
     `objections` maps each objecting id to whether some member of the quorum knows it as committed;
     every one counts as it came (R15)."""
+    assert matching >= len(quorum) - e, "only what may have been fast is validated (rule 4)"
     nop = (0,) * len(deps)
     # All of Q has stored the payload, so whatever comes later names it: nothing stands against it.
     if not objections:
@@ -181,7 +185,7 @@ def settle(
     `late` are answers to its Recover from outside its quorum, at its ballot (W4)."""
     nop = (0,) * len(deps)
     for vote in late.values():
-        if vote.phase == Phase.COMMITTED:
+        if vote.phase == COMMITTED:
             return Decision(Action.COMMIT, "W4", vote.payload, vote.deps)
     # Decided, interfering, and not ordered after this id: as V2.
     if any(objector.refutes for objector in objectors):
@@ -189,7 +193,7 @@ def settle(
     if all(objector.settled for objector in objectors):
         return Decision(Action.ACCEPT, "W2", payload, deps)
     for vote in late.values():
-        if vote.phase == Phase.ACCEPTED:
+        if vote.phase == ACCEPTED:
             return Decision(Action.ACCEPT, "W4", vote.payload, vote.deps)
     # The k matches of the other recovery, and its command leader, pre-accepted the objector without
     # this id: more than e replicas (n >= 2e + f - 1), too many for a fast quorum of the others.
@@ -231,13 +235,14 @@ class Recovery(Agreement):
             if slot <= low:
                 continue
             instance = self.columns.obtain(replica, slot)
-            if instance.phase != Phase.COMMITTED:
+            if instance.phase != COMMITTED:
                 taken.append(instance)
                 above = max(above, instance.promised)
         if not taken:
             return
         ballot = next_ballot(above, self.me)
         for instance in taken:
+            assert ballot > instance.promised, "a recovery is above all promises"
             self._end_attempt(instance)
             instance.promised = ballot
             instance.attempt = Recovering(instance, ballot, self.me)
@@ -269,7 +274,7 @@ class Recovery(Agreement):
             if slot <= low:
                 continue
             instance = self.columns.obtain(m.replica, slot)
-            if instance.phase != Phase.COMMITTED:
+            if instance.phase != COMMITTED:
                 if instance.promised > m.ballot:
                     refused.append(slot)
                     highest = max(highest, instance.promised)
@@ -301,10 +306,10 @@ class Recovery(Agreement):
         low = self.columns.floor[m.replica]
         for vote in m.votes:
             instance = None if vote.slot <= low else self.columns.get(m.replica, vote.slot)
-            if instance is None or instance.phase == Phase.COMMITTED:
+            if instance is None or instance.phase == COMMITTED:
                 continue
             attempt = instance.attempt
-            if vote.phase == Phase.COMMITTED:
+            if vote.phase == COMMITTED:
                 self.counts["recover_rule_1"] += 1
                 self._commit_and_tell(instance, vote.payload, vote.deps, now)
             elif attempt is None or attempt.ballot != m.ballot:
@@ -319,6 +324,10 @@ class Recovery(Agreement):
                     self._reconsider(attempt, now)
 
     def _decide(self, attempt: Recovering, now: Micros) -> None:
+        assert len(attempt.votes) == self.sizes.slow, (
+            "a slow quorum decides, the first that answers"
+        )
+        assert attempt.ballot == attempt.instance.promised, "a higher promise ends an attempt"
         decision = decide(attempt.replica, attempt.votes, self.sizes.e, self.n)
         self.counts[f"recover_rule_{decision.rule}"] += 1
         if decision.action is Action.VALIDATE:
@@ -372,17 +381,17 @@ class Recovery(Agreement):
         ):
             return
         instance = self.columns.obtain(m.replica, m.slot)
-        if instance.phase == Phase.COMMITTED:
+        if instance.phase == COMMITTED:
             self._send_commit(source, instance)
         elif instance.promised > m.ballot:
             self.out.send(source, Nack(m.replica, [m.slot], instance.promised))
-        elif instance.promised == m.ballot and instance.phase < Phase.ACCEPTED:
+        elif instance.promised == m.ballot and instance.phase < ACCEPTED:
             self._introduce(instance, m.payload, m.deps)
             objections = self._objections(instance, m.payload, m.deps)
             self.out.send(source, ValidateOk(m.replica, m.slot, m.ballot, objections))
 
     def _introduce(self, instance: Instance, payload: Payload, deps: Deps) -> None:
-        if instance.phase == Phase.INITIAL:
+        if instance.phase == INITIAL:
             instance.payload = payload
         if instance.initial_deps is None:
             instance.initial_payload = payload
@@ -406,7 +415,7 @@ class Recovery(Agreement):
                 instance = instances.get(other)
                 if instance is None or instance is asked:
                     continue
-                committed = instance.phase == Phase.COMMITTED
+                committed = instance.phase == COMMITTED
                 theirs = instance.payload if committed else instance.initial_payload
                 their_deps = instance.deps if committed else instance.initial_deps
                 if (
@@ -473,7 +482,7 @@ class Recovery(Agreement):
         if self._ignore_forgotten(m.replica, m.slot):
             return
         instance = self.columns.obtain(m.replica, m.slot)
-        if instance.phase == Phase.COMMITTED:
+        if instance.phase == COMMITTED:
             self._send_commit(source, instance)
             return
         key = instance.id
@@ -509,6 +518,7 @@ class Recovery(Agreement):
             self.sizes,
         )
         if decision.action is not Action.WAIT:
+            assert attempt.live, "a recovery that has ended waits for nothing"
             self.counts[f"recover_rule_{decision.rule}"] += 1
             del self._waiting[attempt.instance.id]
             self._follow(attempt, decision, now)
@@ -518,7 +528,7 @@ class Recovery(Agreement):
         if slot <= self.columns.floor[replica]:
             return Objector(True, False, waits_with)
         instance = self.columns.get(replica, slot)
-        if instance is None or instance.phase != Phase.COMMITTED:
+        if instance is None or instance.phase != COMMITTED:
             return Objector(False, False, waits_with)
         harmless = instance.is_nop or attempt.slot <= instance.deps[attempt.replica]
         return Objector(harmless, not harmless, waits_with)

@@ -22,6 +22,10 @@ from epaxos.core.types import (
     ballot_replica,
 )
 from epaxos.protocols.epaxos.instance import (
+    ACCEPTED,
+    COMMITTED,
+    INITIAL,
+    PREACCEPTED,
     Accepting,
     Attempt,
     Instance,
@@ -291,10 +295,10 @@ class EPaxosReplica(Leaderless, Recovery):
         owner = replica if instance.promised == 0 else ballot_replica(instance.promised)
         if owner != self.me or instance.promised != instance.voted:
             return
-        if instance.phase == Phase.PREACCEPTED:
+        if instance.phase == PREACCEPTED:
             assert instance.payload is not None, "a pre-accepted instance has a payload"
             self._start_preaccept(instance, instance.payload, instance.deps, now)
-        elif instance.phase == Phase.ACCEPTED:
+        elif instance.phase == ACCEPTED:
             self.out.broadcast(
                 Accept(replica, slot, instance.voted, instance.payload, instance.deps)
             )
@@ -304,6 +308,7 @@ class EPaxosReplica(Leaderless, Recovery):
 
     def restore(self, record: Record) -> None:
         """Replay one record of the own log; nothing is recorded again."""
+        assert not self._started, "restore comes before the first wake"
         self._restorers[type(record)](record)
 
     def _restore_preaccepted(self, r: PreAccepted) -> None:
@@ -320,7 +325,7 @@ class EPaxosReplica(Leaderless, Recovery):
     def _restore_accepted(self, r: Accepted | AcceptedShort) -> None:
         instance = self.columns.obtain(r.replica, r.slot)
         payload = r.payload if isinstance(r, Accepted) else instance.initial_payload
-        instance.phase = Phase.ACCEPTED
+        instance.phase = ACCEPTED
         instance.promised = max(instance.promised, r.ballot)
         instance.voted = r.ballot
         instance.payload = payload
@@ -330,7 +335,7 @@ class EPaxosReplica(Leaderless, Recovery):
 
     def _restore_introduced(self, r: Introduced) -> None:
         instance = self.columns.obtain(r.replica, r.slot)
-        if instance.phase == Phase.INITIAL:
+        if instance.phase == INITIAL:
             instance.payload = r.payload
         instance.initial_payload = r.payload
         instance.initial_deps = r.initial_deps
@@ -339,7 +344,7 @@ class EPaxosReplica(Leaderless, Recovery):
     def _restore_committed(self, r: Committed | CommittedShort) -> None:
         instance = self.columns.obtain(r.replica, r.slot)
         payload = r.payload if isinstance(r, Committed) else instance.initial_payload
-        if instance.phase != Phase.COMMITTED:
+        if instance.phase != COMMITTED:
             self._become_committed(instance, payload, r.deps, Path.LEARNED)
 
 

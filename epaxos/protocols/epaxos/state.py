@@ -15,7 +15,7 @@ from epaxos.core.replica import Outbox, Path, Setup, Timers
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot
 from epaxos.protocols.epaxos.columns import Columns
 from epaxos.protocols.epaxos.conflicts import ConflictIndex
-from epaxos.protocols.epaxos.instance import COMMAND_BYTES, Attempt, Instance, Phase, Waiting
+from epaxos.protocols.epaxos.instance import COMMAND_BYTES, COMMITTED, Attempt, Instance, Waiting
 from epaxos.protocols.epaxos.messages import Commit, Committed, CommittedShort
 
 
@@ -26,6 +26,8 @@ class ReplicaState:
         self.me = setup.me
         self.n = setup.n
         self.sizes = quorums(setup.n)
+        f, e = self.sizes.f, self.sizes.e
+        assert self.n >= max(2 * e + f - 1, 2 * f + 1), "what the proof needs (R17)"
         self.out = Outbox()
         self.columns = Columns(setup.me, setup.n, setup.rtt_us, setup.random)
         self.index = ConflictIndex(setup.n)
@@ -84,6 +86,7 @@ class ReplicaState:
             else Committed(instance.replica, instance.slot, payload, deps)
         )
         if path is Path.FAST:
+            assert instance.replica == self.me, "only its command leader decides by the fast path"
             self.out.record(record)
         else:
             self.out.note(record)
@@ -96,9 +99,11 @@ class ReplicaState:
     def _become_committed(
         self, instance: Instance, payload: Payload | None, deps: Deps, path: Path
     ) -> None:
+        assert instance.phase != COMMITTED, "an instance is decided once"
+        assert len(deps) == self.n, "one slot per column"
         if instance.attempt is not None:
             self._end_attempt(instance)
-        instance.phase = Phase.COMMITTED
+        instance.phase = COMMITTED
         instance.payload = payload
         instance.deps = deps
         if payload is not None:
@@ -111,6 +116,7 @@ class ReplicaState:
 
     def _send_commit(self, target: ReplicaId, instance: Instance) -> None:
         """Say what is decided; only Committed is ever handed out."""
+        assert instance.phase == COMMITTED, "a vote is no decision"
         self.out.send(
             target, Commit(instance.replica, instance.slot, instance.payload, instance.deps)
         )
