@@ -15,7 +15,7 @@ from epaxos.core.errors import ConfigError
 from epaxos.core.types import replica_name
 from epaxos.registry import BUILT_IN, find_protocol
 from epaxos.sim.explore.replica import Batch, SmallWorld
-from epaxos.sim.explore.search import Report, Tally, explore
+from epaxos.sim.explore.search import Report, SearchCounts, explore
 
 app = typer.Typer()
 
@@ -139,20 +139,20 @@ def _title(world: SmallWorld, budget: int | None, minutes: float | None) -> str:
 @contextmanager
 def _progress(
     remarks: Console, begun: float, minutes: float | None
-) -> Iterator[Callable[[Tally], bool]]:
+) -> Iterator[Callable[[SearchCounts], bool]]:
     """A line that is redrawn where somebody watches; and the end of patience."""
     until = None if minutes is None else begun + minutes * 60
     with remarks.status("") as status:
         shown = begun
 
-        def watch(tally: Tally) -> bool:
+        def watch(counts: SearchCounts) -> bool:
             nonlocal shown
             now = time.monotonic()
             if now - shown >= _SHOW_EVERY_S:
                 shown = now
-                rate = tally.states / (now - begun)
+                rate = counts.states / (now - begun)
                 status.update(
-                    f"{tally.states:,} states, {tally.waiting:,} waiting, depth {tally.depth}, "
+                    f"{counts.states:,} states, {counts.waiting:,} waiting, depth {counts.depth}, "
                     f"{rate:,.0f} states/s"
                 )
             return until is not None and now >= until
@@ -161,19 +161,19 @@ def _progress(
 
 
 def _print(screen: Console, report: Report, seconds: float) -> None:
-    tally = report.tally
+    counts = report.counts
     table = make_table("", ">", "")
     table.show_header = False
-    table.add_row("states", count(tally.states), f"{tally.states / seconds:,.0f} per second")
-    table.add_row("transitions", count(tally.transitions))
-    table.add_row("depth", count(tally.depth), "steps")
+    table.add_row("states", count(counts.states), f"{counts.states / seconds:,.0f} per second")
+    table.add_row("transitions", count(counts.transitions))
+    table.add_row("depth", count(counts.depth), "steps")
     locals_ = ", ".join(
-        f"{replica_name(member)} {number:,}" for member, number in enumerate(tally.locals)
+        f"{replica_name(member)} {number:,}" for member, number in enumerate(counts.locals)
     )
-    table.add_row("local states", count(sum(tally.locals)), locals_)
-    table.add_row("steps of real code", count(tally.runs))
-    table.add_row("messages", count(tally.messages), "different ones")
-    table.add_row("outcomes", count(tally.outcomes), "combinations of what replicas released")
+    table.add_row("local states", count(sum(counts.locals)), locals_)
+    table.add_row("steps of real code", count(counts.runs))
+    table.add_row("messages", count(counts.messages), "different ones")
+    table.add_row("outcomes", count(counts.outcomes), "combinations of what replicas released")
     table.add_row("time", f"{seconds:,.1f}", "s")
     screen.print(table)
     if report.violation is not None:
@@ -185,7 +185,7 @@ def _print(screen: Console, report: Report, seconds: float) -> None:
         screen.print("exhausted: every sentence holds in every reachable state")
     else:
         screen.print(
-            f"not exhausted: every sentence holds as far as was looked; {tally.waiting:,} states "
+            f"not exhausted: every sentence holds as far as was looked; {counts.waiting:,} states "
             "wait",
             markup=False,
         )
@@ -202,9 +202,9 @@ def _document(world: SmallWorld, report: Report, seconds: float) -> dict[str, An
         "repeats": world.repeats,
         "fallen": [replica_name(member) for member in world.fallen],
         "duplicates": world.duplicates,
-        **report.tally._asdict(),
+        **report.counts._asdict(),
         "seconds": round(seconds, 3),
-        "states_per_second": round(report.tally.states / seconds),
+        "states_per_second": round(report.counts.states / seconds),
         "exhausted": report.exhausted,
         "violation": None if broken is None else broken.property,
         "detail": None if broken is None else broken.detail,

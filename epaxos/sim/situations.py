@@ -179,7 +179,7 @@ class Meter:
     def __init__(self, options: RunOptions) -> None:
         self.met: Counter[str] = Counter()
         self.seen: list[Counter[str]] = [Counter() for _ in range(options.replicas)]
-        """Per replica what its present life let out, by the names of the replica's own counters;
+        """Per replica what its present life released, by the names of the replica's own counters;
         and how many commands it was asked and answered."""
         self._slow: list[set[int]] = [set() for _ in range(options.replicas)]
         """Per replica which of its slots its present life sent into the second phase."""
@@ -229,7 +229,7 @@ class Meter:
             self.met[f"bound_{kind}"] += 1
 
     def decided(self, member: ReplicaId, decided: Decided) -> None:
-        """A replica let out that an instance is decided."""
+        """A replica released that an instance is decided."""
         seen, path = self.seen[member], decided.path
         seen["chosen"] += 1
         seen["nop"] += decided.payload is None

@@ -45,7 +45,6 @@ STILL_DOUBLED = {
     "Tally",
     "Target",
     "Waiting",
-    "Watched",
 }
 """Words that stand for several classes. This set only shrinks."""
 ABSOLUTE = re.compile(r"(?<![\w.:/<{$])/(?:home|root|work|Users|opt|usr/local)/")

@@ -193,10 +193,10 @@ def test_what_is_left_out_loses_no_outcome(name, settings):
     found = []
     for reduced, deep in ((True, False), (True, True), (False, False)):
         search = Search(small, reduced, deep)
-        report = search.run(200_000, lambda tally: False)
+        report = search.run(200_000, lambda counts: False)
         assert report.violation is None
         assert report.exhausted
-        found.append((search.outcomes, report.tally.states))
+        found.append((search.outcomes, report.counts.states))
     assert found[0][0] == found[1][0] == found[2][0]
     assert found[0][1] < found[2][1] / 1.4
 
@@ -218,9 +218,9 @@ def test_the_code_holds_where_broken_replicas_do_not(name, settings):
 
 
 def test_the_watch_stops_a_search():
-    report = explore(world("epaxos", **PAIR), BUDGET, lambda tally: tally.states > 0)
+    report = explore(world("epaxos", **PAIR), BUDGET, lambda counts: counts.states > 0)
     assert not report.exhausted
-    assert report.tally.states == 1
+    assert report.counts.states == 1
 
 
 def test_the_verb_exhausts_a_world(capfd):

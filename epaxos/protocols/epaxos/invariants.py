@@ -1,7 +1,7 @@
 """What must hold of EPaxos* replicas, numbered, as code.
 
 Four kinds: of one replica's state (`check`), of one step (`check_step`), of a replica restored from
-its log and a message it once let out (`check_remembered`), of a cluster (`check_cluster`). On in
+its log and a message it once released (`check_remembered`), of a cluster (`check_cluster`). On in
 tests and in the simulator, off in benchmarks. Each raises AssertionError that begins with the
 number of the broken sentence and names the ids concerned.
 
@@ -193,7 +193,7 @@ def check_cluster(replicas: Sequence[EPaxosReplica]) -> None:
 
 
 def check_remembered(replica: EPaxosReplica, message: Message) -> None:
-    """EP13: a message that this replica once let out, against its state restored from the log."""
+    """EP13: a message that this replica once released, against its state restored from the log."""
     broken: list[InstanceId] = []
     if isinstance(message, RecoverOk):
         for vote in message.votes:

@@ -1,7 +1,7 @@
 """What is always true of Multi-Paxos, as sentences that run.
 
 `check` looks at one replica, `check_step` at one replica before and after a step,
-`check_remembered` at a replica restored from its log and a message it once let out,
+`check_remembered` at a replica restored from its log and a message it once released,
 `check_cluster` at all replicas that live. Each raises AssertionError that begins
 with the number of the broken sentence. On in every test and in the simulator, off in benchmarks.
 

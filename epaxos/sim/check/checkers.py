@@ -89,7 +89,7 @@ class DecisionChecker:
         return [(key, deps) for key, (_, deps) in self._decided.items()]
 
     def decided(self, member: ReplicaId, decided: Decided) -> None:
-        """`member` has let out that an instance is decided."""
+        """`member` has released that an instance is decided."""
         key = (decided.replica, decided.slot)
         value = (None if decided.payload is None else decided.payload.encoded, decided.deps)
         before = self._decided.setdefault(key, value)

@@ -1,11 +1,11 @@
 """The state of a replica as a digest: equal digests behave alike for as long as time stands still.
 
 A walk over the whole object graph, so that what a planted class adds is part of its state too.
-`BLIND` lists what is left out, with the reason; everything else is taken as it is. Objects that are
-met again are named by the number of their first meeting, so that cycles end and aliases count.
+`EXCLUDED_FIELDS` lists what is left out, with the reason; everything else is taken as it is. What
+is met again is named by the number of its first meeting, so that cycles end and aliases count.
 
-Rules of this file: leaving something out needs a reason in `BLIND`; in doubt it stays in, which
-costs states and never a violation.
+Rules of this file: leaving something out needs a reason in `EXCLUDED_FIELDS`; in doubt it stays in,
+which costs states and never a violation.
 """
 
 import random
@@ -27,7 +27,7 @@ def _names(*lines: str) -> frozenset[str]:
     return frozenset(" ".join(lines).split())
 
 
-BLIND: Final[dict[str, frozenset[str]]] = {
+EXCLUDED_FIELDS: Final[dict[str, frozenset[str]]] = {
     # Constants of a life, tables of bound methods, counters for people, estimates of memory, and
     # what only a wake at a later time reads: the explorer never lets time pass.
     "ReplicaState": _names("me n sizes out counts _unanswered _taken _committed_taken"),
@@ -113,8 +113,8 @@ class _Walk:
         names = _attributes(kind, self.ballots)
         state = getattr(value, "__dict__", None)
         if state:
-            blind = _blind(kind)
-            names = (*names, *sorted(name for name in state if name not in blind))
+            excluded = _excluded(kind)
+            names = (*names, *sorted(name for name in state if name not in excluded))
             if not self.ballots:
                 names = tuple(name for name in names if name not in BALLOTS)
         fields: list[Any] = [kind.__name__]
@@ -177,17 +177,17 @@ def _merged(index: ConflictIndex) -> list[dict[bytes, list[int]]]:
 
 
 @cache
-def _blind(kind: Any) -> frozenset[str]:
-    found = [BLIND.get(base.__name__, frozenset()) for base in kind.__mro__]
+def _excluded(kind: Any) -> frozenset[str]:
+    found = [EXCLUDED_FIELDS.get(base.__name__, frozenset()) for base in kind.__mro__]
     return frozenset().union(*found)
 
 
 @cache
 def _attributes(kind: Any, ballots: bool) -> tuple[str, ...]:
     """The slots of a class that matter, its bases' first."""
-    blind = _blind(kind) if ballots else _blind(kind) | BALLOTS
+    excluded = _excluded(kind) if ballots else _excluded(kind) | BALLOTS
     names: list[str] = []
     for base in reversed(kind.__mro__):
         slots = base.__dict__.get("__slots__", ())
         names += [slots] if isinstance(slots, str) else slots
-    return tuple(name for name in names if name not in blind and not name.startswith("__"))
+    return tuple(name for name in names if name not in excluded and not name.startswith("__"))

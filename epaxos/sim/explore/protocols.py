@@ -40,15 +40,17 @@ def takeovers(replica: Any, has_leader: bool) -> Iterable[InstanceId | None]:
                 yield InstanceId(column, slot)
 
 
-def listener(replica: Any, disk: Any | None, ballots: bool, has_leader: bool) -> "Listener":
+def message_filter(
+    replica: Any, disk: Any | None, ballots: bool, has_leader: bool
+) -> "MessageFilter":
     """What still counts at a replica; `disk` is what a crash would leave of it, if it may crash,
     and `ballots` says whether anything may still be taken over by it."""
     if has_leader:
-        return SlotListener(replica, disk, ballots)
-    return _listener(replica, disk, ballots)
+        return SlotFilter(replica, disk, ballots)
+    return _instance_filter(replica, disk, ballots)
 
 
-class Listener:
+class MessageFilter:
     """Says which messages are spent."""
 
     def spent(self, source: ReplicaId, message: Message) -> bool:
@@ -56,7 +58,7 @@ class Listener:
         raise NotImplementedError
 
 
-class _Ear(NamedTuple):
+class _Expected(NamedTuple):
     """What still counts about one instance."""
 
     committed: bool
@@ -71,14 +73,14 @@ class _Ear(NamedTuple):
     """In which ballot a restart would ask again."""
 
 
-_NOTHING = _Ear(False, None, -1, frozenset(), None)
+_NOTHING = _Expected(False, None, -1, frozenset(), None)
 
 
-class InstanceListener(Listener):
+class InstanceFilter(MessageFilter):
     """Of an EPaxos* replica."""
 
-    def __init__(self, ears: dict[Id, _Ear], nacked: list[Ballot] | None) -> None:
-        self._ears = ears
+    def __init__(self, expected: dict[Id, _Expected], nacked: list[Ballot] | None) -> None:
+        self._expected = expected
         self._nacked = nacked
         """Per column the highest ballot named by a Nack; None: of no interest any more."""
 
@@ -95,38 +97,42 @@ class InstanceListener(Listener):
             return all(self._vote_spent(m, vote, source) for vote in m.votes)
         if kind not in _NEWS:
             return False
-        ear = self._ears.get((m.replica, m.slot), _NOTHING)
-        if ear.committed:
+        wanted = self._expected.get((m.replica, m.slot), _NOTHING)
+        if wanted.committed:
             return True
         if kind is epaxos.PreAcceptOk:
-            return ear.resumes != 0 and not (
-                ear.stage is stages.PreAccepting and source in ear.silent
+            return wanted.resumes != 0 and not (
+                wanted.stage is stages.PreAccepting and source in wanted.silent
             )
         if kind is epaxos.AcceptOk:
-            return ear.resumes != m.ballot and not (
-                ear.stage is stages.Accepting and ear.ballot == m.ballot and source in ear.silent
+            return wanted.resumes != m.ballot and not (
+                wanted.stage is stages.Accepting
+                and wanted.ballot == m.ballot
+                and source in wanted.silent
             )
         if kind is epaxos.ValidateOk:
             return not (
-                ear.stage is stages.Validating and ear.ballot == m.ballot and source in ear.silent
+                wanted.stage is stages.Validating
+                and wanted.ballot == m.ballot
+                and source in wanted.silent
             )
         return False
 
     def _unrefused(self, replica: ReplicaId, slot: int, promised: Ballot) -> bool:
-        ear = self._ears.get((replica, slot), _NOTHING)
-        return (ear.stage is None or ear.ballot >= promised) and (
-            ear.resumes is None or ear.resumes >= promised
+        wanted = self._expected.get((replica, slot), _NOTHING)
+        return (wanted.stage is None or wanted.ballot >= promised) and (
+            wanted.resumes is None or wanted.resumes >= promised
         )
 
     def _vote_spent(self, m: Any, vote: Any, source: ReplicaId) -> bool:
-        ear = self._ears.get((m.replica, vote.slot), _NOTHING)
-        if ear.committed:
+        wanted = self._expected.get((m.replica, vote.slot), _NOTHING)
+        if wanted.committed:
             return True
         if vote.phase == Phase.COMMITTED:
             return False
-        return ear.ballot != m.ballot or (
-            ear.stage is stages.Accepting
-            or (ear.stage is stages.Recovering and source not in ear.silent)
+        return wanted.ballot != m.ballot or (
+            wanted.stage is stages.Accepting
+            or (wanted.stage is stages.Recovering and source not in wanted.silent)
         )
 
 
@@ -135,8 +141,8 @@ _NEWS = frozenset(
 )
 
 
-def _listener(replica: Any, disk: Any | None, ballots: bool) -> InstanceListener:
-    ears: dict[Id, _Ear] = {}
+def _instance_filter(replica: Any, disk: Any | None, ballots: bool) -> InstanceFilter:
+    expected: dict[Id, _Expected] = {}
     members = range(replica.n)
     for column, instances in enumerate(replica.columns.instances):
         for slot, known in instances.items():
@@ -156,17 +162,17 @@ def _listener(replica: Any, disk: Any | None, ballots: bool) -> InstanceListener
                 committed = committed and kept is not None and kept.phase == Phase.COMMITTED
                 if kept is not None and kept.phase in (Phase.PREACCEPTED, Phase.ACCEPTED):
                     resumes = kept.voted if kept.promised == kept.voted else None
-            ears[column, slot] = _Ear(
+            expected[column, slot] = _Expected(
                 committed,
                 None if attempt is None else type(attempt),
                 -1 if attempt is None else attempt.ballot,
                 silent,
                 resumes,
             )
-    return InstanceListener(ears, list(replica._nacked) if ballots else None)
+    return InstanceFilter(expected, list(replica._nacked) if ballots else None)
 
 
-class SlotListener(Listener):
+class SlotFilter(MessageFilter):
     """Of a Multi-Paxos replica."""
 
     def __init__(self, replica: Any, disk: Any | None, ballots: bool) -> None:

@@ -1,6 +1,6 @@
 """One replica of a small world as a table of local states, filled in by running the very code.
 
-A `ReplicaProcess` is a real `Node` over its disk, driven by inputs while time stands still. A
+A `ExploredProcess` is a real `Node` over its disk, driven by inputs while time stands still. A
 `Member` remembers every local state it was ever in under a small number, and what each input did
 there; the code runs only the first time, on a node rebuilt by replaying the inputs that lead to the
 state. So nothing is ever copied, and a state is exactly what the code makes of its inputs.
@@ -30,7 +30,7 @@ from epaxos.sim.check.checkers import ASSERTION, INVARIANT, RAISES, REMEMBERED, 
 from epaxos.sim.check.protocol_invariants import invariants_of
 from epaxos.sim.disk import Disk
 from epaxos.sim.explore.digest import digest
-from epaxos.sim.explore.protocols import Listener, listener, takeovers
+from epaxos.sim.explore.protocols import MessageFilter, message_filter, takeovers
 from epaxos.sim.incarnation import Incarnation, NodeFactory, Seen
 from epaxos.sim.schedule.words import show
 
@@ -101,7 +101,7 @@ _SAMPLES = Samples(lambda: 0)
 """Nothing is sampled."""
 
 
-class ReplicaProcess:
+class ExploredProcess:
     """A replica's process, all its lives long."""
 
     def __init__(self, world: SmallWorld, me: ReplicaId, factory: NodeFactory) -> None:
@@ -205,7 +205,7 @@ def argument_of(batch: int, index: int) -> bytes:
     return b"%d.%d" % (batch, index)
 
 
-class Move(NamedTuple):
+class Effect(NamedTuple):
     """What an input does in a local state."""
 
     step: Input
@@ -228,7 +228,7 @@ class Local(NamedTuple):
     """Whether this replica may still crash: then its disk is part of the state."""
     ballots: bool
     """Whether it may still take something over."""
-    listener: Listener
+    filter: MessageFilter
 
 
 class Member:
@@ -246,7 +246,7 @@ class Member:
         self._invariants = invariants_of(world.spec)
         self._numbers: dict[tuple[bytes, bool, bool], int] = {}
         self._observed: dict[bytes, int] = {}
-        self._moves: dict[tuple[int, Input], Move] = {}
+        self._effects: dict[tuple[int, Input], Effect] = {}
         self._disks: dict[tuple[int | bytes, ...], tuple[bytes, Any]] = {}
         self._disk_of: dict[bytes, tuple[bytes, Any]] = {}
         self._relaxed: dict[tuple[int, bool, bool], int] = {}
@@ -259,11 +259,11 @@ class Member:
         ballots = world.recoveries > 0 and (world.recovering is None or self.me in world.recovering)
         return self._number(self._run(inputs), inputs, crashes, ballots)
 
-    def move(self, local: int, step: Input) -> Move:
+    def effect(self, local: int, step: Input) -> Effect:
         """What an input does in a local state. Raises Violation."""
-        found = self._moves.get((local, step))
+        found = self._effects.get((local, step))
         if found is None:
-            found = self._moves[local, step] = self._move(local, step)
+            found = self._effects[local, step] = self._effect(local, step)
         return found
 
     def relax(self, local: int, crashes: bool, ballots: bool) -> int:
@@ -283,13 +283,13 @@ class Member:
         """What was released, by number, in words that other searches share."""
         return list(self._observed)
 
-    def _run(self, inputs: tuple[Input, ...]) -> ReplicaProcess:
-        process = ReplicaProcess(self.world, self.me, self._factory)
+    def _run(self, inputs: tuple[Input, ...]) -> ExploredProcess:
+        process = ExploredProcess(self.world, self.me, self._factory)
         for step in inputs:
             process.apply(step)
         return process
 
-    def _move(self, local: int, step: Input) -> Move:
+    def _effect(self, local: int, step: Input) -> Effect:
         self.runs += 1
         here = self.locals[local]
         process = self._run(here.inputs)
@@ -300,9 +300,9 @@ class Member:
             bit = self._inboxes[target].bit(self.me, encode(message), message)
             if bit:
                 bits[target] = bits.get(target, 0) | bit
-        return Move(step, after, tuple((target, bits[target]) for target in sorted(bits)))
+        return Effect(step, after, tuple((target, bits[target]) for target in sorted(bits)))
 
-    def checked(self, process: ReplicaProcess, step: Input) -> list[tuple[ReplicaId, Message]]:
+    def checked(self, process: ExploredProcess, step: Input) -> list[tuple[ReplicaId, Message]]:
         """Take the step, and hold the protocol's own invariants against it."""
         invariants = self._invariants
         before = None
@@ -327,7 +327,7 @@ class Member:
             raise Violation(INVARIANT, f"{replica_name(self.me)}: {error}") from None
         return sent
 
-    def _check_remembered(self, process: ReplicaProcess) -> None:
+    def _check_remembered(self, process: ExploredProcess) -> None:
         restored = process.life.restored().replica
         try:
             for message in process.said:
@@ -336,7 +336,7 @@ class Member:
             raise Violation(REMEMBERED, f"{replica_name(self.me)}: {error}") from None
 
     def _number(
-        self, process: ReplicaProcess, inputs: tuple[Input, ...], crashes: bool, ballots: bool
+        self, process: ExploredProcess, inputs: tuple[Input, ...], crashes: bool, ballots: bool
     ) -> int:
         world = self.world
         observed = process.observed()
@@ -359,11 +359,11 @@ class Member:
         number = self._numbers.setdefault((state, crashes, ballots), len(self.locals))
         if number == len(self.locals):
             spontaneous = tuple(self._spontaneous(process, crashes, ballots))
-            heard = listener(node.replica, disk, ballots, world.spec.has_leader)
+            heard = message_filter(node.replica, disk, ballots, world.spec.has_leader)
             self.locals.append(Local(inputs, what, spontaneous, crashes, ballots, heard))
         return number
 
-    def _disk(self, process: ReplicaProcess) -> tuple[bytes, Any]:
+    def _disk(self, process: ExploredProcess) -> tuple[bytes, Any]:
         """What a crash would leave, as a digest and as a replica over it."""
         key: tuple[int | bytes, ...] = (process.disk.boot, *process.disk.durable)
         found = self._disks.get(key)
@@ -374,7 +374,7 @@ class Member:
         return digest(found[0], process.disk.tail), found[1]
 
     def _spontaneous(
-        self, process: ReplicaProcess, crashes: bool, ballots: bool
+        self, process: ExploredProcess, crashes: bool, ballots: bool
     ) -> Iterable[Input]:
         world = self.world
         for number, batch in enumerate(world.batches):

@@ -13,7 +13,7 @@ has not moved yet.
 
 *Dominated states.* If two states differ only in that one has more on its way, or more left to go
 wrong, then whatever the poorer can do the richer can do too, and ends in the same local states
-(by induction: a step needs local state, message and budget only). What has been let out is part of
+(by induction: a step needs local state, message and budget only). What has been released is part of
 local states; so every violation is also reached from the richer, and the poorer is dropped.
 
 *Spent messages*: one whose arrival changes and sends nothing, now and ever after, is not carried
@@ -29,8 +29,8 @@ that change some replica make states.
 *Ended budgets.* Where nothing can crash any more disks are not compared, and where nothing can be
 taken over any more ballots heard of are not.
 
-Properties are stable: a violation once let out stays. Agreement, visibility, one order of
-execution, and one execution per command are checked over all that was ever let out, whenever
+Properties are stable: a violation once released stays. Agreement, visibility, one order of
+execution, and one execution per command are checked over all that was ever released, whenever
 something new is; state, step and restart invariants once per local state, step and restart.
 
 Rules of this file: owns no clock; who watches may stop it.
@@ -45,7 +45,7 @@ from typing import NamedTuple
 from epaxos.core.types import ReplicaId
 from epaxos.sim.check.checkers import Violation
 from epaxos.sim.explore.replica import Inbox, Member, SmallWorld
-from epaxos.sim.explore.states import BOX_BITS, BOX_MASK, Boxes, Broken, Step
+from epaxos.sim.explore.states import PART_BITS, PART_MASK, Broken, Move, ReplicaParts
 from epaxos.sim.explore.trace import Path, check, prelude, shorten, tell, walk
 
 LEFT_BITS = 4
@@ -55,7 +55,7 @@ WATCH_STATES = 5_000
 """The watch is asked once in so many states looked at."""
 
 
-class Tally(NamedTuple):
+class SearchCounts(NamedTuple):
     """Where a search is."""
 
     states: int
@@ -73,13 +73,13 @@ class Tally(NamedTuple):
     messages: int
     """Different messages sent."""
     outcomes: int
-    """Different combinations of what the replicas let out."""
+    """Different combinations of what the replicas released."""
 
 
 class Report(NamedTuple):
     """What a search found."""
 
-    tally: Tally
+    counts: SearchCounts
     exhausted: bool
     """Whether every reachable state was looked at."""
     violation: Violation | None
@@ -90,7 +90,7 @@ class Report(NamedTuple):
 def explore(
     world: SmallWorld,
     budget_states: int,
-    watch: Callable[[Tally], bool] = lambda tally: False,
+    watch: Callable[[SearchCounts], bool] = lambda counts: False,
     deep: bool = False,
 ) -> Report:
     """Look at every state of a world, until a property is violated, `budget_states` are found, or
@@ -106,19 +106,21 @@ class Search:
         """`reduced=False` leaves nothing out, to hold the reductions against it."""
         self.world = world
         self.outcomes: set[tuple[bytes, ...]] = set()
-        """What the replicas let out, in digests; filled when a search ends."""
+        """What the replicas released, in digests; filled when a search ends."""
         n = world.replicas
         inboxes = [Inbox(target, world) for target in range(n)]
         self._members = [Member(world, me, inboxes) for me in range(n)]
         self._inboxes = inboxes
-        self._boxes = [Boxes(world, self._members[me], inboxes[me], reduced) for me in range(n)]
+        self._parts = [
+            ReplicaParts(world, self._members[me], inboxes[me], reduced) for me in range(n)
+        ]
         self._reduced = reduced
         self._eager = reduced and world.duplicates
         self._found: list[int] = []
-        """Every state in the order of finding, packed: per replica its box, then what is left."""
+        """Every state in the order of finding, packed: per replica its part, then the budgets."""
         self._parents = array("q")
         self._steps = array("q")
-        """Per state the step that led to it: number among the steps of its box, and replica."""
+        """Per state the step that led to it: number among the steps of its part, and replica."""
         self._best: dict[int, int | list[int]] = {}
         """Per combination of local states, those states that no other one dominates."""
         self._checked: set[tuple[int, ...]] = set()
@@ -129,7 +131,7 @@ class Search:
         self._depths = array("H")
         self._depth = 0
 
-    def run(self, budget_states: int, watch: Callable[[Tally], bool]) -> Report:
+    def run(self, budget_states: int, watch: Callable[[SearchCounts], bool]) -> Report:
         """Search until the end, or an end."""
         exhausted = False
         violation: Violation | None = None
@@ -144,25 +146,25 @@ class Search:
             assert found is not None, f"states were merged that differ: {violation}"
             path, violation = shorten(self.world, path, found)
         self._collect()
-        return Report(self._tally(), exhausted, violation, tuple(tell(self.world, path)))
+        return Report(self._counts(), exhausted, violation, tuple(tell(self.world, path)))
 
     def _start(self) -> None:
         world = self.world
         firsts = prelude(world)
-        boxes = [
-            self._boxes[me].box(member.first(firsts[me]), 0)
+        parts = [
+            self._parts[me].part(member.first(firsts[me]), 0)
             for me, member in enumerate(self._members)
         ]
         left = world.recoveries | world.crashes << LEFT_BITS | world.repeats << 2 * LEFT_BITS
-        self._admit(boxes, left, -1, 0)
+        self._admit(parts, left, -1, 0)
 
-    def _search(self, budget_states: int, watch: Callable[[Tally], bool]) -> bool:
+    def _search(self, budget_states: int, watch: Callable[[SearchCounts], bool]) -> bool:
         found, waiting = self._found, self._waiting
         looked = 0
         while waiting:
             if len(found) >= budget_states:
                 return False
-            if looked % WATCH_STATES == 0 and watch(self._tally()):
+            if looked % WATCH_STATES == 0 and watch(self._counts()):
                 return False
             looked += 1
             number = self._next()
@@ -173,20 +175,20 @@ class Search:
         return True
 
     def _unpack(self, state: int) -> list[int]:
-        return [state >> BOX_BITS * me & BOX_MASK for me in range(self.world.replicas)]
+        return [state >> PART_BITS * me & PART_MASK for me in range(self.world.replicas)]
 
     def _look(self, number: int, state: int) -> None:
         """Take every step from a state."""
-        boxes = self._unpack(state)
-        left = state >> BOX_BITS * len(boxes)
-        tables = self._boxes
+        parts = self._unpack(state)
+        left = state >> PART_BITS * len(parts)
+        tables = self._parts
         eager = self._eager
         for me, table in enumerate(tables):
-            for position, step in enumerate(table.steps(boxes[me], number)):
+            for position, step in enumerate(table.steps(parts[me], number)):
                 if step.cost and not left & LEFT_MASK * step.cost:
                     continue
                 self._transitions += 1
-                after = boxes.copy()
+                after = parts.copy()
                 after[me] = step.after
                 touched = [me]
                 for target, bits in step.sends:
@@ -202,28 +204,28 @@ class Search:
                 if self._admit(after, rest, number, position << 4 | me) and step.news:
                     self._check(after, number, me, step)
 
-    def _relax(self, boxes: list[int], left: int, touched: list[int]) -> list[int]:
+    def _relax(self, parts: list[int], left: int, touched: list[int]) -> list[int]:
         """A budget shrank: where it is gone, forget what mattered to it only."""
         crashes = bool(left >> LEFT_BITS & LEFT_MASK)
         ballots = bool(left & LEFT_MASK)
         if crashes and ballots:
             return touched
-        for me, table in enumerate(self._boxes):
-            boxes[me] = table.relax(boxes[me], crashes, ballots)
-        return list(range(len(boxes)))
+        for me, table in enumerate(self._parts):
+            parts[me] = table.relax(parts[me], crashes, ballots)
+        return list(range(len(parts)))
 
     def _answer(
-        self, boxes: list[int], touched: list[int], number: int, me: ReplicaId, step: Step
+        self, parts: list[int], touched: list[int], number: int, me: ReplicaId, step: Move
     ) -> None:
         """Add what replicas answer without changing, and what is answered to that."""
-        tables = self._boxes
+        tables = self._parts
         try:
             while touched:
                 replica = touched.pop()
-                for target, bits in tables[replica].answers(boxes[replica], number):
-                    grown = tables[target].add(boxes[target], bits)
-                    if grown != boxes[target]:
-                        boxes[target] = grown
+                for target, bits in tables[replica].answers(parts[replica], number):
+                    grown = tables[target].add(parts[target], bits)
+                    if grown != parts[target]:
+                        parts[target] = grown
                         touched.append(target)
         except Broken as broken:
             broken.steps.insert(0, (me, step.what))
@@ -231,10 +233,10 @@ class Search:
 
     # Dominated states --------------------------------------------------------------------------
 
-    def _key(self, boxes: Sequence[int]) -> int:
+    def _key(self, parts: Sequence[int]) -> int:
         key = 0
-        for table, box in zip(self._boxes, boxes):
-            key = key << BOX_BITS | table.local[box]
+        for table, part in zip(self._parts, parts):
+            key = key << PART_BITS | table.local[part]
         return key
 
     def _stands(self, state: int) -> bool:
@@ -242,13 +244,13 @@ class Search:
         entry = self._best[self._key(self._unpack(state))]
         return state in entry if isinstance(entry, list) else state == entry
 
-    def _admit(self, boxes: list[int], left: int, parent: int, step: int) -> bool:
+    def _admit(self, parts: list[int], left: int, parent: int, step: int) -> bool:
         """Take in a state unless it is known or dominated; whether it was."""
         state = left
-        for box in reversed(boxes):
-            state = state << BOX_BITS | box
+        for part in reversed(parts):
+            state = state << PART_BITS | part
         if self._reduced:
-            key = self._key(boxes)
+            key = self._key(parts)
             entry = self._best.get(key)
             if entry is None:
                 self._best[key] = state
@@ -256,7 +258,7 @@ class Search:
                 return False
             else:
                 entries = entry if isinstance(entry, list) else [entry]
-                kept = self._compare(boxes, left, state, entries)
+                kept = self._compare(parts, left, state, entries)
                 if kept is None:
                     return False
                 kept.append(state)
@@ -273,21 +275,21 @@ class Search:
         return True
 
     def _compare(
-        self, boxes: list[int], left: int, state: int, entries: list[int]
+        self, parts: list[int], left: int, state: int, entries: list[int]
     ) -> list[int] | None:
         """The entries that a state does not dominate; None if one of them dominates it."""
         if state in entries:
             return None
-        mails = [table.mail for table in self._boxes]
+        in_flight = [table.in_flight for table in self._parts]
         kept = []
         for entry in entries:
             poorer = richer = True
             other = entry
-            for box, mail in zip(boxes, mails):
-                theirs = other & BOX_MASK
-                other >>= BOX_BITS
-                if theirs != box:
-                    mine, its = mail[box], mail[theirs]
+            for part, bits in zip(parts, in_flight):
+                theirs = other & PART_MASK
+                other >>= PART_BITS
+                if theirs != part:
+                    mine, its = bits[part], bits[theirs]
                     both = mine & its
                     poorer = poorer and both == mine
                     richer = richer and both == its
@@ -305,8 +307,8 @@ class Search:
 
     # What holds --------------------------------------------------------------------------------
 
-    def _check(self, boxes: list[int], number: int, me: ReplicaId, step: Step) -> None:
-        seen = tuple(table.observed(box) for table, box in zip(self._boxes, boxes))
+    def _check(self, parts: list[int], number: int, me: ReplicaId, step: Move) -> None:
+        seen = tuple(table.observed(part) for table, part in zip(self._parts, parts))
         if seen in self._checked:
             return
         self._checked.add(seen)
@@ -321,8 +323,8 @@ class Search:
             tuple(names[what] for names, what in zip(digests, seen)) for seen in self._checked
         }
 
-    def _tally(self) -> Tally:
-        return Tally(
+    def _counts(self) -> SearchCounts:
+        return SearchCounts(
             len(self._found),
             self._transitions,
             self._depth,
@@ -341,13 +343,13 @@ class Search:
             number = self._parents[number]
         path: Path = []
         for before, after in pairwise(numbers[::-1]):
-            boxes = self._unpack(self._found[before])
+            parts = self._unpack(self._found[before])
             code = self._steps[after]
             me = code & 15
             if self._eager:
-                for replica, table in enumerate(self._boxes):
-                    path += [(replica, each) for each in table.answering(boxes[replica])]
-            path.append((me, self._boxes[me].steps(boxes[me], before)[code >> 4].what))
+                for replica, table in enumerate(self._parts):
+                    path += [(replica, each) for each in table.answering(parts[replica])]
+            path.append((me, self._parts[me].steps(parts[me], before)[code >> 4].what))
         return path
 
 

@@ -10,11 +10,11 @@ from epaxos.core.command import interferes
 from epaxos.core.types import InstanceId, ReplicaId
 from epaxos.sim.check.checkers import ONCE, ORDER, DecisionChecker, Violation
 from epaxos.sim.explore.replica import (
+    ExploredProcess,
     Input,
     Kind,
     Member,
     Observed,
-    ReplicaProcess,
     SmallWorld,
     describe,
 )
@@ -31,7 +31,7 @@ def prelude(world: SmallWorld) -> list[list[Input]]:
     if not world.spec.has_leader:
         return firsts
     factory = NodeFactory(world.spec)
-    processes = [ReplicaProcess(world, me, factory) for me in range(world.replicas)]
+    processes = [ExploredProcess(world, me, factory) for me in range(world.replicas)]
     todo: Path = [(0, Input(Kind.TAKE_OVER))]
     while todo:
         me, step = todo.pop(0)
@@ -75,7 +75,7 @@ def walk(world: SmallWorld, path: Path) -> Violation | None:
     factory = NodeFactory(world.spec)
     processes = []
     for me, firsts in enumerate(prelude(world)):
-        process = ReplicaProcess(world, me, factory)
+        process = ExploredProcess(world, me, factory)
         for step in firsts:
             process.apply(step)
         processes.append(process)
