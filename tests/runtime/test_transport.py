@@ -50,6 +50,7 @@ class Peer:
         self.me = me
         self.got = []
         self.failures = []
+        self.boots = PeerBoots(None)
         self.arrived = asyncio.Event()
         hello = LinkHello(1, "c1", me, me, 1, f"nonce{me}", "fake", len(listeners), "hash")
         self.hello = msgspec.structs.replace(hello, **changes)
@@ -67,7 +68,7 @@ class Peer:
             self.hello,
             addresses,
             CODEC,
-            PeerBoots(None),
+            self.boots,
             self.deliver,
             self.failures.append,
             lines=lines,
@@ -212,7 +213,7 @@ async def test_lives_are_told_apart():
 async def test_a_refused_earlier_life_ends():
     listeners = [listener(), listener()]
     a, b = Peer(0, listeners, boot=1), Peer(1, listeners)
-    b.transport._peers.judge(0, 4, "later")
+    b.boots.judge(0, 4, "later")
     try:
         await b.transport.start(b.listener)
         await a.transport.start(a.listener)
