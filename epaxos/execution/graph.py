@@ -15,6 +15,25 @@ and column the instances that write it (and those that only read it) form a chai
 leads to its instance and to the link before it, so one edge to a link stands for edges to all the
 instances up to it. Links are vertices of the search and of no component.
 
+A chain: the instances of column A that write x. C.3 writes x too, and depends on A up to slot 5:
+
+    links         x.1 ◀───── x.4 ◀───── x.7           the edges of a link lead to its `target` and
+                   │          │          │            to the link before it in its `chain`
+                   ▼          ▼          ▼
+    instances     A.1        A.4        A.7
+
+    C.3 ─edge─▶ x.4                                   one edge stands for A.4 and A.1
+
+A cycle of waits becomes a group. B.2 is searched and meets A.4, which waits for C.3, and so on:
+
+    B.2 ─edge─▶ A.4 ─waits─▶ C.3 ─waits─▶ B.2         _root(A.4) is B.2 itself: a cycle
+
+    A.4 ─group─▶ B.2 ◀─group─ C.3                     `_head` of all three: one of them, B.2, which
+                                                      has their `members`, `edges`, `waiters`
+
+    D.1 ─waits─▶ B.2 ─waits─▶ E.9                     `_root` of D.1: E.9, the end of the waits,
+     └────────────jump─────────▲                      whose prefix is not committed
+
 Rules of this file: no recursion; no set is iterated.
 """
 
@@ -29,7 +48,10 @@ _in_order = attrgetter("slot", "replica")
 
 
 class Vertex:
-    """An instance in the graph, or a link of a chain."""
+    """An instance in the graph, or a link of a chain.
+
+    One class for both: with a subclass for links the search, which meets both everywhere, is 4 %
+    slower, as the interpreter's attribute caches hold one type each."""
 
     __slots__ = (
         "chain",
