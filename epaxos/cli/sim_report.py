@@ -17,7 +17,7 @@ from epaxos.sim.check.checkers import CONVERGES, EXECUTES
 from epaxos.sim.planted import Planted
 from epaxos.sim.run import Failure
 from epaxos.sim.situations import SITUATIONS
-from epaxos.sim.soak import Profile, Tally
+from epaxos.sim.soak import Profile, SoakTally
 
 SHRINK_S: Final = 110.0
 """How long a failure is cut down at most."""
@@ -119,7 +119,7 @@ def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path)
     screen.print(f"written: {test} (a test), {schedule}", markup=False, soft_wrap=True)
 
 
-def print_tallies(screen: Console, tallies: list[Tally], profiles: list[Profile]) -> None:
+def print_tallies(screen: Console, tallies: list[SoakTally], profiles: list[Profile]) -> None:
     """Seeds, then situations: one column per protocol."""
     for tally, profile in zip(tallies, profiles):
         for failure in tally.failures:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from epaxos.sim.soak import Profile, Tally, collect_rarely, run_seeds
+from epaxos.sim.soak import Profile, SoakTally, collect_rarely, run_seeds
 
 CHUNK = 10
 """How many seeds a worker takes at a time."""
@@ -45,7 +45,7 @@ class Soak:
         self.seeds = seeds
         self.minutes = minutes
         self.jobs = jobs or len(os.sched_getaffinity(0))
-        self.tallies = [Tally(profile.protocol) for profile in profiles]
+        self.tallies = [SoakTally(profile.protocol) for profile in profiles]
         self.lost: list[Lost] = []
         """After the first of them no more seeds are handed out."""
         self.elapsed_s = 0.0
@@ -74,7 +74,7 @@ class Soak:
         """Whether so few seeds are run here, without processes of their own."""
         return self.minutes is None and len(self.seeds) * len(self.profiles) <= CHUNK
 
-    def run(self, remarks: Console) -> list[Tally]:
+    def run(self, remarks: Console) -> list[SoakTally]:
         """Run them; returns a tally per profile."""
         begun = time.monotonic()
         if self._is_short():
@@ -115,7 +115,7 @@ class Soak:
         with _progress(remarks) as progress:
             total = len(self.seeds) * len(self.profiles) if self.minutes is None else None
             task = progress.add_task("seeds", total=total or (self.minutes and self.minutes * 60))
-            open_: dict[Future[Tally], tuple[int, range]] = {}
+            open_: dict[Future[SoakTally], tuple[int, range]] = {}
             try:
                 while self._hand_out(remarks, pool, chunks, open_):
                     done, _ = wait(open_, return_when=FIRST_COMPLETED)
@@ -136,7 +136,7 @@ class Soak:
         remarks: Console,
         pool: ProcessPoolExecutor,
         chunks: Iterator[tuple[int, range]],
-        open_: dict[Future[Tally], tuple[int, range]],
+        open_: dict[Future[SoakTally], tuple[int, range]],
     ) -> bool:
         """Keep the workers busy; whether anything is under way."""
         while len(open_) < 2 * self.jobs and not self._has_enough():
@@ -150,7 +150,9 @@ class Soak:
                 self._lose(remarks, number, seeds, error)
         return bool(open_)
 
-    def _collect(self, remarks: Console, future: Future[Tally], number: int, seeds: range) -> None:
+    def _collect(
+        self, remarks: Console, future: Future[SoakTally], number: int, seeds: range
+    ) -> None:
         try:
             tally = future.result()
         except Exception as error:
@@ -168,7 +170,7 @@ class Soak:
         what = f"{type(error).__name__}: {error}"
         self.lost.append(Lost(self.profiles[number], seeds, " ".join(what.split())))
 
-    def _announce(self, remarks: Console, tally: Tally) -> None:
+    def _announce(self, remarks: Console, tally: SoakTally) -> None:
         """A failure is said when it is found, not at the end."""
         for failure in tally.failures:
             remarks.print(

@@ -115,7 +115,7 @@ def run_seed(profile: Profile, seed: int) -> CleanRun | Failure:
 
 
 @dataclass
-class Tally:
+class SoakTally:
     """What a number of seeds add up to."""
 
     protocol: str
@@ -142,7 +142,7 @@ class Tally:
         self.situations.update(result.situations)
         self._count(result.counts)
 
-    def merge(self, other: "Tally") -> None:
+    def merge(self, other: "SoakTally") -> None:
         """What another process found."""
         self.clean += other.clean
         self.directed += other.directed
@@ -178,9 +178,9 @@ def collect_rarely() -> None:
     gc.set_threshold(100_000)
 
 
-def run_seeds(profile: Profile, seeds: range, failures_max: int = 1) -> Tally:
+def run_seeds(profile: Profile, seeds: range, failures_max: int = 1) -> SoakTally:
     """Some seeds, one after the other; after so many failures the rest is left alone."""
-    tally = Tally(profile.protocol)
+    tally = SoakTally(profile.protocol)
     for seed in seeds:
         tally.add(profile, seed, run_seed(profile, seed))
         if len(tally.failures) >= failures_max:

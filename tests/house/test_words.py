@@ -42,7 +42,6 @@ STILL_DOUBLED = {
     "Stage",
     "Step",
     "TakeOver",
-    "Tally",
     "Target",
     "Waiting",
 }
