@@ -16,15 +16,16 @@ same in every protocol; no protocol logic.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 
 from epaxos.core.command import Batch, Operation, Payload
-from epaxos.core.replica import EVERYONE, Decided, Executed, Message, Path, Record
+from epaxos.core.replica import EVERYONE, Executed, Message, Path, Record
 from epaxos.core.types import InstanceId, Micros, ReplicaId, replica_name
 from epaxos.execution.interface import Executor
 from epaxos.node.requests import NodeReady, Reply
+from epaxos.sim.incarnation import Seen
 from epaxos.sim.schedule.words import show
 from epaxos.trace import Step
 
@@ -62,13 +63,6 @@ class Event(NamedTuple):
     """Whom it sent to (perhaps EVERYONE), or heard from."""
 
 
-class Heard(Protocol):
-    """What was decided and executed in a step."""
-
-    decided: list[Decided]
-    done: list[Decided]
-
-
 class Observer:
     """Collects the events of one instance over the replays of all replicas."""
 
@@ -96,7 +90,7 @@ class Observer:
         self._note(now, me, "hears", message, source)
 
     def step(
-        self, me: ReplicaId, step: Step, ready: NodeReady, heard: Heard, executor: Executor
+        self, me: ReplicaId, step: Step, ready: NodeReady, seen: Seen, executor: Executor
     ) -> None:
         """A step was replayed."""
         now = step.now
@@ -104,7 +98,7 @@ class Observer:
         for record in ready.log:
             if not isinstance(record, Executed):
                 self._note(now, me, "logs", record, None)
-        self._decided(me, now, heard, executor)
+        self._decided(me, now, seen, executor)
         left = now + (step.sent_us or 0)
         for target, message in ready.messages:
             self._note(left, me, "sends", message, target)
@@ -146,10 +140,10 @@ class Observer:
         if self.batch is None and isinstance(payload, Payload):
             self.batch = payload.batch
 
-    def _decided(self, me: ReplicaId, now: Micros, heard: Heard, executor: Executor) -> None:
+    def _decided(self, me: ReplicaId, now: Micros, seen: Seen, executor: Executor) -> None:
         wanted = self.instance
         blocker = self._pending.get(me)
-        for decided in heard.decided:
+        for decided in seen.decided:
             replica, slot, deps, payload, path = decided
             self.slots[replica] = max(slot, self.slots.get(replica, 0))
             if (replica, slot) == wanted:
@@ -163,7 +157,7 @@ class Observer:
                 self.events.append(_decision(now, me, f"{wanted}{what}", path))
             elif (replica, slot) == blocker:
                 self.events.append(_decision(now, me, f"{blocker}: {wanted} waits for it", path))
-        for decided in heard.done:
+        for decided in seen.executed:
             if decided[:2] == wanted:
                 self._pending.pop(me, None)
                 self.events.append(Event(now, me, "executes", str(wanted)))

@@ -15,21 +15,19 @@ and protocol.
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from heapq import heappush, heappushpop
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from epaxos.codec import Codec
 from epaxos.core.command import Results
 from epaxos.core.errors import CodecError
-from epaxos.core.replica import EVERYONE, Decided, Path, Setup
+from epaxos.core.replica import EVERYONE, Path, Setup
 from epaxos.core.types import InstanceId, Micros, replica_name
-from epaxos.execution.interface import Executor
 from epaxos.node.node import Node, node_with
 from epaxos.node.requests import NodeReady, Reply
 from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
+from epaxos.sim.incarnation import NodeFactory, Seen, Watched
 from epaxos.sim.instance_chart import Observer
 from epaxos.sim.schedule.words import show
 from epaxos.trace import (
@@ -92,9 +90,11 @@ class Replay:
         header = self.header = trace.header
         self.trace = trace
         self._spec = spec or find_protocol(header.protocol)
-        self._codec = Codec(self._spec)
+        kind = node_with(find_state_machine(header.state_machine))
+        self._factory = NodeFactory(self._spec, kind)
+        self._codec = self._factory.codec
         self._observer = observer
-        self._heard = _NotingExecutor(self._spec.executor(len(header.regions)))
+        self._watched: Watched
         self.steps = 0
         self.first: Micros | None = None
         """When the first step began; None without steps."""
@@ -142,13 +142,11 @@ class Replay:
             random.Random(header.seed),
             header.leader,
         )
-        spec = replace(self._spec, executor=lambda n: self._heard)
-        kind = node_with(find_state_machine(header.state_machine))
-        node = kind(spec, setup, header.boot, header.limits)
+        node, self._watched = self._factory.build(setup, header.boot, header.limits)
         for body in self.trace.records():
             self.counts["restored"] += 1
             node.restore(self._codec.decode_record(body))
-        self._heard.clear()
+        self._watched.seen()
         return node
 
     def _step(self, node: Node, step: Step) -> None:
@@ -160,10 +158,10 @@ class Replay:
         except Exception as error:
             self._fail(f"the node raises {error!r}", step.now, recorded_too=step.outcome is None)
             return
-        self._count(ready, step)
+        seen = self._watched.seen()
+        self._count(ready, step, seen)
         if observer is not None:
-            observer.step(self.header.member, step, ready, self._heard, node.executor)
-        self._heard.clear()
+            observer.step(self.header.member, step, ready, seen, node.executor)
         outcome = outcome_of(ready, [_number(reply.waiter) for reply in ready.replies], None)
         outcome = msgspec.structs.replace(outcome, deadline=node.deadline())
         if outcome != step.outcome:
@@ -184,10 +182,10 @@ class Replay:
         else:
             node.wake(now)
 
-    def _count(self, ready: NodeReady, step: Step) -> None:
+    def _count(self, ready: NodeReady, step: Step, seen: Seen) -> None:
         self.counts["sent"] += len(ready.messages)
         self.counts["records"] += len(ready.log)
-        for decided in self._heard.decided:
+        for decided in seen.decided:
             self.paths[decided.path] += 1
             instance = InstanceId(decided.replica, decided.slot)
             if decided.path is Path.RECOVERED and len(self.recovered) < LISTED:
@@ -266,35 +264,6 @@ class Replay:
             return f"{who}: {answer.refusal}"
         document = answer.document
         return f"{who}: {_show_digest(document) if isinstance(document, Digest) else document!r}"
-
-
-class _NotingExecutor:
-    """An executor that remembers what it was given and what it gave back."""
-
-    def __init__(self, inner: Executor) -> None:
-        self._inner = inner
-        self.executed = inner.executed
-        self.decided: list[Decided] = []
-        """Decided since the last `clear`."""
-        self.done: list[Decided] = []
-        """Executed since the last `clear`."""
-
-    def clear(self) -> None:
-        self.decided.clear()
-        self.done.clear()
-
-    def commit(self, decided: Decided) -> None:
-        self.decided.append(decided)
-        self._inner.commit(decided)
-
-    def ready(self) -> list[list[Decided]]:
-        found = self._inner.ready()
-        for component in found:
-            self.done += component
-        return found
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
 
 def _number(waiter: object) -> int:

@@ -11,7 +11,7 @@ from epaxos.cli.sim_replay import replay
 from epaxos.codec import FRAME_HEADER, PROTOCOL_VERSION, encode, encode_frame
 from epaxos.core.command import Operation, Results
 from epaxos.core.errors import Ambiguous, ConfigError, Definite, StorageError
-from epaxos.core.replica import EVERYONE, Path, Setup
+from epaxos.core.replica import EVERYONE, Decided, Path, Setup
 from epaxos.core.types import InstanceId, no_deps
 from epaxos.node.node import Node
 from epaxos.node.requests import (
@@ -32,6 +32,7 @@ from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.protocols.multipaxos import messages as mp
 from epaxos.registry import find_protocol
 from epaxos.runtime.recorder import Recorder
+from epaxos.sim.incarnation import Seen
 from epaxos.sim.instance_chart import Event, Observer, chart, concerns, proposal, reaches
 from epaxos.sim.replay import Replay
 from epaxos.trace import (
@@ -358,20 +359,16 @@ def test_what_holds_an_instance_up_is_told():
         def blocked(self):
             return {InstanceId(0, 7): InstanceId(1, 3)}
 
-    class Heard:
-        decided = ((0, 7, (6, 3, 0), None, Path.LEARNED),)
-        done = ()
-
-    class Later:
-        decided = ((1, 3, (0, 2, 0), None, Path.RECOVERED),)
-        done = ((1, 3), (0, 7))
-
+    decided = Decided(0, 7, (6, 3, 0), None, Path.LEARNED)
+    blocker = Decided(1, 3, (0, 2, 0), None, Path.RECOVERED)
+    first = Seen([decided], [], [])
+    later = Seen([blocker], [blocker, decided], [])
     observer = Observer(InstanceId(0, 7))
     nothing = Node(find_protocol("epaxos"), Setup(0, 3, (0,) * 3, random.Random(1)), 1, Limits())
     nothing.wake(0)
     ready = nothing.take(0)
-    observer.step(2, Step(5, [], None, None, None), ready, Heard, Blocked())
-    observer.step(2, Step(9, [], None, None, 3), ready, Later, Blocked())
+    observer.step(2, Step(5, [], None, None, None), ready, first, Blocked())
+    observer.step(2, Step(9, [], None, None, 3), ready, later, Blocked())
     assert [(event.kind, event.text) for event in observer.finish()] == [
         ("learns", "A.7, as Nop"),
         ("waits", "with A.7 for B.3, which is not decided here"),
