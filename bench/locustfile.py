@@ -28,7 +28,7 @@ from locust.argument_parser import get_parser
 from locust.env import Environment
 
 from bench.loadtest.options import HTTP_PORT, TARGETS
-from bench.loadtest.session import Station, check, make_places
+from bench.loadtest.session import LoadSession, check, make_places
 from epaxos.core.errors import EpaxosError
 from topology import DEFAULT, TopologyError
 
@@ -73,7 +73,7 @@ def add_options(parser: Any) -> None:
     add("--min-rate", default="", help="Else exit with 1: good answers/s of a region.")
 
 
-class Region(FastHttpUser):
+class RegionUser(FastHttpUser):
     """What users of all regions do; each region's class says where. `client` is Locust's own, for
     tasks of your own; commands go over the connections of generator.py."""
 
@@ -82,20 +82,20 @@ class Region(FastHttpUser):
 
     def on_start(self) -> None:
         """Each user has commands and arrivals of its own, from its number."""
-        self.station: Station = self.environment.epaxos
-        self.seat = self.station.seat(type(self).__name__)
+        self.session: LoadSession = self.environment.epaxos
+        self.user_state = self.session.user_state(type(self).__name__)
 
     @tag("open")
     @task
     def open_loop(self) -> None:
         """Commands at Poisson moments, until the run ends."""
-        self.station.drive(self.seat, type(self).__name__)
+        self.session.drive(self.user_state, type(self).__name__)
 
     @tag("closed")
     @task
     def closed_loop(self) -> None:
         """One command and its answer."""
-        self.station.drive(self.seat, type(self).__name__)
+        self.session.drive(self.user_state, type(self).__name__)
 
 
 class _Steps(LoadTestShape):
@@ -107,8 +107,8 @@ class _Steps(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """Users and spawn rate of this moment; None: the run is over."""
         runner: Any = self.runner
-        station: Station = runner.environment.epaxos
-        return station.tick()
+        session: LoadSession = runner.environment.epaxos
+        return session.tick()
 
 
 def _options() -> Any:
@@ -124,7 +124,7 @@ try:
     for _place in _places:
         globals()[_place.class_name] = type(
             _place.class_name,
-            (Region,),
+            (RegionUser,),
             {"host": _place.url, "fixed_count": _given.users_per_region},
         )
     if _given.steps:
@@ -135,9 +135,9 @@ except (TopologyError, EpaxosError) as error:
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator] # Locust's
-def start_station(environment: Environment, **_: Any) -> None:
-    """What this process needs for all its runs; there is one per process."""
+def start_session(environment: Environment, **_: Any) -> None:
+    """Coordination of all runs of this process; there is one per process."""
     try:
-        environment.epaxos = Station(environment, _places)  # type: ignore[attr-defined] # ours
+        environment.epaxos = LoadSession(environment, _places)  # type: ignore[attr-defined] # ours
     except (TopologyError, EpaxosError) as error:
         sys.exit(f"error: {error}")

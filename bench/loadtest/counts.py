@@ -24,7 +24,7 @@ def _counts() -> Counts:
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True):
-    """Of a cell."""
+    """What is counted apart."""
 
     step: int
     region: str
@@ -32,7 +32,7 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
     """Like PUT, GET, or `CAS 412`: it was refused because the key was not as expected."""
 
 
-class Cell(msgspec.Struct, array_like=True):
+class CommandCounts(msgspec.Struct, array_like=True):
     """What became of the commands of one step, region and operation."""
 
     answered: int = 0
@@ -52,7 +52,7 @@ class Cell(msgspec.Struct, array_like=True):
         """Commands without a good answer."""
         return sum(self.failures.values())
 
-    def add(self, other: "Cell") -> None:
+    def add(self, other: "CommandCounts") -> None:
         """Add the counts of another."""
         self.answered += other.answered
         self.shared += other.shared
@@ -94,10 +94,10 @@ class Window(msgspec.Struct, array_like=True):
     measured_us: int = 0
 
 
-class Ledger(msgspec.Struct, array_like=True):
+class LoadCounts(msgspec.Struct, array_like=True):
     """Everything that a process counted, or all of them together."""
 
-    cells: dict[Key, Cell] = {}
+    by_key: dict[Key, CommandCounts] = {}
     sent: dict[tuple[int, str], int] = {}
     """(step, region) -> commands whose start was in the measured window."""
     health: dict[str, Health] = {}
@@ -107,18 +107,18 @@ class Ledger(msgspec.Struct, array_like=True):
     unfinished: int = 0
     """Commands without an answer when the run was over."""
 
-    def cell(self, step: int, region: str, operation: str) -> Cell:
-        """That cell; made if it is new."""
+    def at(self, step: int, region: str, operation: str) -> CommandCounts:
+        """The counts of these commands; made if they are new."""
         key = Key(step, region, operation)
-        found = self.cells.get(key)
+        found = self.by_key.get(key)
         if found is None:
-            found = self.cells[key] = Cell()
+            found = self.by_key[key] = CommandCounts()
         return found
 
-    def add(self, other: "Ledger") -> None:
+    def add(self, other: "LoadCounts") -> None:
         """Add the counts of another."""
-        for key, cell in other.cells.items():
-            self.cells.setdefault(key, Cell()).add(cell)
+        for key, commands in other.by_key.items():
+            self.by_key.setdefault(key, CommandCounts()).add(commands)
         _add(self.sent, other.sent)
         for process, health in other.health.items():
             mine = self.health.setdefault(process, Health())
@@ -132,12 +132,12 @@ class Ledger(msgspec.Struct, array_like=True):
             known.measured_us = max(known.measured_us, window.measured_us)
         self.unfinished += other.unfinished
 
-    def of(self, region: str | None = None, step: int | None = None) -> Cell:
-        """The sum of all cells of a region (None: of all) in a step (None: in all)."""
-        found = Cell()
-        for key, cell in self.cells.items():
+    def of(self, region: str | None = None, step: int | None = None) -> CommandCounts:
+        """The sum of all counts of a region (None: of all) in a step (None: in all)."""
+        found = CommandCounts()
+        for key, commands in self.by_key.items():
             if region in (None, key.region) and step in (None, key.step):
-                found.add(cell)
+                found.add(commands)
         return found
 
     def sent_by(self, region: str | None = None, step: int | None = None) -> int:
@@ -153,6 +153,6 @@ class Ledger(msgspec.Struct, array_like=True):
         return msgspec.msgpack.encode(self)
 
 
-def decode(octets: bytes) -> Ledger:
-    """What `Ledger.encode` made."""
-    return msgspec.msgpack.decode(octets, type=Ledger)
+def decode(octets: bytes) -> LoadCounts:
+    """What `LoadCounts.encode` made."""
+    return msgspec.msgpack.decode(octets, type=LoadCounts)

@@ -1,6 +1,6 @@
 """The load of one Locust process: open and closed loops, and how late it itself was.
 
-A generator that is busy is late, so commands go over connections of their own (pool.py) instead of
+A generator that is busy is late, so commands go over connections of their own (http.py) instead of
 through Locust's client, and Locust hears of them afterwards, a few at a time. Open loops wait on a
 timer of the kernel, because an event loop rounds its timers to milliseconds. Nothing is sent in an
 open loop before all users are there: the rate is divided over the users of all processes.
@@ -26,10 +26,10 @@ import msgspec
 from gevent.event import AsyncResult
 
 from bench.analysis.statistics import bucket
-from bench.loadtest.counts import Health, Ledger, Window
-from bench.loadtest.http import Answer, Pool
+from bench.loadtest.counts import Health, LoadCounts, Window
+from bench.loadtest.http import HttpAnswer, HttpPool
 from bench.loadtest.options import Offer, Place
-from bench.loadtest.targets import Call, Meaning, make_target
+from bench.loadtest.targets import HttpRequest, Meaning, make_target
 from epaxos.core.types import Micros
 from epaxos.runtime.alarm import LATENESS_US, clock, timerfd_create, timerfd_settime
 from epaxos.workload import OWN_KEY, Command, Workload
@@ -61,10 +61,10 @@ class Plan(msgspec.Struct, frozen=True):
     """What the step is about: the rate, or users per region."""
 
 
-class Report(NamedTuple):
+class CommandReport(NamedTuple):
     """One command, for Locust's own statistics."""
 
-    call: Call
+    request: HttpRequest
     meaning: Meaning
     place: Place
     answer_ms: float
@@ -72,9 +72,9 @@ class Report(NamedTuple):
     step: int
 
 
-class Agenda:
-    """What is to begin, and when: in order, with one timer of the kernel where it has timers that
-    are exact to some ten microseconds."""
+class SendQueue:
+    """Commands to begin, in the order of their moments, with one timer of the kernel where it has
+    timers that are exact to some ten microseconds."""
 
     def __init__(self) -> None:
         self._due: list[tuple[int, int, OpenLoop]] = []
@@ -135,26 +135,26 @@ class Agenda:
             self._watcher.start(self._ring)
 
 
-class Site:
+class RegionServer:
     """The server of one region, in this process."""
 
     def __init__(self, place: Place, offer: Offer, meanwhile: Callable[[], None]) -> None:
         self.place = place
         host, port = place.address
         self.target = make_target(offer.target, f"{host}:{port}")
-        self.pool = Pool((host, port), offer.patience_s, meanwhile)
+        self.pool = HttpPool((host, port), offer.patience_s, meanwhile)
 
 
-class Seat:
-    """What one user asks for: its commands, and what its last GET found."""
+class UserState:
+    """One user's commands and arrivals, and what its last GET found."""
 
-    def __init__(self, site: Site, workload: Workload, number: int, seed: int) -> None:
-        self.site = site
-        self.random = Random(f"{seed} arrivals {site.place.name} {number}")
+    def __init__(self, server: RegionServer, workload: Workload, number: int, seed: int) -> None:
+        self.server = server
+        self.random = Random(f"{seed} arrivals {server.place.name} {number}")
         self.found: str | None = None
         """Closed loop: for the second half of a read-modify-write."""
         self._start_us = 0
-        self._commands = workload.commands(site.place.name, number, iter(self._start, None))
+        self._commands = workload.commands(server.place.name, number, iter(self._start, None))
 
     def _start(self) -> int:
         return self._start_us
@@ -168,12 +168,12 @@ class Seat:
 class OpenLoop:
     """A user that sends at Poisson moments. They have no memory: a new rate counts from now."""
 
-    def __init__(self, generator: "Generator", seat: Seat, name: str) -> None:
+    def __init__(self, generator: "Generator", user: UserState, name: str) -> None:
         self.failed: AsyncResult[None] = AsyncResult()
         """Holds what its workload raised."""
         self.gone = False
         self._generator = generator
-        self._seat = seat
+        self._user = user
         self._name = name
         self._gap_us = 0.0
         self._at = 0.0
@@ -182,14 +182,14 @@ class OpenLoop:
         """Send as a plan says, from now on."""
         self._gap_us = 1e6 * max(1, plan.users.get(self._name, 1)) / plan.rate
         self._at = float(now)
-        self._generator.agenda.add(self, self._next())
+        self._generator.queue.add(self, self._next())
 
     def begin(self, at: int) -> int | None:
         """The command that is due at `at`. When the following one is; None: there is none."""
         if self.gone:
             return None
         try:
-            self._generator.begin(self._seat, at)
+            self._generator.begin(self._user, at)
         except Exception as error:
             # This is the event loop; whoever runs the user is to hear of it.
             self.failed.set_exception(error)
@@ -197,7 +197,7 @@ class OpenLoop:
         return self._next()
 
     def _next(self) -> int:
-        self._at += self._seat.random.expovariate(1.0) * self._gap_us
+        self._at += self._user.random.expovariate(1.0) * self._gap_us
         return round(self._at)
 
 
@@ -209,12 +209,12 @@ class Generator:
         offer: Offer,
         places: Sequence[Place],
         process: str,
-        report: Callable[[Report], None],
+        report: Callable[[CommandReport], None],
     ) -> None:
         self.offer = offer
-        self.agenda = Agenda()
-        self.sites = [Site(place, offer, self.agenda.run) for place in places]
-        self.pending = Ledger()
+        self.queue = SendQueue()
+        self.servers = [RegionServer(place, offer, self.queue.run) for place in places]
+        self.pending = LoadCounts()
         """What was counted since the last `take`."""
         self.plan = Plan(BEFORE, 0.0, {}, 0.0)
         self.stopping = False
@@ -227,7 +227,7 @@ class Generator:
         self._zero = clock()
         """The start of the load."""
         self._loops: list[OpenLoop] = []
-        self._untold: deque[Report] = deque()
+        self._untold: deque[CommandReport] = deque()
         """What Locust is to hear of open loops, which wait for nothing."""
         self._drained = False
         self._cpu_us = _cpu_us()
@@ -244,7 +244,7 @@ class Generator:
         self._close_window()
         self.plan = plan
         self._first = clock() + round(self.offer.warmup_s * 1e6)
-        self.agenda.clear()
+        self.queue.clear()
         if plan.rate and not self.stopping:
             for each in self._loops:
                 each.follow(plan, clock())
@@ -257,14 +257,14 @@ class Generator:
         users = sum(self.plan.users.values())
         self.pending.windows[step] = Window(self.plan.wanted, users, measured_us)
 
-    def take(self) -> Ledger:
+    def take(self) -> LoadCounts:
         """What was counted since the last time."""
         self._close_window()
         health = self._health()
         now, cpu_us = clock(), _cpu_us()
         health.wall_us, self._wall_us = now - self._wall_us, now
         health.cpu_us, self._cpu_us = cpu_us - self._cpu_us, cpu_us
-        taken, self.pending = self.pending, Ledger()
+        taken, self.pending = self.pending, LoadCounts()
         return taken
 
     def drain(self) -> None:
@@ -273,7 +273,7 @@ class Generator:
             return
         self._close_window()
         self.stopping = True
-        self.agenda.close()
+        self.queue.close()
         # From here on Locust is busy with its own end.
         self._watch.kill()
         # So that whatever waits for longer has been given up, and is a failure like any other.
@@ -282,8 +282,8 @@ class Generator:
         while self.outstanding and clock() < limit:
             gevent.sleep(0.01)
         self.pending.unfinished += self.outstanding
-        for site in self.sites:
-            site.pool.close()
+        for server in self.servers:
+            server.pool.close()
         self._expirer.kill()
         self._drained = True
         if gevent.getcurrent() is self._teller:  # a listener ended the run
@@ -299,27 +299,27 @@ class Generator:
             )
             self._untold.clear()
 
-    def closed_loop(self, seat: Seat) -> None:
+    def closed_loop(self, user: UserState) -> None:
         """One command of a user that waits for its answer."""
         if self.stopping:
             gevent.sleep(0.1)  # until Locust ends this user
             return
         now = clock()
-        step = self._counted(seat.site, self.plan.step, now)
-        outcome: AsyncResult[Report] = AsyncResult()
-        command = seat.next(now - self._zero)
-        self._send(seat.site, command, now, step, outcome.set, seat.found)
+        step = self._counted(user.server, self.plan.step, now)
+        outcome: AsyncResult[CommandReport] = AsyncResult()
+        command = user.next(now - self._zero)
+        self._send(user.server, command, now, step, outcome.set, user.found)
         report = outcome.get()
         self._report(report)
         meaning = report.meaning
-        seat.found = None if meaning.failure else meaning.found
+        user.found = None if meaning.failure else meaning.found
         if meaning.failure:
             gevent.sleep(_BACK_OFF_S)
 
-    def open_loop(self, seat: Seat, name: str) -> None:
+    def open_loop(self, user: UserState, name: str) -> None:
         """The commands of a user that sends at Poisson moments, until the run is over. `name` is
         that of its user class. Raises what its workload raises."""
-        each = OpenLoop(self, seat, name)
+        each = OpenLoop(self, user, name)
         self._loops.append(each)
         try:
             if self.plan.step != BEFORE and not self.stopping:
@@ -329,68 +329,74 @@ class Generator:
             self._loops.remove(each)
             each.gone = True
 
-    def begin(self, seat: Seat, intended: int) -> None:
+    def begin(self, user: UserState, intended: int) -> None:
         """Send a command that was to begin at `intended`, and do not wait for its answer."""
-        step = self._counted(seat.site, self.plan.step, intended)
+        step = self._counted(user.server, self.plan.step, intended)
         if step != BEFORE:
             self._health().start_error[bucket(max(0, clock() - intended))] += 1
-        command = seat.next(intended - self._zero)
-        self._send(seat.site, command, intended, step, self._untold.append)
+        command = user.next(intended - self._zero)
+        self._send(user.server, command, intended, step, self._untold.append)
 
-    def _counted(self, site: Site, step: int, start: int) -> int:
+    def _counted(self, server: RegionServer, step: int, start: int) -> int:
         """The step, if a command that begins then counts; and count it as sent."""
         if step == BEFORE or start < self._first or self.stopping:
             return BEFORE
-        key = (step, site.place.title)
+        key = (step, server.place.title)
         sent = self.pending.sent
         sent[key] = sent.get(key, 0) + 1
         return step
 
     def _send(
         self,
-        site: Site,
+        server: RegionServer,
         command: Command,
         intended: Micros,
         step: int,
-        tell: Callable[[Report], None],
+        tell: Callable[[CommandReport], None],
         found: str | None = None,
     ) -> None:
         """Send a command, and count what its answer says."""
-        call = site.target.call(command, found)
+        request = server.target.request(command, found)
         began = clock()
 
-        def done(answer: Answer | Exception) -> None:
+        def done(answer: HttpAnswer | Exception) -> None:
             self.outstanding -= 1
-            if isinstance(answer, Answer):
+            if isinstance(answer, HttpAnswer):
                 now, body = answer.arrived, answer.body
-                meaning = site.target.meaning(call, answer.get_code(), answer.header, body)
+                meaning = server.target.meaning(request, answer.get_code(), answer.header, body)
             else:
                 now, body = clock(), b""
-                meaning = Meaning(call.operation, _why(answer))
+                meaning = Meaning(request.operation, _why(answer))
             if step != BEFORE:
-                self._count(site, step, meaning, command, now - intended, now - began)
+                self._count(server, step, meaning, command, now - intended, now - began)
             answer_ms = (now - intended) / 1000
-            tell(Report(call, meaning, site.place, answer_ms, len(body), step))
+            tell(CommandReport(request, meaning, server.place, answer_ms, len(body), step))
 
         self.outstanding += 1
-        site.pool.exchange(call, done)
+        server.pool.exchange(request, done)
 
     def _count(
-        self, site: Site, step: int, meaning: Meaning, command: Command, answer_us: int, own_us: int
+        self,
+        server: RegionServer,
+        step: int,
+        meaning: Meaning,
+        command: Command,
+        answer_us: int,
+        own_us: int,
     ) -> None:
-        cell = self.pending.cell(step, site.place.title, meaning.operation)
+        commands = self.pending.at(step, server.place.title, meaning.operation)
         if meaning.failure:
-            cell.failures[meaning.failure] += 1
+            commands.failures[meaning.failure] += 1
             return
-        cell.answered += 1
-        cell.shared += command.shared != OWN_KEY
-        cell.answer[bucket(answer_us)] += 1
-        cell.service[bucket(own_us)] += 1
+        commands.answered += 1
+        commands.shared += command.shared != OWN_KEY
+        commands.answer[bucket(answer_us)] += 1
+        commands.service[bucket(own_us)] += 1
         if meaning.path:
-            cell.paths[meaning.path] += 1
+            commands.paths[meaning.path] += 1
         if meaning.waited_us >= 0:
-            cell.commit[bucket(max(0, answer_us - meaning.waited_us))] += 1
-            cell.wait[bucket(meaning.waited_us)] += 1
+            commands.commit[bucket(max(0, answer_us - meaning.waited_us))] += 1
+            commands.wait[bucket(meaning.waited_us)] += 1
 
     def _health(self) -> Health:
         health = self.pending.health.get(self._process)
@@ -421,7 +427,7 @@ class Generator:
                 for _ in range(_TOLD_AT_ONCE):
                     if untold:  # a listener that ends the run has them all told
                         self._tell_next()
-                        self.agenda.run()
+                        self.queue.run()
                 gevent.sleep(0)
 
     def _tell_next(self) -> None:
@@ -434,8 +440,8 @@ class Generator:
     def _expire(self) -> None:
         while True:
             gevent.sleep(_EXPIRY_PERIOD_S)
-            for site in self.sites:
-                site.pool.expire()
+            for server in self.servers:
+                server.pool.expire()
 
 
 def _cpu_us() -> int:

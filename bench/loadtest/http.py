@@ -17,7 +17,7 @@ import gevent
 import gevent.socket
 from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
 
-from bench.loadtest.targets import Call
+from bench.loadtest.targets import HttpRequest
 from epaxos.core.types import Micros
 from epaxos.runtime.alarm import clock
 
@@ -27,7 +27,7 @@ _BLOCK: Final = 16_384
 _READ, _WRITE = 1, 2
 
 
-class Answer(HTTPResponseParser):
+class HttpAnswer(HTTPResponseParser):
     """An answer as it arrives. Keeps headers as they come: of eight, three are looked at."""
 
     def __init__(self) -> None:
@@ -78,11 +78,11 @@ class Answer(HTTPResponseParser):
         self.body = b"".join(self._parts)
 
 
-Done = Callable[[Answer | Exception], None]
+Done = Callable[[HttpAnswer | Exception], None]
 """Takes an answer, or an OSError or HTTPParseError."""
 
 
-class Pool:
+class HttpPool:
     """Connections to one address, opened as they are needed and used again, the last one first.
 
     `meanwhile` is called before an answer is looked at, which takes its time."""
@@ -94,20 +94,20 @@ class Pool:
         self._address = address
         self._patience_s = patience_s
         self._closed = False
-        self._idle: list[_Connection] = []
-        self._busy: dict[_Connection, None] = {}
+        self._idle: list[_HttpConnection] = []
+        self._busy: dict[_HttpConnection, None] = {}
         """In the order in which they began to wait."""
 
-    def exchange(self, call: Call, done: Done) -> None:
+    def exchange(self, request: HttpRequest, done: Done) -> None:
         """Send a request; `done` is called once, maybe before this returns."""
         if self._idle:
             connection = self._idle.pop()
             if time.monotonic() - connection.since < _IDLE_S:
-                self._ask(connection, call, done)
+                self._ask(connection, request, done)
                 return
             connection.close()
             self._close_idle()  # the others were idle for longer
-        gevent.spawn_raw(self._open, call, done)
+        gevent.spawn_raw(self._open, request, done)
 
     def expire(self) -> None:
         """Give up on answers that do not come."""
@@ -126,7 +126,7 @@ class Pool:
             connection.close()
         self._busy.clear()
 
-    def release(self, connection: "_Connection", usable: bool) -> None:
+    def release(self, connection: "_HttpConnection", usable: bool) -> None:
         """An exchange is over."""
         self._busy.pop(connection, None)
         if usable:
@@ -135,17 +135,17 @@ class Pool:
         else:
             connection.close()
 
-    def forget(self, connection: "_Connection") -> None:
+    def forget(self, connection: "_HttpConnection") -> None:
         """An idle connection was closed by the server."""
         self._idle.remove(connection)
         connection.close()
 
-    def _ask(self, connection: "_Connection", call: Call, done: Done) -> None:
+    def _ask(self, connection: "_HttpConnection", request: HttpRequest, done: Done) -> None:
         connection.since = time.monotonic()
         self._busy[connection] = None
-        connection.ask(call, done)
+        connection.ask(request, done)
 
-    def _open(self, call: Call, done: Done) -> None:
+    def _open(self, request: HttpRequest, done: Done) -> None:
         """In a greenlet of its own, since a name may have to be looked up."""
         try:
             wire = gevent.socket.create_connection(self._address, timeout=self._patience_s)
@@ -159,7 +159,7 @@ class Pool:
         if self._closed:
             wire.close()
         else:
-            self._ask(_Connection(self, wire.detach()), call, done)
+            self._ask(_HttpConnection(self, wire.detach()), request, done)
 
     def _close_idle(self) -> None:
         for connection in self._idle:
@@ -167,25 +167,25 @@ class Pool:
         self._idle.clear()
 
 
-class _Connection:
+class _HttpConnection:
     """One connection, which carries one exchange at a time."""
 
-    def __init__(self, pool: Pool, fd: int) -> None:
+    def __init__(self, pool: HttpPool, fd: int) -> None:
         self.since = 0.0
         """When the present exchange began; while there is none: when the last one ended."""
         self._pool = pool
         self._fd = fd
         self._unsent = memoryview(b"")
-        self._exchange: tuple[Answer, Done] | None = None
+        self._exchange: tuple[HttpAnswer, Done] | None = None
         loop = gevent.get_hub().loop
         self._writable: Any = loop.io(fd, _WRITE)
         self._readable: Any = loop.io(fd, _READ)
         self._readable.start(self._read)
 
-    def ask(self, call: Call, done: Done) -> None:
+    def ask(self, request: HttpRequest, done: Done) -> None:
         """Send a request, and wait for its answer."""
-        self._exchange = Answer(), done
-        self._write(memoryview(call.octets))
+        self._exchange = HttpAnswer(), done
+        self._write(memoryview(request.octets))
 
     def fail(self, error: Exception) -> None:
         """The present exchange comes to nothing."""
@@ -239,7 +239,7 @@ class _Connection:
         if answer.complete:
             self._finish(answer, usable=answer.should_keep_alive() and not self._unsent)
 
-    def _finish(self, outcome: Answer | Exception, *, usable: bool) -> None:
+    def _finish(self, outcome: HttpAnswer | Exception, *, usable: bool) -> None:
         assert self._exchange is not None
         (_, done), self._exchange = self._exchange, None
         self._pool.release(self, usable)

@@ -28,6 +28,7 @@ from bench.clusters.counters import SETTLE_S, Late, Lateness
 from bench.clusters.local import ClusterOptions, LocalCluster, free_port_numbers
 from bench.loadtest.options import Offer, places
 from bench.loadtest.summary import Document
+from bench.progress import ProgressReport, Watch, ignore
 from bench.spawn import spawn
 from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError, EpaxosError
@@ -110,23 +111,15 @@ class LoadOptions:
         return " · ".join([*parts, f"{steps} {loop}", trial.workload, f"seed {trial.seed}"])
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Where a run stands."""
+@dataclass(frozen=True, kw_only=True)
+class LoadReport(ProgressReport):
+    """Progress of a load."""
 
-    activity: str
-    share: float
-    """Done, 0 to 1."""
-    left_s: float
-    """Estimate."""
     live: Document | None
-    """What Locust counted until now (`loadsummary.live`)."""
+    """What Locust counted until now (`summary.live`)."""
 
 
-Watch = Callable[[Standing], None]
-
-
-def run_load(options: LoadOptions, directory: Path, watch: Watch) -> Document:
+def run_load(options: LoadOptions, directory: Path, watch: Watch[LoadReport]) -> Document:
     """Run it; everything is kept in `directory`. Returns what `load.json` says. Raises
     EpaxosError."""
     with _served(options, directory, watch) as (urls, cluster):
@@ -138,7 +131,7 @@ def run_load(options: LoadOptions, directory: Path, watch: Watch) -> Document:
                 live = _live(directory) or live
                 if lateness and not lateness.begun and live and live["measured_s"]:
                     lateness.begin()
-                watch(_standing(options, live, time.monotonic() - begun))
+                watch(_report(options, live, time.monotonic() - begun))
         document = locust.document(directory)
         late: list[Late | None] = []
         if lateness is not None:
@@ -149,7 +142,7 @@ def run_load(options: LoadOptions, directory: Path, watch: Watch) -> Document:
 
 def serve_page(options: LoadOptions, directory: Path, port: int, ready: Callable[[], None]) -> None:
     """Locust's web page on 127.0.0.1 until it ends or Ctrl-C. Raises EpaxosError."""
-    with _served(options, directory, lambda standing: None) as (urls, _):
+    with _served(options, directory, ignore) as (urls, _):
         with Locust(_arguments(options, directory, urls, port), directory) as locust:
             locust.wait_for_page(port)
             ready()
@@ -161,7 +154,7 @@ def serve_page(options: LoadOptions, directory: Path, port: int, ready: Callable
 
 @contextmanager
 def _served(
-    options: LoadOptions, directory: Path, watch: Watch
+    options: LoadOptions, directory: Path, watch: Watch[LoadReport]
 ) -> Iterator[tuple[str, LocalCluster | None]]:
     """The URLs of the replicas, and the cluster if it is ours."""
     if options.at:
@@ -179,7 +172,7 @@ def _served(
     n, left_s = trial.sites.n, START_S + options.run_s
     with ExitStack() as stack:
         cluster = stack.enter_context(LocalCluster(trial.sites, directory / "replicas", settings))
-        watch(Standing(f"starting {n} replicas", 0.0, left_s, None))
+        watch(LoadReport(activity=f"starting {n} replicas", total=0.0, left_s=left_s, live=None))
         cluster.start()
         cluster.give_way()
         yield ",".join(f"http://127.0.0.1:{each.http}" for each in cluster.ports), cluster
@@ -216,17 +209,21 @@ def _live(directory: Path) -> Document | None:
     return found if found["state"] == "running" else None
 
 
-def _standing(options: LoadOptions, live: Document | None, since_s: float) -> Standing:
+def _report(options: LoadOptions, live: Document | None, since_s: float) -> LoadReport:
     if live is None:
         left_s = max(options.run_s, START_S + options.run_s - since_s)
-        return Standing("starting Locust", 0.0, left_s, None)
+        return LoadReport(activity="starting Locust", total=0.0, left_s=left_s, live=None)
     done_s = live["step"] * options.step_s + options.trial.warmup_s + live["measured_s"]
-    share = min(1.0, done_s / options.run_s)
     what = "commands/s" if options.open else "users"
     activity = f"{live['wanted']:g} {what}" if len(options.all_steps) > 1 else "load"
     if not live["measured_s"]:
         activity += ", warming up"
-    return Standing(activity, share, max(0.0, options.run_s - done_s), live)
+    return LoadReport(
+        activity=activity,
+        total=min(1.0, done_s / options.run_s),
+        left_s=max(0.0, options.run_s - done_s),
+        live=live,
+    )
 
 
 def _complete(

@@ -1,4 +1,4 @@
-"""A Locust process's part in a run: alone, as Locust's master, or as a worker.
+"""Coordinates one Locust process: single, master or worker.
 
 When all users are there, the master tells the workers the plan: how many users each region has in
 all processes, so that they can divide the rate, and the step. Each second workers report what they
@@ -21,8 +21,8 @@ import msgspec
 from locust.exception import CatchResponseError
 from locust.runners import MasterRunner, WorkerRunner
 
-from bench.loadtest.counts import Ledger, decode
-from bench.loadtest.generator import Generator, Plan, Report, Seat
+from bench.loadtest.counts import LoadCounts, decode
+from bench.loadtest.generator import CommandReport, Generator, Plan, UserState
 from bench.loadtest.options import (
     HTTP_PORT,
     Offer,
@@ -34,7 +34,7 @@ from bench.loadtest.options import (
     places,
     workload_text,
 )
-from bench.loadtest.summary import Document, Limits, broken, live, summarize, text, write
+from bench.loadtest.summary import Document, LoadLimits, broken, live, summarize, text, write
 from bench.loadtest.targets import make_target
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.http_client import fetch_json
@@ -83,10 +83,10 @@ def make_places(options: Any) -> list[Place]:
     )
 
 
-def make_limits(options: Any, sites: Sequence[Place]) -> Limits:
+def make_limits(options: Any, sites: Sequence[Place]) -> LoadLimits:
     """The criteria that the options state. Raises ConfigError."""
     regions = [place.title for place in sites]
-    return Limits(
+    return LoadLimits(
         p99_ms=parse_limits(options.max_p99, regions, "--max-p99"),
         fail_ratio=parse_limits(options.max_fail_ratio, regions, "--max-fail-ratio"),
         rate=parse_limits(options.min_rate, regions, "--min-rate"),
@@ -99,7 +99,7 @@ def make_workload(offer: Offer, sites: Sequence[Place]) -> Workload:
     workload = parse_workload(offer.workload, offer.seed, regions)
     target = make_target(offer.target, "")
     for command in islice(workload.commands(regions[0]), _TRIED):
-        target.call(command)
+        target.request(command)
     return workload
 
 
@@ -109,8 +109,8 @@ def check(options: Any, sites: Sequence[Place]) -> None:
     make_workload(make_offer(options), sites)
 
 
-class Station:
-    """What this process does in all its runs."""
+class LoadSession:
+    """Coordinates the runs of this process: alone, as Locust's master, or as a worker."""
 
     def __init__(self, environment: Any, sites: Sequence[Place]) -> None:
         self._environment = environment
@@ -121,7 +121,7 @@ class Station:
         self._has_addresses = bool(options.at) or options.http_port != HTTP_PORT
         self._generator: Generator | None = None
         """Not in a master."""
-        self._total = Ledger()
+        self._total = LoadCounts()
         """Not in a worker."""
         self._finals: set[str] = set()
         """Workers whose last report is here."""
@@ -191,7 +191,7 @@ class Station:
 
     def _begin(self, **_: Any) -> None:
         """In every process, when a test starts."""
-        self._total = Ledger()
+        self._total = LoadCounts()
         self._finals.clear()
         self._document, self._begun, self._step = None, None, 0
         try:
@@ -301,25 +301,25 @@ class Station:
 
     # Users -------------------------------------------------------------------------------------
 
-    def seat(self, name: str) -> Seat | None:
+    def user_state(self, name: str) -> UserState | None:
         """For a new user of a class; None where the run was refused."""
         generator = self._generator
         if generator is None:
             return None
-        (site,) = (site for site in generator.sites if site.place.class_name == name)
-        return Seat(site, self._workload, next(self._numbers), self._offer.seed)
+        (server,) = (server for server in generator.servers if server.place.class_name == name)
+        return UserState(server, self._workload, next(self._numbers), self._offer.seed)
 
-    def drive(self, seat: Seat | None, name: str) -> None:
+    def drive(self, user: UserState | None, name: str) -> None:
         """A user's task."""
         generator = self._generator
-        if generator is None or seat is None:
+        if generator is None or user is None:
             gevent.sleep(0.1)
         elif self._offer.open:
-            generator.open_loop(seat, name)
+            generator.open_loop(user, name)
         else:
-            generator.closed_loop(seat)
+            generator.closed_loop(user)
 
-    def _fire(self, report: Report) -> None:
+    def _fire(self, report: CommandReport) -> None:
         """Tell Locust of a command."""
         meaning, title = report.meaning, report.place.title
         key = (meaning.operation, title)
@@ -327,7 +327,7 @@ class Station:
         if name is None:
             name = self._names[key] = f"{meaning.operation} [{title}]"
         self._environment.events.request.fire(
-            request_type=report.call.method,
+            request_type=report.request.method,
             name=name,
             response_time=report.answer_ms,
             response_length=report.length,
@@ -378,7 +378,7 @@ class Station:
     def _write_live(self, state: str) -> None:
         if not self._options.results:
             return
-        meanwhile = self._generator.agenda.run if self._generator is not None else _nothing
+        meanwhile = self._generator.queue.run if self._generator is not None else _nothing
         document = json.dumps(live(self._total, self._places, state, meanwhile))
         path = Path(self._options.results) / LIVE
         # In a thread: where replicas sync to the same disk, writing takes up to half a second.
@@ -395,7 +395,7 @@ class Station:
             self._runner.send_message(_FINAL, self._generator.take().encode())
             self._generator = None
         else:
-            self._runner.send_message(_FINAL, Ledger().encode())
+            self._runner.send_message(_FINAL, LoadCounts().encode())
 
     def _on_final(self, msg: Any, **_: Any) -> None:
         self._total.add(decode(msg.data))

@@ -27,7 +27,7 @@ from bench.analysis.statistics import (
     merged_counts,
 )
 from bench.analysis.validity import Findings
-from bench.loadtest.counts import KINDS, Cell, Ledger
+from bench.loadtest.counts import KINDS, CommandCounts, LoadCounts
 from bench.loadtest.options import Place
 
 Document = dict[str, Any]
@@ -48,7 +48,7 @@ _TICKS: Final = 5
 """Lines of a distribution per halving of what lies above."""
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a run must keep, for its exit code to be 0; per region."""
 
     p99_ms: dict[str, float] = {}
@@ -59,15 +59,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Good answers per second, at least."""
 
 
-def summarize(ledger: Ledger, places: Sequence[Place], setup: Document, limits: Limits) -> Document:
+def summarize(
+    totals: LoadCounts, places: Sequence[Place], setup: Document, limits: LoadLimits
+) -> Document:
     """Everything that was counted, judged."""
-    steps = sorted(ledger.windows) or [0]
+    steps = sorted(totals.windows) or [0]
     document: Document = {
         "setup": setup,
-        "steps": [_step(ledger, step, places) for step in steps],
-        "operations": _operations(ledger),
-        "generators": [_generator(process, ledger) for process in sorted(ledger.health)],
-        "unfinished": ledger.unfinished,
+        "steps": [_step(totals, step, places) for step in steps],
+        "operations": _operations(totals),
+        "generators": [_generator(process, totals) for process in sorted(totals.health)],
+        "unfinished": totals.unfinished,
     }
     document["criteria"] = criteria(document, limits)
     document["sustained"] = _sustained(document)
@@ -75,12 +77,12 @@ def summarize(ledger: Ledger, places: Sequence[Place], setup: Document, limits: 
     return document | {"validity": findings.validity, "reasons": findings.reasons}
 
 
-def _step(ledger: Ledger, step: int, places: Sequence[Place]) -> Document:
-    window = ledger.windows.get(step)
+def _step(totals: LoadCounts, step: int, places: Sequence[Place]) -> Document:
+    window = totals.windows.get(step)
     measured_s = window.measured_us / 1e6 if window else 0.0
     rows = []
     for place in places:
-        row = _row(ledger.of(place.title, step), ledger.sent_by(place.title, step), measured_s)
+        row = _row(totals.of(place.title, step), totals.sent_by(place.title, step), measured_s)
         rows.append({"region": place.title, "replica": place.replica, "url": place.url} | row)
     return {
         "step": step,
@@ -88,23 +90,24 @@ def _step(ledger: Ledger, step: int, places: Sequence[Place]) -> Document:
         "users": window.users if window else 0,
         "measured_s": round(measured_s, 3),
         "regions": rows,
-        "total": _row(ledger.of(step=step), ledger.sent_by(step=step), measured_s),
+        "total": _row(totals.of(step=step), totals.sent_by(step=step), measured_s),
     }
 
 
-def _row(cell: Cell, sent: int, measured_s: float) -> Document:
-    decided = {path: count for path, count in cell.paths.items() if path != "leader"}
+def _row(commands: CommandCounts, sent: int, measured_s: float) -> Document:
+    good = commands.answered
+    decided = {path: count for path, count in commands.paths.items() if path != "leader"}
     return {
         "sent": sent,
-        "answered": cell.answered,
-        "failed": cell.failed,
-        "failures": dict(cell.failures),
-        "rate": round(cell.answered / measured_s, 2) if measured_s else 0.0,
+        "answered": good,
+        "failed": commands.failed,
+        "failures": dict(commands.failures),
+        "rate": round(good / measured_s, 2) if measured_s else 0.0,
         "sent_rate": round(sent / measured_s, 2) if measured_s else 0.0,
-        "shared_share": round(cell.shared / cell.answered, 4) if cell.answered else None,
-        "paths": dict(cell.paths),
+        "shared_share": round(commands.shared / good, 4) if good else None,
+        "paths": dict(commands.paths),
         "fast_share": round(decided.get("fast", 0) / sum(decided.values()), 4) if decided else None,
-        **{kind: percentiles(getattr(cell, kind)) for kind in KINDS},
+        **{kind: percentiles(getattr(commands, kind)) for kind in KINDS},
     }
 
 
@@ -129,18 +132,18 @@ def _ms(us: float | None) -> float | None:
     return None if us is None else round(us / 1000, 3)
 
 
-def _operations(ledger: Ledger) -> list[Document]:
+def _operations(totals: LoadCounts) -> list[Document]:
     found = []
-    for key in sorted(ledger.cells, key=lambda key: (key.step, key.region, key.operation)):
-        cell = ledger.cells[key]
+    for key in sorted(totals.by_key, key=lambda key: (key.step, key.region, key.operation)):
+        commands = totals.by_key[key]
         where = {"step": key.step, "region": key.region, "operation": key.operation}
-        counted = {"answered": cell.answered, "failed": cell.failed}
-        found.append(where | counted | {"answer": percentiles(cell.answer)})
+        counted = {"answered": commands.answered, "failed": commands.failed}
+        found.append(where | counted | {"answer": percentiles(commands.answer)})
     return found
 
 
-def _generator(process: str, ledger: Ledger) -> Document:
-    health = ledger.health[process]
+def _generator(process: str, totals: LoadCounts) -> Document:
+    health = totals.health[process]
     return {
         "process": process,
         "lateness_p99_ms": _ms(count_percentile(health.lateness, 99)),
@@ -151,7 +154,7 @@ def _generator(process: str, ledger: Ledger) -> Document:
     }
 
 
-def criteria(document: Document, limits: Limits) -> list[Document]:
+def criteria(document: Document, limits: LoadLimits) -> list[Document]:
     """Each limit against each region and step."""
     found = []
     for step in document["steps"]:
@@ -306,28 +309,28 @@ def _line(name: str, wanted: float, row: Document) -> str:
 
 
 def live(
-    ledger: Ledger, places: Sequence[Place], state: str, meanwhile: Callable[[], None]
+    totals: LoadCounts, places: Sequence[Place], state: str, meanwhile: Callable[[], None]
 ) -> Document:
     """The little that is looked at while it runs. A region takes a millisecond, and what is due
     `meanwhile` is done before each."""
-    step = max(ledger.windows, default=0)
-    window = ledger.windows.get(step)
+    step = max(totals.windows, default=0)
+    window = totals.windows.get(step)
     rows = []
     for place in places:
         meanwhile()
-        cells = [c for k, c in ledger.cells.items() if (k.step, k.region) == (step, place.title)]
+        found = [c for k, c in totals.by_key.items() if (k.step, k.region) == (step, place.title)]
         counts = (
-            cells[0].answer if len(cells) == 1 else merged_counts(cell.answer for cell in cells)
+            found[0].answer if len(found) == 1 else merged_counts(each.answer for each in found)
         )
         failures: dict[str, int] = {}
-        for cell in cells:
-            for why, count in cell.failures.items():
+        for each in found:
+            for why, count in each.failures.items():
                 failures[why] = failures.get(why, 0) + count
         rows.append(
             {
                 "region": place.title,
-                "sent": ledger.sent.get((step, place.title), 0),
-                "answered": sum(cell.answered for cell in cells),
+                "sent": totals.sent.get((step, place.title), 0),
+                "answered": sum(each.answered for each in found),
                 "failures": failures,
                 **{f"p{p}": _ms(us) for p, us in zip(_LIVE, count_percentiles(counts, _LIVE))},
             }
@@ -341,7 +344,7 @@ def live(
     }
 
 
-def write(directory: Path, document: Document, ledger: Ledger, places: Sequence[Place]) -> None:
+def write(directory: Path, document: Document, totals: LoadCounts, places: Sequence[Place]) -> None:
     """load.json, steps.csv, and per region histograms of all processes: `.hlog` with an interval
     per step, `.hgrm` of all together. Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -350,7 +353,7 @@ def write(directory: Path, document: Document, ledger: Ledger, places: Sequence[
     _write_steps(directory / "steps.csv", document)
     for place in places:
         for kind in ("answer", "commit"):
-            _write_histograms(directory / f"{place.class_name}-{kind}", ledger, place, kind)
+            _write_histograms(directory / f"{place.class_name}-{kind}", totals, place, kind)
 
 
 def _write_steps(path: Path, document: Document) -> None:
@@ -369,9 +372,9 @@ def _write_steps(path: Path, document: Document) -> None:
                 )
 
 
-def _write_histograms(stem: Path, ledger: Ledger, place: Place, kind: str) -> None:
+def _write_histograms(stem: Path, totals: LoadCounts, place: Place, kind: str) -> None:
     """Nothing where there was nothing to count, like commits at etcd."""
-    total: Counts = getattr(ledger.of(place.title), kind)
+    total: Counts = getattr(totals.of(place.title), kind)
     if not total:
         return
     with stem.with_suffix(".hlog").open("w", encoding="utf-8") as file:
@@ -380,11 +383,11 @@ def _write_histograms(stem: Path, ledger: Ledger, place: Place, kind: str) -> No
         log.output_log_format_version()
         log.output_legend()
         begin_s = 0.0
-        for step in sorted(ledger.windows):
+        for step in sorted(totals.windows):
             histogram = HdrHistogram(1, _US_MAX, 3)
-            for us, count in getattr(ledger.of(place.title, step), kind).items():
+            for us, count in getattr(totals.of(place.title, step), kind).items():
                 histogram.record_value(min(max(us, 1), _US_MAX), count)
-            end_s = begin_s + ledger.windows[step].measured_us / 1e6
+            end_s = begin_s + totals.windows[step].measured_us / 1e6
             if histogram.total_count:
                 log.output_interval_histogram(histogram, begin_s or 1e-6, end_s, 1000.0)
             begin_s = end_s

@@ -29,7 +29,7 @@ _REVISION: Final = re.compile(rb'"mod_?[rR]evision": ?"(\d+)"')
 _PROBLEM_TITLE: Final = re.compile(rb'"title": ?"([^"]{1,80})"')
 
 
-class Call(NamedTuple):
+class HttpRequest(NamedTuple):
     """One request."""
 
     operation: str
@@ -43,7 +43,7 @@ class Meaning(NamedTuple):
     """What an answer says."""
 
     operation: str
-    """Its name in statistics: the call's, or `CAS 412`."""
+    """Its name in statistics: the request's, or `CAS 412`."""
     failure: str = ""
     """What went wrong, in words that many answers share; empty: it succeeded."""
     path: str = ""
@@ -58,23 +58,23 @@ Header = Callable[[str], str | None]
 """The value of a header of an answer, by its name in small letters."""
 
 
-class Target(Protocol):
+class LoadTarget(Protocol):
     """A kind of server."""
 
     status_path: str
     """Answers 200 where the server takes commands."""
 
-    def call(self, command: Command, found: str | None = None) -> Call:
+    def request(self, command: Command, found: str | None = None) -> HttpRequest:
         """The request for a command. With `found`, what the GET before it read, the second half of
         a read-modify-write becomes a CAS that expects just that. Raises ConfigError."""
         ...
 
-    def meaning(self, call: Call, status: int, header: Header, body: bytes) -> Meaning:
+    def meaning(self, request: HttpRequest, status: int, header: Header, body: bytes) -> Meaning:
         """What an answer to it says."""
         ...
 
 
-def make_target(name: str, host: str) -> Target:
+def make_target(name: str, host: str) -> LoadTarget:
     """By the name of `--target`; `host` goes into the requests' Host header."""
     return Epaxos(host) if name == "epaxos" else Etcd(host)
 
@@ -90,7 +90,7 @@ class Epaxos:
         self._conditional = head
         self._with_body = head + b"Content-Length: "
 
-    def call(self, command: Command, found: str | None = None) -> Call:
+    def request(self, command: Command, found: str | None = None) -> HttpRequest:
         operation = command.operation
         path = b"/v1/kv/" + quote_from_bytes(command.key, safe="").encode("ascii")
         if operation == Operation.PUT:
@@ -98,14 +98,14 @@ class Epaxos:
             if command.modifies and found is not None:
                 return self._conditional_write(path, f"If-Match: {found}" if found else _NEW, value)
             octets = b"PUT %s%s%d\r\n\r\n%s" % (path, self._with_body, len(value), value)
-            return Call("PUT", "PUT", octets)
+            return HttpRequest("PUT", "PUT", octets)
         if operation == Operation.GET:
-            return Call("GET", "GET", b"GET " + path + self._bare)
+            return HttpRequest("GET", "GET", b"GET " + path + self._bare)
         if operation == Operation.DELETE:
-            return Call("DELETE", "DELETE", b"DELETE " + path + self._bare)
+            return HttpRequest("DELETE", "DELETE", b"DELETE " + path + self._bare)
         return self._cas(path, command.argument)
 
-    def _cas(self, path: bytes, argument: bytes) -> Call:
+    def _cas(self, path: bytes, argument: bytes) -> HttpRequest:
         operands = decode_cas(argument)
         expect = operands.expect
         if isinstance(expect, bytes):
@@ -116,7 +116,7 @@ class Epaxos:
             condition = f'If-Match: "{format_version(expect)}"'
         return self._conditional_write(path, condition, operands.value)
 
-    def _conditional_write(self, path: bytes, condition: str, value: bytes | None) -> Call:
+    def _conditional_write(self, path: bytes, condition: str, value: bytes | None) -> HttpRequest:
         method = "PUT" if value is not None else "DELETE"
         value = value or b""
         octets = b"%s %s%s%s\r\nContent-Length: %d\r\n\r\n%s" % (
@@ -127,10 +127,10 @@ class Epaxos:
             len(value),
             value,
         )
-        return Call("CAS", method, octets)
+        return HttpRequest("CAS", method, octets)
 
-    def meaning(self, call: Call, status: int, header: Header, body: bytes) -> Meaning:
-        operation = call.operation
+    def meaning(self, request: HttpRequest, status: int, header: Header, body: bytes) -> Meaning:
+        operation = request.operation
         if status == 412:
             operation = f"{operation} 412"
         elif status != 200 and not (status == 404 and operation in ("GET", "DELETE")):
@@ -161,7 +161,7 @@ class Etcd:
             f" HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: "
         ).encode("ascii")
 
-    def call(self, command: Command, found: str | None = None) -> Call:
+    def request(self, command: Command, found: str | None = None) -> HttpRequest:
         operation = command.operation
         key = b64encode(command.key)
         if operation == Operation.PUT:
@@ -182,7 +182,7 @@ class Etcd:
         new = None if operands.value is None else b64encode(operands.value)
         return self._transaction(key, condition, new)
 
-    def _transaction(self, key: bytes, condition: bytes, value: bytes | None) -> Call:
+    def _transaction(self, key: bytes, condition: bytes, value: bytes | None) -> HttpRequest:
         target = b"CREATE" if b"createRevision" in condition else b"MOD"
         write = b'{"requestDeleteRange":{"key":"%s"}}' % key
         if value is not None:
@@ -191,12 +191,12 @@ class Etcd:
         transaction = b'{"compare":[%s],"success":[%s]}' % (compare, write)
         return self._post("CAS", b"/v3/kv/txn", transaction)
 
-    def _post(self, operation: str, path: bytes, body: bytes) -> Call:
+    def _post(self, operation: str, path: bytes, body: bytes) -> HttpRequest:
         octets = b"POST %s%s%d\r\n\r\n%s" % (path, self._middle, len(body), body)
-        return Call(operation, "POST", octets)
+        return HttpRequest(operation, "POST", octets)
 
-    def meaning(self, call: Call, status: int, header: Header, body: bytes) -> Meaning:
-        operation = call.operation
+    def meaning(self, request: HttpRequest, status: int, header: Header, body: bytes) -> Meaning:
+        operation = request.operation
         if status != 200:
             return Meaning(operation, f"{status}")
         found = ""

@@ -63,7 +63,7 @@ Seconds = Annotated[
 ]
 
 
-class Target(NamedTuple):
+class KvTarget(NamedTuple):
     """Whom to ask."""
 
     addresses: list[str]
@@ -71,7 +71,7 @@ class Target(NamedTuple):
     via: str | None
 
 
-class Outcome(NamedTuple):
+class KvAnswer(NamedTuple):
     """What one command came to."""
 
     operation: Operation
@@ -185,20 +185,20 @@ def _content(value: str | None) -> bytes | None:
     return None if value is None else os.fsencode(value)
 
 
-def _target(via: str | None, at: str | None, file: Path | None) -> Target:
+def _target(via: str | None, at: str | None, file: Path | None) -> KvTarget:
     if at is not None and file is not None:
         raise ConfigError("give --at or --cluster, not both")
     if at is not None:
-        return Target([at], "", via)
+        return KvTarget([at], "", via)
     if file is None:
-        return Target(DEFAULT_ADDRESSES, "", via and _region_name(via, topology.DEFAULT))
+        return KvTarget(DEFAULT_ADDRESSES, "", via and _region_name(via, topology.DEFAULT))
     from epaxos.runtime.config import find_member, load_cluster
 
     cluster = load_cluster(file, {}, os.environ)
     members = cluster.replicas
     if via is not None:
         members = [members[find_member(cluster, _region_name(via, cluster.topology))]]
-    return Target([f"{m.host}:{m.client_port}" for m in members], cluster.cluster, None)
+    return KvTarget([f"{m.host}:{m.client_port}" for m in members], cluster.cluster, None)
 
 
 def _region_name(text: str, spec: str) -> str:
@@ -211,7 +211,7 @@ def _region_name(text: str, spec: str) -> str:
     return titles.get(text.casefold(), text)
 
 
-def _run(operation: Operation, key: str, argument: bytes, to: Target, timeout: float) -> Outcome:
+def _run(operation: Operation, key: str, argument: bytes, to: KvTarget, timeout: float) -> KvAnswer:
     try:
         return asyncio.run(_execute(operation, os.fsencode(key), argument, to, timeout))
     except Unavailable as error:
@@ -225,17 +225,17 @@ def _run(operation: Operation, key: str, argument: bytes, to: Target, timeout: f
 
 
 async def _execute(
-    operation: Operation, key: bytes, argument: bytes, to: Target, timeout_s: float
-) -> Outcome:
+    operation: Operation, key: bytes, argument: bytes, to: KvTarget, timeout_s: float
+) -> KvAnswer:
     address = await _choose(to)
     async with EPaxosClient([address], to.cluster, timeout=timeout_s) as client:
         await client.greet()
         begin = time.perf_counter_ns()
         answer = await client.execute(operation, key, argument)
-        return Outcome(operation, key, answer, (time.perf_counter_ns() - begin) // 1000)
+        return KvAnswer(operation, key, answer, (time.perf_counter_ns() - begin) // 1000)
 
 
-async def _choose(to: Target) -> str:
+async def _choose(to: KvTarget) -> str:
     """The first address that answers, or that of the region asked for. Raises AddressError."""
     async with EPaxosClient(to.addresses, to.cluster) as client:
         said = await client.greet()
@@ -258,7 +258,7 @@ async def _choose(to: Target) -> str:
     raise ConfigError(f"--via {to.via}: no such region answers; choose one of {known}")
 
 
-def _finish(outcome: Outcome, json: bool) -> None:
+def _finish(outcome: KvAnswer, json: bool) -> None:
     answer = outcome.answer
     if json:
         print_json(_document(outcome))
@@ -279,7 +279,7 @@ def _finish(outcome: Outcome, json: bool) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _how(outcome: Outcome) -> str:
+def _how(outcome: KvAnswer) -> str:
     answer = outcome.answer
     return (
         f"{answer.instance} by the {answer.path.name.lower()} path at {answer.region}, "
@@ -287,7 +287,7 @@ def _how(outcome: Outcome) -> str:
     )
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
+def _document(outcome: KvAnswer) -> dict[str, Any]:
     answer = outcome.answer
     document: dict[str, Any] = {
         "operation": outcome.operation.name.lower(),

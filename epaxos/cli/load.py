@@ -6,35 +6,32 @@ and ends with a report. What it cannot say, Locust itself can: docs/load.md.
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.units import ms, percent
 from bench.clusters.local import free_port_numbers
 from bench.loadtest.options import parse_limits, parse_seconds, parse_steps, places
-from bench.loadtest.run import LoadOptions, Standing, Watch, run_load, serve_page
+from bench.loadtest.run import LoadOptions, LoadReport, run_load, serve_page
 from bench.loadtest.summary import broken
 from bench.reports.load import write_page
 from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json
+from epaxos.cli.progress import doing, left, line, show_live
 from epaxos.core.errors import ConfigError
 from topology import DEFAULT
 
 app = typer.Typer()
 
 _BAR: Final = 40
-_UNWATCHED_S: Final = 10.0
-"""Of load between two lines where nobody watches."""
 _RATE: Final = 50.0
 _LIMITS: Final = ("--max-p99", "--max-fail-ratio", "--min-rate")
 
@@ -180,7 +177,7 @@ def _run(
     options: LoadOptions, directory: Path, remarks: Console, begun: datetime
 ) -> dict[str, Any]:
     try:
-        with _progress(options, remarks) as watch:
+        with show_live(remarks, _picture, _line) as watch:
             document = run_load(options, directory, watch)
     except KeyboardInterrupt:
         shutil.rmtree(directory, ignore_errors=True)
@@ -226,48 +223,25 @@ def _serve(options: LoadOptions, directory: Path, screen: Console) -> None:
         _sweep(directory)
 
 
-@contextmanager
-def _progress(options: LoadOptions, remarks: Console) -> Iterator[Watch]:
-    """A table that is redrawn, with a bar; a line now and then where nobody watches."""
-    if remarks.is_terminal:
-        with Live(console=remarks, auto_refresh=False, transient=True) as live:
-            yield lambda standing: live.update(_picture(standing), refresh=True)
-        return
-    yield _teller(remarks)
+def _line(report: LoadReport) -> str:
+    """For a log: the progress, and the figures until now."""
+    figures = ""
+    if report.live and report.live["measured_s"]:
+        figures = " · " + " · ".join(
+            f"{row['region']} {ms(row['p50'])} / {ms(row['p99'])} ms"
+            + (f" {sum(row['failures'].values())} failed" if row["failures"] else "")
+            for row in report.live["regions"]
+        )
+    return f"{line(report)}{figures}"
 
 
-def _teller(remarks: Console) -> Callable[[Standing], None]:
-    activity, until_s = "", 0.0
-
-    def tell(standing: Standing) -> None:
-        nonlocal activity, until_s
-        measured_s = standing.live["measured_s"] if standing.live else 0.0
-        if standing.activity != activity:
-            activity, until_s = standing.activity, 0.0
-        elif measured_s < until_s or not measured_s:
-            return
-        until_s += _UNWATCHED_S
-        figures = ""
-        if standing.live and measured_s:
-            figures = " · " + " · ".join(
-                f"{row['region']} {_ms(row['p50'])} / {_ms(row['p99'])} ms"
-                + (f" {sum(row['failures'].values())} failed" if row["failures"] else "")
-                for row in standing.live["regions"]
-            )
-        left = f"about {standing.left_s:.0f} s to go"
-        remarks.print(f"{standing.activity} · {left}{figures}", markup=False, soft_wrap=True)
-
-    return tell
-
-
-def _picture(standing: Standing) -> Group:
-    done = round(standing.share * _BAR)
+def _picture(report: LoadReport) -> Group:
+    """A bar, and a table of the figures until now."""
+    done = round(report.total * _BAR)
     bar = Text("━" * done, style="cyan") + Text("━" * (_BAR - done), style="dim")
-    line = Text(f"{standing.activity}  ") + bar
-    line += Text(f" {standing.share * 100:3.0f} %   about {standing.left_s:.0f} s to go")
-    if standing.live is None:
-        return Group(line)
-    return Group(line, _live_table(standing.live))
+    progress = Text(f"{doing(report)}  ") + bar
+    progress += Text(f" {report.total * 100:3.0f} %   {left(report)}")
+    return Group(progress, *([_live_table(report.live)] if report.live else []))
 
 
 def _live_table(live: dict[str, Any]) -> Table:
@@ -279,7 +253,7 @@ def _live_table(live: dict[str, Any]) -> Table:
         table.add_row(
             row["region"],
             f"{row['answered'] / measured_s:,.1f}" if measured_s else "–",
-            *(_ms(row[name]) for name in ("p50", "p95", "p99")),
+            *(ms(row[name]) for name in ("p50", "p95", "p99")),
             f"{failed:,}",
             why,
             style="yellow" if failed else None,
@@ -325,21 +299,16 @@ def results_table(document: dict[str, Any]) -> Table:
         if len(rows) > 1:
             rows.append({"region": "all"} | step["total"])
         for i, row in enumerate(rows):
-            fast = row["fast_share"]
             table.add_row(
                 *([f"{step['wanted']:g}" if i == 0 else ""] if several else []),
                 row["region"],
                 f"{row['sent']:,}",
                 f"{row['rate']:,.1f}",
                 f"{row['failed']:,}",
-                *(_ms(row[k][p]) for k in ("answer", "commit") for p in ("p50", "p95", "p99")),
-                _ms(row["wait"]["p95"]),
-                "–" if fast is None else f"{fast * 100:.1f} %",
+                *(ms(row[k][p]) for k in ("answer", "commit") for p in ("p50", "p95", "p99")),
+                ms(row["wait"]["p95"]),
+                percent(row["fast_share"]),
             )
         if several:
             table.add_row()
     return table
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}"

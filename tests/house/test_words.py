@@ -20,8 +20,6 @@ REPLACED = {
 STILL_DOUBLED = {
     "Answer",
     "Batch",
-    "Call",
-    "Cell",
     "Client",
     "Columns",
     "End",
@@ -30,19 +28,15 @@ STILL_DOUBLED = {
     "Held",
     "Jitter",
     "Kind",
-    "Limits",
     "Local",
     "Member",
     "Outcome",
     "Phase",
-    "Region",
-    "Report",
     "Results",
     "Run",
     "Stage",
     "Step",
     "TakeOver",
-    "Target",
     "Waiting",
 }
 """Words that stand for several classes. This set only shrinks."""

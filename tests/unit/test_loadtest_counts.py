@@ -9,28 +9,28 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
 from bench.analysis.statistics import bucket, count_percentile
-from bench.loadtest.counts import Health, Ledger, Window, decode
+from bench.loadtest.counts import Health, LoadCounts, Window, decode
 from bench.loadtest.options import places
-from bench.loadtest.summary import Limits, broken, live, summarize, text, write
+from bench.loadtest.summary import LoadLimits, broken, live, summarize, text, write
 
 PLACES = places("lan:3")
 SETUP = {"title": "lan:3", "loop": "open"}
 
 
-def ledger(seed=1, count=2000, steps=1, wanted=200.0):
+def counts(seed=1, count=2000, steps=1, wanted=200.0):
     """Some answers per region and step, and what goes with them."""
     rng = random.Random(seed)
-    found = Ledger()
+    found = LoadCounts()
     for step in range(steps):
         found.windows[step] = Window(wanted, 3, round(count / wanted * 1e6))
         for place in PLACES:
-            cell = found.cell(step, place.title, "PUT")
+            commands = found.at(step, place.title, "PUT")
             for _ in range(count):
                 us = round(rng.lognormvariate(11, 0.3))
-                cell.answered += 1
-                cell.answer[bucket(us)] += 1
-                cell.commit[bucket(us)] += 1
-                cell.paths["fast"] += 1
+                commands.answered += 1
+                commands.answer[bucket(us)] += 1
+                commands.commit[bucket(us)] += 1
+                commands.paths["fast"] += 1
             found.sent[step, place.title] = count
     found.health[str(seed)] = Health(lateness={100: 50}, lateness_max_us=100, wall_us=100)
     return found
@@ -55,20 +55,20 @@ def test_percentiles_are_those_of_an_hdr_histogram():
 
 
 def test_reports_of_two_processes_are_those_of_one():
-    one, other, both = ledger(1), ledger(2), Ledger()
+    one, other, both = counts(1), counts(2), LoadCounts()
     for each in (one, other):
         both.add(decode(each.encode()))
-    cell = both.of("Region 1")
-    assert cell.answered == 4000
-    assert sum(cell.answer.values()) == 4000
+    commands = both.of("Region 1")
+    assert commands.answered == 4000
+    assert sum(commands.answer.values()) == 4000
     assert both.sent_by("Region 1") == 4000
     assert both.windows[0].measured_us == one.windows[0].measured_us
     assert set(both.health) == {"1", "2"}
-    assert len(one.of("Region 1").answer) < len(cell.answer)
+    assert len(one.of("Region 1").answer) < len(commands.answer)
 
 
 def test_a_good_run_is_valid_and_keeps_its_criteria():
-    document = summarize(ledger(), PLACES, SETUP, Limits(p99_ms={"Region 1": 1000}))
+    document = summarize(counts(), PLACES, SETUP, LoadLimits(p99_ms={"Region 1": 1000}))
     assert document["validity"] == "VALID", document["reasons"]
     assert broken(document) == []
     row = document["steps"][0]["regions"][0]
@@ -79,9 +79,9 @@ def test_a_good_run_is_valid_and_keeps_its_criteria():
 
 
 def test_each_broken_criterion_is_named_with_its_region():
-    bad = ledger()
-    bad.cell(0, "Region 2", "PUT").failures["504 It may have happened"] += 3
-    limits = Limits(
+    bad = counts()
+    bad.at(0, "Region 2", "PUT").failures["504 It may have happened"] += 3
+    limits = LoadLimits(
         p99_ms={"Region 1": 1.0},
         fail_ratio={"Region 2": 0.0},
         rate={"Region 3": 1000.0, "Region 1": 10.0},
@@ -96,12 +96,12 @@ def test_each_broken_criterion_is_named_with_its_region():
 
 
 def test_an_unreachable_region_makes_the_run_invalid():
-    bad = ledger()
-    cell = bad.cell(0, "Region 3", "PUT")
-    cell.failures["cannot connect: connection refused"] = cell.answered
-    cell.answered = 0
-    cell.answer.clear()
-    document = summarize(bad, PLACES, SETUP, Limits())
+    bad = counts()
+    commands = bad.at(0, "Region 3", "PUT")
+    commands.failures["cannot connect: connection refused"] = commands.answered
+    commands.answered = 0
+    commands.answer.clear()
+    document = summarize(bad, PLACES, SETUP, LoadLimits())
     assert document["validity"] == "INVALID"
     (reason,) = document["reasons"]
     assert reason.startswith("Region 3: no good answer from http://127.0.0.1:8003: cannot connect")
@@ -126,27 +126,27 @@ def test_an_unreachable_region_makes_the_run_invalid():
     ],
 )
 def test_a_late_generator_is_not_believed(health, level, said):
-    late = ledger()
+    late = counts()
     late.health["1"] = health
-    document = summarize(late, PLACES, SETUP, Limits())
+    document = summarize(late, PLACES, SETUP, LoadLimits())
     assert document["validity"] == level
     assert said in document["reasons"][0]
 
 
 def test_another_rate_than_the_wanted_one_is_told():
-    slow = ledger(wanted=400.0)
+    slow = counts(wanted=400.0)
     for place in PLACES:
         slow.sent[0, place.title] = 1500
-    document = summarize(slow, PLACES, SETUP, Limits())
+    document = summarize(slow, PLACES, SETUP, LoadLimits())
     assert "Region 1: 300.0 commands/s were sent, not 400" in document["reasons"]
 
 
 def test_steps_say_which_one_was_sustained():
-    steps = ledger(steps=3)
+    steps = counts(steps=3)
     for step in range(3):
         steps.windows[step].wanted = 100.0 * (step + 1)
-    steps.cell(2, "Region 1", "PUT").failures["504"] = 5
-    limits = Limits(fail_ratio={"Region 1": 0.0})
+    steps.at(2, "Region 1", "PUT").failures["504"] = 5
+    limits = LoadLimits(fail_ratio={"Region 1": 0.0})
     document = summarize(steps, PLACES, {**SETUP, "loop": "closed"}, limits)
     assert document["sustained"] == 200
     assert broken(document)[0].startswith("Region 1 at step 300: ")
@@ -156,8 +156,8 @@ def test_steps_say_which_one_was_sustained():
 
 
 def test_files_hold_the_same_figures(tmp_path):
-    steps = ledger(steps=2)
-    document = summarize(steps, PLACES, SETUP, Limits())
+    steps = counts(steps=2)
+    document = summarize(steps, PLACES, SETUP, LoadLimits())
     write(tmp_path, document, steps, PLACES)
     assert orjson.loads((tmp_path / "load.json").read_bytes()) == document
     with (tmp_path / "steps.csv").open() as file:

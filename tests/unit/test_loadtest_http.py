@@ -10,10 +10,10 @@ from gevent.server import StreamServer
 from geventhttpclient._parser import HTTPParseError
 
 import bench.loadtest.http
-from bench.loadtest.http import Answer, Pool
-from bench.loadtest.targets import Call
+from bench.loadtest.http import HttpAnswer, HttpPool
+from bench.loadtest.targets import HttpRequest
 
-GET = Call("GET", "GET", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+GET = HttpRequest("GET", "GET", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 OK = b"HTTP/1.1 200 OK\r\nX-EPaxos-Path: fast\r\nContent-Length: 5\r\n\r\nhello"
 PATIENCE_S = 0.2
 
@@ -36,11 +36,11 @@ class Server:
 
 
 @contextmanager
-def serving(act: Callable[[Any], bool]) -> Iterator[tuple[Pool, Server]]:
+def serving(act: Callable[[Any], bool]) -> Iterator[tuple[HttpPool, Server]]:
     server = Server(act)
     listener = StreamServer(("127.0.0.1", 0), server.handle)
     listener.start()
-    pool = Pool(("127.0.0.1", listener.server_port), PATIENCE_S, lambda: None)
+    pool = HttpPool(("127.0.0.1", listener.server_port), PATIENCE_S, lambda: None)
     try:
         yield pool, server
     finally:
@@ -58,10 +58,10 @@ def answers(*parts: bytes) -> Callable[[Any], bool]:
     return act
 
 
-def ask(pool: Pool, call: Call = GET) -> Answer | Exception:
+def ask(pool: HttpPool, request: HttpRequest = GET) -> HttpAnswer | Exception:
     """The outcome of one exchange; there must be exactly one."""
-    found: list[Answer | Exception] = []
-    pool.exchange(call, found.append)
+    found: list[HttpAnswer | Exception] = []
+    pool.exchange(request, found.append)
     for _ in range(200):
         if found:
             break
@@ -76,7 +76,7 @@ def ask(pool: Pool, call: Call = GET) -> Answer | Exception:
 def test_an_answer_has_its_code_headers_and_body():
     with serving(answers(OK)) as (pool, _):
         answer = ask(pool)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, HttpAnswer)
         assert (answer.get_code(), answer.body) == (200, b"hello")
         assert answer.header("x-epaxos-path") == "fast"
         assert answer.header("etag") is None
@@ -84,7 +84,7 @@ def test_an_answer_has_its_code_headers_and_body():
 
 @pytest.mark.parametrize("at", range(1, len(OK)))
 def test_an_answer_may_come_in_parts(at: int):
-    answer = Answer()
+    answer = HttpAnswer()
     answer.feed(OK[:at])
     assert not answer.complete
     answer.feed(OK[at:])
@@ -94,7 +94,7 @@ def test_an_answer_may_come_in_parts(at: int):
 
 
 def test_an_answer_before_the_answer_does_not_count():
-    answer = Answer()
+    answer = HttpAnswer()
     answer.feed(b"HTTP/1.1 100 Continue\r\nX-EPaxos-Path: slow\r\n\r\n" + OK)
     assert (answer.get_code(), answer.header("x-epaxos-path")) == (200, "fast")
 
@@ -102,14 +102,14 @@ def test_an_answer_before_the_answer_does_not_count():
 def test_a_connection_is_used_again_and_more_are_opened_where_all_are_busy():
     with serving(answers(OK)) as (pool, server):
         for _ in range(3):
-            assert isinstance(ask(pool), Answer)
+            assert isinstance(ask(pool), HttpAnswer)
         assert server.opened == 1
-        found: list[Answer | Exception] = []
+        found: list[HttpAnswer | Exception] = []
         for _ in range(3):
             pool.exchange(GET, found.append)
         gevent.sleep(0.1)
         assert server.opened == 3
-        assert all(isinstance(answer, Answer) for answer in found)
+        assert all(isinstance(answer, HttpAnswer) for answer in found)
         assert len(found) == 3
 
 
@@ -128,7 +128,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_used_again():
 
     with serving(act) as (pool, server):
         for _ in range(3):
-            assert isinstance(ask(pool), Answer)
+            assert isinstance(ask(pool), HttpAnswer)
             gevent.sleep(0.02)
         assert server.opened == 3
 
@@ -158,7 +158,7 @@ def test_what_is_no_http_is_a_failure():
 
 def test_a_server_that_is_silent_is_given_up_and_those_that_wait_for_less_long_are_not():
     with serving(lambda wire: True) as (pool, _):
-        found: list[Answer | Exception] = []
+        found: list[HttpAnswer | Exception] = []
         pool.exchange(GET, found.append)
         gevent.sleep(PATIENCE_S * 0.6)
         pool.exchange(GET, found.append)
@@ -175,33 +175,33 @@ def test_nobody_there_is_a_failure():
     listener.start()
     port = listener.server_port
     listener.stop()
-    assert isinstance(ask(Pool(("127.0.0.1", port), PATIENCE_S, lambda: None)), OSError)
+    assert isinstance(ask(HttpPool(("127.0.0.1", port), PATIENCE_S, lambda: None)), OSError)
 
 
 def test_a_request_larger_than_the_kernels_buffers_is_sent_whole():
     size = 16 * 1024 * 1024
     head = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
-    call = Call("PUT", "PUT", head + bytes(size))
+    request = HttpRequest("PUT", "PUT", head + bytes(size))
     server: Server
 
     def act(wire: Any) -> bool:
-        if server.received == len(call.octets):
+        if server.received == len(request.octets):
             wire.sendall(OK)
         return True
 
     with serving(act) as (pool, server):
-        assert isinstance(ask(pool, call), Answer)
+        assert isinstance(ask(pool, request), HttpAnswer)
 
 
 def test_no_name_of_a_host_is_a_failure():
-    outcome = ask(Pool(("a..b", 80), PATIENCE_S, lambda: None))
+    outcome = ask(HttpPool(("a..b", 80), PATIENCE_S, lambda: None))
     assert isinstance(outcome, OSError)
     assert "'a..b' is no name of a host" in str(outcome)
 
 
 def test_a_connection_that_opens_after_all_is_closed_is_not_used():
     with serving(answers(OK)) as (pool, server):
-        found: list[Answer | Exception] = []
+        found: list[HttpAnswer | Exception] = []
         pool.exchange(GET, found.append)
         pool.close()
         gevent.sleep(0.05)
@@ -210,20 +210,20 @@ def test_a_connection_that_opens_after_all_is_closed_is_not_used():
 
 
 def test_a_caller_that_fails_leaves_the_connection_usable(capsys: pytest.CaptureFixture[str]):
-    def fail(outcome: Answer | Exception) -> None:
+    def fail(outcome: HttpAnswer | Exception) -> None:
         raise ValueError("of the caller")
 
     with serving(answers(OK)) as (pool, server):
         pool.exchange(GET, fail)
         gevent.sleep(0.05)
-        assert isinstance(ask(pool), Answer)
+        assert isinstance(ask(pool), HttpAnswer)
         assert server.opened == 1
     assert "of the caller" in capsys.readouterr().err
 
 
 def test_what_is_under_way_when_all_is_closed_is_not_called_back():
     with serving(lambda wire: True) as (pool, _):
-        found: list[Answer | Exception] = []
+        found: list[HttpAnswer | Exception] = []
         pool.exchange(GET, found.append)
         gevent.sleep(0.02)
         pool.close()

@@ -15,27 +15,27 @@ PUT = Command(Operation.PUT, b"a/b", b"value", 0)
 MODIFY = PUT._replace(modifies=True)
 
 
-def meaning(target, call, status, body=b"", **headers):
+def meaning(target, request, status, body=b"", **headers):
     named = {name.replace("_", "-").lower(): value for name, value in headers.items()}
-    return target.meaning(call, status, lambda name: named.get(name.lower()), body)
+    return target.meaning(request, status, lambda name: named.get(name.lower()), body)
 
 
 def test_a_put_is_one_string_of_octets():
-    call = Epaxos("host:1").call(PUT)
-    assert (call.operation, call.method) == ("PUT", "PUT")
-    assert call.octets == (
+    request = Epaxos("host:1").request(PUT)
+    assert (request.operation, request.method) == ("PUT", "PUT")
+    assert request.octets == (
         b"PUT /v1/kv/a%2Fb HTTP/1.1\r\nHost: host:1\r\nContent-Length: 5\r\n\r\nvalue"
     )
 
 
 def test_the_second_half_of_a_read_modify_write_expects_what_was_read():
     target = Epaxos("h")
-    answer = meaning(target, target.call(GET), 200, ETag='"0.A.7.0"')
-    assert b'If-Match: "0.A.7.0"\r\n' in target.call(MODIFY, answer.found).octets
-    missing = meaning(target, target.call(GET), 404)
+    answer = meaning(target, target.request(GET), 200, ETag='"0.A.7.0"')
+    assert b'If-Match: "0.A.7.0"\r\n' in target.request(MODIFY, answer.found).octets
+    missing = meaning(target, target.request(GET), 404)
     assert not missing.failure
-    assert b"If-None-Match: *\r\n" in target.call(MODIFY, missing.found).octets
-    assert target.call(MODIFY).octets == target.call(PUT).octets
+    assert b"If-None-Match: *\r\n" in target.request(MODIFY, missing.found).octets
+    assert target.request(MODIFY).octets == target.request(PUT).octets
 
 
 @pytest.mark.parametrize(
@@ -48,64 +48,64 @@ def test_the_second_half_of_a_read_modify_write_expects_what_was_read():
 )
 def test_conditions_are_headers(expect, condition):
     command = Command(Operation.CAS, b"k", encode_cas(expect, b"new"), 0)
-    call = Epaxos("h").call(command)
-    assert call.operation == "CAS"
-    assert condition in call.octets
+    request = Epaxos("h").request(command)
+    assert request.operation == "CAS"
+    assert condition in request.octets
     removal = Command(Operation.CAS, b"k", encode_cas(expect, None), 0)
-    assert Epaxos("h").call(removal).octets.startswith(b"DELETE /v1/kv/k ")
+    assert Epaxos("h").request(removal).octets.startswith(b"DELETE /v1/kv/k ")
 
 
 def test_values_cannot_be_compared_over_http():
     command = Command(Operation.CAS, b"k", encode_cas(b"old", b"new"), 0)
     for name in ("epaxos", "etcd"):
         with pytest.raises(ConfigError):
-            make_target(name, "h").call(command)
+            make_target(name, "h").request(command)
 
 
 def test_commit_and_execution_are_told_apart():
     target = Epaxos("h")
-    call = target.call(PUT)
+    request = target.request(PUT)
     timing = "commit;dur=70.123, exec;dur=75.500"
-    found = meaning(target, call, 200, Server_Timing=timing, X_EPaxos_Path="slow")
+    found = meaning(target, request, 200, Server_Timing=timing, X_EPaxos_Path="slow")
     assert (found.failure, found.path, found.waited_us) == ("", "slow", 5377)
-    assert meaning(target, call, 200).waited_us == -1
+    assert meaning(target, request, 200).waited_us == -1
 
 
 @pytest.mark.parametrize("wrong", ["1.2.3", ".", "", "9" * 400, "1e5", "-1"])
 def test_a_time_that_is_none_is_no_time(wrong):
     target = Epaxos("h")
     for timing in (f"commit;dur={wrong}, exec;dur=75.5", f"commit;dur=70.1, exec;dur={wrong}"):
-        found = meaning(target, target.call(PUT), 200, Server_Timing=timing)
+        found = meaning(target, target.request(PUT), 200, Server_Timing=timing)
         assert (found.failure, found.waited_us) == ("", -1)
 
 
 def test_what_is_a_success():
     target = Epaxos("h")
-    cas = target.call(Command(Operation.CAS, b"k", encode_cas(False, b"v"), 0))
+    cas = target.request(Command(Operation.CAS, b"k", encode_cas(False, b"v"), 0))
     refused = meaning(target, cas, 412)
     assert (refused.failure, refused.operation) == ("", "CAS 412")
-    assert meaning(target, target.call(PUT), 404).failure == "404"
+    assert meaning(target, target.request(PUT), 404).failure == "404"
     body = b'{"type":"x","title":"It may have happened","detail":"no quorum within 5 s"}'
     assert meaning(target, cas, 504, body).failure == "504 It may have happened"
 
 
 def test_etcd_speaks_base64():
     target = Etcd("h")
-    head, body = target.call(PUT).octets.split(b"\r\n\r\n")
+    head, body = target.request(PUT).octets.split(b"\r\n\r\n")
     assert head.startswith(b"POST /v3/kv/put HTTP/1.1\r\n")
     document = json.loads(body)
     assert (b64decode(document["key"]), b64decode(document["value"])) == (b"a/b", b"value")
-    call = target.call(GET)
-    assert call.octets.startswith(b"POST /v3/kv/range ")
-    assert meaning(target, call, 200, b'{"header":{}}').found == ""
+    request = target.request(GET)
+    assert request.octets.startswith(b"POST /v3/kv/range ")
+    assert meaning(target, request, 200, b'{"header":{}}').found == ""
     kvs = b'{"kvs":[{"create_revision":"3","mod_revision":"12","value":"eA=="}]}'
-    found = meaning(target, call, 200, kvs).found
+    found = meaning(target, request, 200, kvs).found
     assert found == "12"
-    compare = json.loads(target.call(MODIFY, found).octets.split(b"\r\n\r\n")[1])["compare"]
+    compare = json.loads(target.request(MODIFY, found).octets.split(b"\r\n\r\n")[1])["compare"]
     assert compare == [
         {"key": "YS9i", "target": "MOD", "result": "EQUAL", "modRevision": "12"},
     ]
-    cas = target.call(MODIFY, "")
+    cas = target.request(MODIFY, "")
     assert b'"createRevision":"0"' in cas.octets
     assert meaning(target, cas, 200, b'{"succeeded": true}').operation == "CAS"
     assert meaning(target, cas, 200, b"{}").operation == "CAS 412"
