@@ -30,14 +30,13 @@ from epaxos.protocols.epaxos.messages import (
     Waiting,
 )
 from epaxos.protocols.epaxos.recovery import (
-    VALIDATE_RESENDS,
-    WAITING_RESENDS,
     Action,
     Objector,
     decide,
     judge,
     settle,
 )
+from epaxos.protocols.epaxos.replica import VALIDATE_RESENDS, WAITING_RESENDS
 from tests.unit.builders import RESEND, RTT, known, payload, replica, run, sent, unstarted
 
 A, B, C, D, E = range(5)

@@ -8,7 +8,7 @@ message is never mutated; stale and duplicate input is ignored by name.
 """
 
 from epaxos.core.command import Payload
-from epaxos.core.replica import Message, Path
+from epaxos.core.replica import Path
 from epaxos.core.types import (
     Ballot,
     Deps,
@@ -62,8 +62,8 @@ class Agreement(ReplicaState):
         """Phase 1 at the command leader (l.8-10).
 
         Ensures:  a new own instance, PreAccepted, with D0 = stable and all that interferes here.
-        Records:  PreAccepted, which also allocates the slot (R2).        Sends: PreAccept to
-        all."""
+        Records:  PreAccepted, which also allocates the slot (R2: no holes).        Sends:
+        PreAccept to all."""
         instance = self.columns.obtain(self.me, self._next_slot)
         while instance.promised > 0:  # only a broken peer takes over what was never proposed
             self._next_slot += 1
@@ -92,9 +92,10 @@ class Agreement(ReplicaState):
         """Phase 1 at a replica that is not the command leader (l.11-18).
 
         Requires: the sender leads the instance; promised = 0, otherwise Nack; phase Initial,
-                  otherwise the answer given before (H9), or Commit.
-        Ensures:  PreAccepted with deps = D0, all that interferes here, and floor (R15); the command
-                  leader's own column stays as it came.
+                  otherwise the answer given before (H9: questions are repeated), or Commit.
+        Ensures:  PreAccepted with deps = D0, all that interferes here, and floor (R15: forgotten
+                  here, so no longer in the index); the command leader's own column stays as it
+                  came.
         Records:  PreAccepted.        Sends: PreAcceptOk to source."""
         replica, slot = m.replica, m.slot
         if source != replica or self._ignore_forgotten(replica, slot):
@@ -156,7 +157,8 @@ class Agreement(ReplicaState):
             self._consider_slow_path(attempt, now)
 
     def _commit_fast(self, attempt: PreAccepting, now: Micros) -> None:
-        """Decide by the fast path; durable here before anyone hears of it (2.6)."""
+        """Decide by the fast path; durable here before anyone hears of it (2.6: nobody
+        else knows for sure)."""
         instance = attempt.instance
         assert attempt.same >= self.sizes.fast, "a fast quorum equals the initial deps"
         assert instance.phase == PREACCEPTED, "an ended attempt decides nothing"
@@ -222,7 +224,8 @@ class Agreement(ReplicaState):
     def _vote_accepted(
         self, instance: Instance, ballot: Ballot, payload: Payload | None, deps: Deps
     ) -> None:
-        """Vote in phase 2 and record it; the introduction stays as it is (R1)."""
+        """Vote in phase 2 and record it; the introduction stays as it is (R1: others may
+        need it to object)."""
         assert instance.phase != COMMITTED, "a decision stays under a later Accept (H2)"
         assert ballot >= instance.promised, "nobody votes below its promise"
         instance.phase = ACCEPTED
@@ -280,7 +283,8 @@ class Agreement(ReplicaState):
     def _on_accept_ok(self, source: ReplicaId, m: AcceptOk, now: Micros) -> None:
         """Phase 2 at the owner of the ballot (l.34-36).
 
-        Requires: the Accepting attempt of that very ballot (H13).
+        Requires: the Accepting attempt of that very ballot (H13: votes of an earlier ballot do not
+                  add up with these).
         Ensures:  decided when a slow quorum has accepted.
         Records, sends: as the commit says."""
         instance = self.columns.get(m.replica, m.slot)
@@ -308,24 +312,10 @@ class Agreement(ReplicaState):
         else:
             self.out.broadcast(Commit(instance.replica, instance.slot, payload, deps))
 
-    def _resend_agreement(self, attempt: PreAccepting | Accepting) -> None:
-        """Ask again those who have not answered; the whole payload, since they may lack it."""
-        instance = attempt.instance
-        replica, slot = instance.replica, instance.slot
-        message: Message
-        if isinstance(attempt, Accepting):
-            message = Accept(replica, slot, attempt.ballot, instance.payload, instance.deps)
-        else:
-            assert instance.payload is not None, "a pre-accepted instance has a payload"
-            message = PreAccept(replica, slot, instance.payload, instance.deps)
-        for member in range(self.n):
-            if member not in attempt.replied:
-                self.out.send(member, message)
-
     # Commit ------------------------------------------------------------------------------------
 
     def _on_commit(self, source: ReplicaId, m: Commit, now: Micros) -> None:
-        """The instance is decided (l.37-42); always accepted (H1).
+        """The instance is decided (l.37-42); always accepted (H1: whatever was promised).
 
         Requires: nothing; a duplicate is ignored.
         Ensures:  Committed.

@@ -53,10 +53,6 @@ from epaxos.protocols.epaxos.messages import (
     Waiting as WaitingMessage,
 )
 
-VALIDATE_RESENDS = 4
-"""So often a Recover or Validate is asked again before the sweep takes a higher ballot."""
-WAITING_RESENDS = 6
-"""So often a Waiting is, likewise."""
 VOTE_BYTES_PER_ANSWER = 4 * 1024 * 1024
 """A RecoverOk ends where its payloads reach this; a frame that holds one batch more still fits."""
 
@@ -145,7 +141,7 @@ def judge(
     """What the objections of the whole quorum allow (l.61-68).
 
     `objections` maps each objecting id to whether some member of the quorum knows it as committed;
-    every one counts as it came (R15)."""
+    every one counts as it came (R15: also one that everybody has executed by now)."""
     assert matching >= len(quorum) - e, "only what may have been fast is validated (rule 4)"
     nop = (0,) * len(deps)
     # All of Q has stored the payload, so whatever comes later names it: nothing stands against it.
@@ -300,8 +296,10 @@ class Recovery(Agreement):
     def _on_recover_ok(self, source: ReplicaId, m: RecoverOk, now: Micros) -> None:
         """Phase R at the recoverer.
 
-        Requires: the attempt of that very ballot (H6); except that Committed is always honoured.
-        Ensures:  the first answer of each replica counts (H16); decides at the n-f-th.
+        Requires: the attempt of that very ballot (H6: answers may be late); except that
+                  Committed is always honoured.
+        Ensures:  the first answer of each replica counts (H16: they may differ); decides at the
+                  n-f-th.
         Records, sends: as the decision says."""
         low = self.columns.floor[m.replica]
         for vote in m.votes:
@@ -373,8 +371,9 @@ class Recovery(Agreement):
     def _on_validate(self, source: ReplicaId, m: Validate, now: Micros) -> None:
         """Phase V at a member of the quorum (l.81-87).
 
-        Requires: promised = ballot and phase below Accepted (H3); a committed one answers Commit.
-        Ensures:  payload and introduction stored; phase and deps unchanged (R1).
+        Requires: promised = ballot and phase below Accepted (H3: it may be late); a committed one
+                  answers Commit.
+        Ensures:  payload and introduction stored; phase and deps unchanged (R1: it is no vote).
         Records:  Introduced, if new here.        Sends: ValidateOk to source."""
         if self._ignore_foreign_ballot(source, m.ballot) or self._ignore_forgotten(
             m.replica, m.slot
@@ -542,28 +541,8 @@ class Recovery(Agreement):
             if member not in heard and member != self.me:
                 self.out.send(member, message)
 
-    def _resend_recovery(self, attempt: Attempt) -> bool:
-        """Ask again whatever the stage asks; False when it is time for a higher ballot."""
-        waits = isinstance(attempt, Waiting)
-        if attempt.resends > (WAITING_RESENDS if waits else VALIDATE_RESENDS):
-            self.counts["waits_given_up" if waits else "questions_given_up"] += 1
-            self._end_attempt(attempt.instance)
-            return False
-        key = attempt.instance.id
-        if isinstance(attempt, Recovering):
-            self._resend_recover(attempt)
-        elif isinstance(attempt, Waiting):
-            self.out.broadcast(WaitingMessage(*key, attempt.matching))
-            self._resend_recover(attempt)
-        elif isinstance(attempt, Validating):
-            message = Validate(*key, attempt.ballot, attempt.payload, attempt.deps)
-            for member in attempt.quorum:
-                if member not in attempt.replied:
-                    self.out.send(member, message)
-        return True
-
     def _on_nack(self, source: ReplicaId, m: Nack, now: Micros) -> None:
-        """A higher ballot was promised elsewhere (H4).
+        """A higher ballot was promised elsewhere (H4: it is named, so that the loser can go above).
 
         Requires: an attempt in a lower ballot.
         Ensures:  it ends; the sweep asks again, and takes over above that ballot if it must.

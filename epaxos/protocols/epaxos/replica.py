@@ -31,6 +31,9 @@ from epaxos.protocols.epaxos.instance import (
     Instance,
     Phase,
     PreAccepting,
+    Recovering,
+    Validating,
+    Waiting,
 )
 from epaxos.protocols.epaxos.messages import (
     Accept,
@@ -61,6 +64,11 @@ from epaxos.protocols.epaxos.messages import (
     Waiting as WaitingMessage,
 )
 from epaxos.protocols.epaxos.recovery import RULES, Recovery
+
+VALIDATE_RESENDS = 4
+"""So often a Recover or Validate is asked again before the sweep takes a higher ballot."""
+WAITING_RESENDS = 6
+"""So often a Waiting is, likewise."""
 
 
 class EPaxosReplica(Leaderless, Recovery):
@@ -104,7 +112,7 @@ class EPaxosReplica(Leaderless, Recovery):
 
     @property
     def floor(self) -> Deps:
-        """What may be forgotten (R15)."""
+        """What may be forgotten (R15): every member knows that every member executed it."""
         return self.columns.floor
 
     @property
@@ -113,7 +121,8 @@ class EPaxosReplica(Leaderless, Recovery):
         return self.columns.live_bytes
 
     def dependencies(self, footprint: Footprint) -> Deps:
-        """The latest interfering id per column, at least stable (R12, R15)."""
+        """The latest interfering id per column (R12: is a key contended?), at least stable (R15:
+        the index may have dropped what everybody executed)."""
         return self.index.deps(footprint, self.columns.stable)
 
     def executed(self, durable: Deps, now: Micros) -> None:
@@ -215,7 +224,7 @@ class EPaxosReplica(Leaderless, Recovery):
     # Catching up -------------------------------------------------------------------------------
 
     def _on_in_progress(self, source: ReplicaId, m: InProgress, now: Micros) -> None:
-        """Somebody works on these (R13).
+        """Somebody works on these (R13: a slow disk must not make everybody recover).
 
         Requires: nothing.        Ensures: the sweep asks again later instead of recovering.
         Records:  nothing.        Sends: nothing."""
@@ -258,6 +267,40 @@ class EPaxosReplica(Leaderless, Recovery):
             return
         wait = self.columns.capped(self.columns.resend_us << min(attempt.resends, 6))
         self._timers.set(attempt, now + wait)
+
+    def _resend_agreement(self, attempt: PreAccepting | Accepting) -> None:
+        """Ask again those who have not answered; the whole payload, since they may lack it."""
+        instance = attempt.instance
+        replica, slot = instance.replica, instance.slot
+        message: Message
+        if isinstance(attempt, Accepting):
+            message = Accept(replica, slot, attempt.ballot, instance.payload, instance.deps)
+        else:
+            assert instance.payload is not None, "a pre-accepted instance has a payload"
+            message = PreAccept(replica, slot, instance.payload, instance.deps)
+        for member in range(self.n):
+            if member not in attempt.replied:
+                self.out.send(member, message)
+
+    def _resend_recovery(self, attempt: Attempt) -> bool:
+        """Ask again whatever the stage asks; False when it is time for a higher ballot."""
+        waits = isinstance(attempt, Waiting)
+        if attempt.resends > (WAITING_RESENDS if waits else VALIDATE_RESENDS):
+            self.counts["waits_given_up" if waits else "questions_given_up"] += 1
+            self._end_attempt(attempt.instance)
+            return False
+        key = attempt.instance.id
+        if isinstance(attempt, Recovering):
+            self._resend_recover(attempt)
+        elif isinstance(attempt, Waiting):
+            self.out.broadcast(WaitingMessage(*key, attempt.matching))
+            self._resend_recover(attempt)
+        elif isinstance(attempt, Validating):
+            message = Validate(*key, attempt.ballot, attempt.payload, attempt.deps)
+            for member in attempt.quorum:
+                if member not in attempt.replied:
+                    self.out.send(member, message)
+        return True
 
     def _tick(self, now: Micros) -> None:
         columns = self.columns

@@ -75,7 +75,8 @@ class ReplicaState:
         """Decided here: the vote becomes final and goes to execution.
 
         Recovery adds to it: whatever waits for a decision looks again.
-        Records:  Committed; synced before anything leaves only on the fast path (1.12)."""
+        Records:  Committed; synced before anything leaves only on the fast path (1.12: after
+        the slow path a quorum holds it)."""
         columns = self.columns
         if self._taken != self.out.taken:
             self._taken = self.out.taken
