@@ -9,7 +9,7 @@ Rules of this file: it runs and collects; figures are made elsewhere.
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -251,23 +251,12 @@ def health(found: Measured, machine: Machine) -> dict[str, Any]:
     }
 
 
-def measure(
-    cluster: LocalCluster, demand: Demand, place: Path, poll: Callable[[], None] = lambda: None
-) -> Measured:
-    """Load a running cluster from a process of its own, which keeps its files in `place`; `poll` is
-    called now and then meanwhile. Raises EpaxosError; whatever happens, that process is gone."""
-    meter = LoadMeter(cluster)
-    with LoadProcess(spec_for(cluster, demand), place) as load:
-        while not load.done():
-            time.sleep(POLL_S)
-            meter.look(load, demand)
-            poll()
-        result = load.result()
-    time.sleep(SETTLE_S)
-    found = meter.stop(result, cluster.status())
+def sampled_batches(cluster: LocalCluster, demand: Demand) -> tuple[tuple[Sampled, ...], ...]:
+    """Per replica, the batches whose stages it kept from the measured time of a load that has just
+    ended. Raises EpaxosError."""
     window_s = demand.duration_s + COOLDOWN_S + SETTLE_S
     explained = [process.ask(PATH)["samples"] for process in cluster.processes]
-    return replace(found, sampled=tuple(answered(each, window_s) for each in explained))
+    return tuple(answered(each, window_s) for each in explained)
 
 
 def spec_for(cluster: LocalCluster, demand: Demand) -> Spec:

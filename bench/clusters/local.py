@@ -103,7 +103,7 @@ def check_ports(topology: Topology, ports: list[Ports]) -> None:
                     ) from None
 
 
-class ReplicaProcess:
+class LocalReplica:
     """One replica: its process, or none."""
 
     def __init__(self, region: str, ports: Ports, command: list[str], log: Path) -> None:
@@ -235,7 +235,7 @@ class LocalCluster:
         self.config = directory / "cluster.toml"
         self.config.write_text(_config_text(topology, options, self.ports), encoding="utf-8")
         self.processes = [
-            ReplicaProcess(
+            LocalReplica(
                 region.name,
                 self.ports[i],
                 self._command(directory, i),

@@ -1,266 +1,197 @@
 """The comparison: the same work through each protocol, over the same emulated regions.
 
-One cluster per protocol and leader; in it one phase per workload, in sequence: the conflict rates
-of the EPaxos paper, or one of another kind. All clusters get the same seed, hence the same commands
-at the same intended starts. A phase is measured as measure.py says.
+One cluster per protocol and leader; in it one trial per workload, in sequence: the conflict rates
+of the EPaxos paper, or one of another kind. All trials have the same seed, hence the same commands
+at the same intended starts.
 
 In virtual time simulated.py collects the same.
 
 Rules of this file: it runs and collects. Figures are made in summary.py, judged in verdict.py and
-written in record.py.
+written in save.py.
 """
 
-import time
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from bench.clusters.counters import (
-    CLUSTER_S,
-    COOLDOWN_S,
-    LOAD_EXTRA_S,
-    SYNC_MS,
-    Costs,
-    Machine,
-    Measured,
-    check_ranges,
-    measure,
-)
-from bench.clusters.local import ClusterOptions, LocalCluster
-from bench.load.samples import Demand, LoadResult
+from bench.clusters.counters import CLUSTER_S, Measured, sampled_batches
+from bench.clusters.local import LocalCluster
 from bench.progress import ProgressClock, ProgressReport, Watch, ignore
+from bench.trials.trial import Trial, local_cluster, measure_trial
 from epaxos.core.errors import ConfigError, EpaxosError
-from epaxos.core.types import REPLICAS_MAX
 from epaxos.registry import find_protocol
-from epaxos.workload import Conflict, Workload, parse_workload
-from topology import Home, Topology, best_leader, own_homes, worst_leader
+from epaxos.workload import Conflict
 
 
 @dataclass(frozen=True)
-class Options:
-    """What is compared. Raises ConfigError."""
+class ComparisonOptions:
+    """What is swept, and the trial that all of it is done with. Raises ConfigError."""
 
-    topology: Topology
+    trial: Trial
+    """Everything that does not differ; its protocol, leader and workload are replaced."""
     protocols: tuple[str, ...] = ("epaxos", "multipaxos")
     leaders: tuple[str, ...] = ("best", "worst")
-    """`best`, `worst` (closed form, mean over the regions with clients) or regions."""
+    """As in a trial; ignored by protocols without a leader."""
     conflicts: tuple[float, ...] = (0.0, 2.0, 100.0)
-    """Percent: one phase each."""
-    workload: str = ""
-    """Instead of the conflict rates: one phase of this, as `parse_workload` reads it."""
-    rate: float = 50.0
-    """Commands per second and region."""
-    duration_s: float = 7.0
-    """Measured per phase."""
-    warmup_s: float = 1.5
-    durability: str = "fsync"
-    seed: int = 1
-    gate: bool = True
+    """Percent: one trial each."""
     value_size: int = 16
     """This and the next two: of the conflict rates; a workload says its own."""
     put_share: float = 1.0
     shared_keys: int = 1
-    patience_s: float = 5.0
-    simulated: bool = False
-    """In virtual time (simulated.py) instead of with real replicas."""
-    sync_ms: float = SYNC_MS
-    """Virtual time: how long every sync takes. Real replicas measure theirs."""
-    jitter: bool = False
-    """Virtual time: whether links vary as the topology says; emulated ones always do."""
-    clients: tuple[Home, ...] = ()
-    """Virtual time: where clients are; empty: in every region of the topology."""
+    workload: str = ""
+    """Instead of the conflict rates: one trial of this."""
 
     def __post_init__(self) -> None:
-        if self.topology.n > REPLICAS_MAX:
-            raise ConfigError(
-                f"{self.topology.name} has {self.topology.n} regions; a cluster has at most "
-                f"{REPLICAS_MAX}: name fewer, or --replicas 5"
-            )
         names = [find_protocol(protocol).name for protocol in self.protocols]
-        check_ranges(self)
-        if self.durability not in ("fsync", "memory"):
-            raise ConfigError(f"durability = {self.durability!r}: write fsync or memory")
         if not self.protocols or not (self.conflicts or self.workload):
             raise ConfigError("nothing to compare: name a protocol and a conflict rate or workload")
         for each in (names, self.conflicts):
             if len(set(each)) != len(each):
                 raise ConfigError(f"{', '.join(map(str, each))}: one of them is named twice")
-        if not self.simulated and (self.clients or self.jitter):
-            raise ConfigError(
-                "--clients and --jitter are for virtual time (real clients are beside their "
-                "replica, emulated links always vary): add --simulated"
-            )
-        self.workloads()
-        self.runs()
+        if self.trial.clients or self.trial.faults:
+            raise ConfigError("a comparison offers an open loop, and nothing fails in it")
+        _ = self.clusters
 
-    @property
-    def homes(self) -> tuple[Home, ...]:
-        """Where the clients are, and which replica each asks."""
-        return self.clients or own_homes(self.topology)
-
-    def workloads(self) -> tuple[Workload, ...]:
-        """What is asked for, phase by phase. Raises ConfigError."""
+    @cached_property
+    def workloads(self) -> tuple[str, ...]:
+        """What is asked for, trial by trial. Raises ConfigError."""
         if self.workload:
-            regions = [home.region.name for home in self.homes]
-            return (parse_workload(self.workload, self.seed, regions),)
+            return (self.workload,)
         return tuple(
-            Conflict(
-                conflict,
-                pool=self.shared_keys,
-                puts=self.put_share,
-                value_size=self.value_size,
-                seed=self.seed,
+            str(
+                Conflict(
+                    conflict,
+                    pool=self.shared_keys,
+                    puts=self.put_share,
+                    value_size=self.value_size,
+                )
             )
             for conflict in self.conflicts
         )
 
-    def demand(self, workload: Workload) -> Demand:
-        """A phase of it."""
-        return Demand(
-            workload=str(workload),
-            seed=self.seed,
-            rate=self.rate,
-            warmup_s=self.warmup_s,
-            duration_s=self.duration_s,
-            cooldown_s=COOLDOWN_S,
-            patience_us=round(self.patience_s * 1e6),
-        )
-
-    def runs(self) -> "list[Run]":
+    @cached_property
+    def clusters(self) -> "tuple[ComparedCluster, ...]":
         """The clusters, in order. A leader that is best and worst at once is run once."""
-        found: list[Run] = []
+        found: dict[str, ComparedCluster] = {}
         for protocol in self.protocols:
-            spec = find_protocol(protocol)
-            if not spec.has_leader:
-                found.append(Run(spec.name, protocol, None, ""))
-                continue
-            taken = set()
-            for placement in self.leaders:
-                leader = self._leader(placement)
-                if leader not in taken:
-                    taken.add(leader)
-                    name = self.topology.regions[leader].name
-                    found.append(Run(f"{spec.name}-{name}", protocol, leader, placement))
-            if not taken:
+            leaders = self.leaders if find_protocol(protocol).has_leader else ("",)
+            if not leaders:
                 raise ConfigError(f"{protocol} needs a leader: best, worst or a region")
-        return found
+            for leader in leaders:
+                cluster = self._cluster(protocol, leader)
+                found.setdefault(cluster.name, cluster)
+        return tuple(found.values())
 
-    def _leader(self, placement: str) -> int:
-        asked = [home.replica for home in self.homes]
-        if placement == "best":
-            return best_leader(self.topology, asked=asked)
-        if placement == "worst":
-            return worst_leader(self.topology, asked=asked)
-        return self.topology.index(placement)
+    def _cluster(self, protocol: str, leader: str) -> "ComparedCluster":
+        trials = tuple(
+            replace(
+                self.trial,
+                protocol=protocol,
+                leader=leader or self.trial.leader,
+                workload=workload,
+            )
+            for workload in self.workloads
+        )
+        return ComparedCluster(trials, leader)
 
+    @property
     def estimate_s(self) -> float:
         """How long the whole takes."""
-        return len(self.runs()) * (CLUSTER_S + len(self.workloads()) * self.phase_s)
-
-    @property
-    def phase_s(self) -> float:
-        """How long one phase takes."""
-        return self.warmup_s + self.duration_s + COOLDOWN_S + LOAD_EXTRA_S
+        return sum(cluster.estimate_s for cluster in self.clusters)
 
 
 @dataclass(frozen=True)
-class Run:
-    """One cluster of the comparison."""
+class ComparedCluster:
+    """Trials that run in one cluster, one after another."""
 
-    name: str
-    """Unique in the comparison, like `multipaxos-CA`."""
-    protocol: str
-    leader: int | None
-    """Index of the leader's region."""
+    trials: tuple[Trial, ...]
+    """They differ in their workload only."""
     placement: str
-    """What was asked for: best, worst, or a region; empty without a leader."""
+    """What was asked for as a leader: best, worst, or a region; empty without one."""
 
-    def label(self, topology: Topology) -> str:
+    @property
+    def name(self) -> str:
+        """Unique in a comparison, like `multipaxos-CA`."""
+        leader, name = self._leader, find_protocol(self.protocol).name
+        return name if leader is None else f"{name}-{leader}"
+
+    @property
+    def label(self) -> str:
         """Short name for people, like `MP @CA`."""
-        spec = find_protocol(self.protocol)
+        leader, spec = self._leader, find_protocol(self.protocol)
         short = spec.short or spec.title
-        return short if self.leader is None else f"{short} @{topology.regions[self.leader].name}"
+        return short if leader is None else f"{short} @{leader}"
+
+    @property
+    def protocol(self) -> str:
+        """As it was asked for."""
+        return self.trials[0].protocol
+
+    @property
+    def leader(self) -> int | None:
+        """Index of the leader's region; None for protocols without."""
+        return self.trials[0].leader_index
+
+    @property
+    def _leader(self) -> str | None:
+        return None if self.leader is None else self.trials[0].sites.regions[self.leader].name
+
+    @property
+    def estimate_s(self) -> float:
+        """How long it takes."""
+        first, *others = self.trials
+        return first.estimate_s + sum(trial.load_s for trial in others)
 
 
 @dataclass(frozen=True)
-class Phase:
-    """What one workload in one cluster gave; regions are those of `Options.homes`."""
+class ComparedTrial:
+    """What a trial gave in its cluster; regions are those of `Trial.homes`."""
 
-    run: Run
-    workload: Workload
+    cluster: ComparedCluster
+    trial: Trial
     measured: Measured
-
-    @property
-    def load(self) -> LoadResult:
-        """What the clients found."""
-        return self.measured.load
-
-    @property
-    def sync_us(self) -> tuple[int, ...]:
-        """Median duration of a sync, per replica."""
-        return self.measured.sync_us
-
-    @property
-    def costs(self) -> Costs:
-        """What the replicas did for it."""
-        return self.measured.costs
-
-    @property
-    def machine(self) -> Machine | None:
-        """How all kept up; None in virtual time."""
-        return self.measured.machine
 
 
 def compare(
-    options: Options, directory: Path, watch: Watch[ProgressReport] = ignore
-) -> list[Phase]:
+    options: ComparisonOptions, directory: Path, watch: Watch[ProgressReport] = ignore
+) -> list[ComparedTrial]:
     """Run everything; clusters keep their files in `directory`. Raises EpaxosError; whatever
     happens, no process is left."""
-    phases: list[Phase] = []
-    clock = ProgressClock(options.estimate_s(), watch)
-    for run in options.runs():
-        cluster_options = ClusterOptions(
-            protocol=run.protocol,
-            durability=options.durability,
-            leader="" if run.leader is None else options.topology.regions[run.leader].name,
-            seed=options.seed,
-            gate=options.gate,
-        )
-        place = directory / run.name
-        with LocalCluster(options.topology, place, cluster_options) as cluster:
-            n = options.topology.n
-            tell = partial(clock.tell, run.label(options.topology))
-            tell(f"starting {n} replicas")
-            cluster.start(
-                lambda count: tell(f"starting {n} replicas", count / n, CLUSTER_S)  # noqa: B023 - now
-            )
-            clock.ended(run.label(options.topology), CLUSTER_S)
-            phases += [
-                _phase(options, run, workload, cluster, place, clock)
-                for workload in options.workloads()
-            ]
-    return phases
+    clock = ProgressClock(options.estimate_s, watch)
+    return [
+        ComparedTrial(each, trial, measured)
+        for each in options.clusters
+        for trial, measured in zip(each.trials, _measure(each, directory / each.name, clock))
+    ]
 
 
-def _phase(
-    options: Options,
-    run: Run,
-    workload: Workload,
-    cluster: LocalCluster,
-    place: Path,
-    clock: ProgressClock,
-) -> Phase:
-    what, activity = run.label(options.topology), workload.title
-    clock.tell(what, activity)
-    begun = time.monotonic()
+def _measure(compared: ComparedCluster, place: Path, clock: ProgressClock) -> list[Measured]:
+    what, found = compared.label, []
+    with local_cluster(compared.trials[0], place) as cluster:
+        n = cluster.topology.n
+        starting = f"starting {n} replicas"
+        clock.tell(what, starting)
+        cluster.start(lambda count: clock.tell(what, starting, count / n, CLUSTER_S))
+        clock.ended(what, CLUSTER_S)
+        for trial in compared.trials:
+            watch = _watch(cluster, trial, what, clock)
+            measured = measure_trial(trial, cluster, place, watch).measured
+            sampled = sampled_batches(cluster, trial.demand)
+            found.append(replace(measured, sampled=sampled))
+            clock.ended(what, trial.load_s)
+    return found
 
-    def poll() -> None:
-        dead = [p for p in cluster.processes if not p.running]
-        if dead:
-            raise EpaxosError(f"the replica in {dead[0].region} ended: {dead[0].last_words()}")
-        share = (time.monotonic() - begun) / options.phase_s
-        clock.tell(what, activity, share, options.phase_s)
 
-    measured = measure(cluster, options.demand(workload), place, poll)
-    clock.ended(what, options.phase_s)
-    return Phase(run, workload, measured)
+def _watch(
+    cluster: LocalCluster, trial: Trial, what: str, clock: ProgressClock
+) -> Callable[[float], None]:
+    """Reports a trial, and ends it when a replica has ended: none was to."""
+
+    def watch(share: float) -> None:
+        for process in cluster.processes:
+            if not process.running:
+                raise EpaxosError(f"the replica in {process.region} ended: {process.last_words()}")
+        clock.tell(what, trial.drawn.title, share, trial.load_s)
+
+    return watch

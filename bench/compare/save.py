@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from bench.compare.compare import Options, Phase
+from bench.compare.compare import ComparedTrial, ComparisonOptions
 from bench.compare.summary import summarize
 from bench.compare.verdict import judge
 from bench.run_directory import machine, versions, write_json
@@ -21,19 +21,19 @@ from epaxos.core.replica import Path as CommitPath
 
 def write_results(
     directory: Path,
-    options: Options,
-    phases: Sequence[Phase],
+    options: ComparisonOptions,
+    trials: Sequence[ComparedTrial],
     arguments: Sequence[str],
     begun: datetime,
 ) -> dict[str, Any]:
     """Everything of a comparison but the report; returns what `summary.json` says."""
-    document = summarize(options, phases)
+    document = summarize(options, trials)
     document["verdict"] = judge(document)
     document["manifest"] = manifest(document, arguments, begun)
     write_json(directory / "summary.json", document)
     write_json(directory / "manifest.json", document["manifest"] | {"setup": document["setup"]})
-    names = [home.region.name for home in options.homes]
-    write_samples(directory / "samples.jsonl", phases, names)
+    names = [home.region.name for home in options.trial.homes]
+    write_samples(directory / "samples.jsonl", trials, names)
     return document
 
 
@@ -49,17 +49,17 @@ def manifest(summary: dict[str, Any], arguments: Sequence[str], begun: datetime)
     }
 
 
-def write_samples(path: Path, phases: Sequence[Phase], regions: Sequence[str]) -> None:
+def write_samples(path: Path, trials: Sequence[ComparedTrial], regions: Sequence[str]) -> None:
     """One JSON object per measured command, in order of run, workload and answer."""
     with path.open("wb") as file:
-        for phase in phases:
-            for sample in phase.load.samples:
+        for compared in trials:
+            for sample in compared.measured.load.samples:
                 if not sample.measured:
                     continue
                 line = {
-                    "run": phase.run.name,
-                    "workload": str(phase.workload),
-                    "conflict": phase.workload.conflict_rate,
+                    "run": compared.cluster.name,
+                    "workload": str(compared.trial.drawn),
+                    "conflict": compared.trial.drawn.conflict_rate,
                     "region": regions[sample.region],
                     "start_s": sample.start_us / 1e6,
                     "commit_ms": sample.commit_us / 1000,

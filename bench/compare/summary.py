@@ -29,7 +29,7 @@ from bench.analysis.conflicts import realised
 from bench.analysis.optimum import optimum
 from bench.analysis.stages import waterfall
 from bench.clusters.counters import COOLDOWN_S, health
-from bench.compare.compare import Options, Phase, Run
+from bench.compare.compare import ComparedCluster, ComparedTrial, ComparisonOptions
 from bench.load.samples import Sample
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
@@ -42,58 +42,63 @@ FORMAT: Final = 1
 _WORDS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def summarize(options: Options, phases: Sequence[Phase]) -> dict[str, Any]:
+def summarize(options: ComparisonOptions, trials: Sequence[ComparedTrial]) -> dict[str, Any]:
     """The document without its verdict."""
     return {
         "format": FORMAT,
-        "simulated": options.simulated,
+        "simulated": options.trial.simulated,
         "title": title(options),
         "setup": setup(options),
-        "runs": [_run(options, run) for run in options.runs()],
+        "runs": [_run(options.trial.sites, cluster) for cluster in options.clusters],
         "phases": [
-            _workload(options, workload, [p for p in phases if p.workload == workload])
-            for workload in options.workloads()
+            _workload(options, workload, [each for each in trials if each.trial.drawn == workload])
+            for workload in _drawn(options)
         ],
     }
 
 
-def title(options: Options) -> str:
+def _drawn(options: ComparisonOptions) -> list[Workload]:
+    """The workloads: those of any cluster."""
+    return [trial.drawn for trial in options.clusters[0].trials]
+
+
+def title(options: ComparisonOptions) -> str:
     """What was configured, in one line."""
-    topology = options.topology
+    topology = options.trial.sites
     n = topology.n
     count = _WORDS[n] if n < len(_WORDS) else str(n)
     parts = [
         f"{count} region{'s' if n != 1 else ''}",
         topology.name,
         f"n={n}",
-        options.durability,
-        f"{options.rate:g} commands/s per region",
+        options.trial.durability,
+        f"{options.trial.rate:g} commands/s per region",
         "open loop",
-        f"seed {options.seed}",
+        f"seed {options.trial.seed}",
     ]
     if options.workload:
-        parts.append(options.workloads()[0].title)
-    if not options.gate:
+        parts.append(_drawn(options)[0].title)
+    if not options.trial.gate:
         parts.append("no gate")
-    if options.simulated:
+    if options.trial.simulated:
         parts.append("virtual time")
-        if options.durability == "fsync":
-            parts.append(f"syncs of {options.sync_ms:g} ms")
-        parts.append("jitter" if options.jitter else "no jitter")
-    if options.clients:
-        places = len(options.clients)
+        if options.trial.durability == "fsync":
+            parts.append(f"syncs of {options.trial.sync_ms:g} ms")
+        parts.append("jitter" if options.trial.jitter else "no jitter")
+    if options.trial.client_regions:
+        places = len(options.trial.client_regions)
         parts.append(f"clients in {places} region{'s' if places != 1 else ''}")
     return " · ".join(parts)
 
 
-def setup(options: Options) -> dict[str, Any]:
+def setup(options: ComparisonOptions) -> dict[str, Any]:
     """Everything that was configured."""
-    topology = options.topology
+    topology = options.trial.sites
     n = topology.n
     # Those with a replica first, in the order of the replicas.
-    regions = dict.fromkeys((*topology.regions, *(home.region for home in options.homes)))
+    regions = dict.fromkeys((*topology.regions, *(home.region for home in options.trial.homes)))
     notes = list(topology.notes)
-    for home in options.homes:
+    for home in options.trial.homes:
         notes += home.notes
     return {
         "topology": {
@@ -120,97 +125,99 @@ def setup(options: Options) -> dict[str, Any]:
                 "replica": topology.regions[home.replica].name,
                 "hop_ms": home.hop_ms,
             }
-            for home in options.homes
+            for home in options.trial.homes
         ],
         "replicas": n,
         "quorums": quorums(n)._asdict(),
-        "durability": options.durability,
+        "durability": options.trial.durability,
         "protocols": list(options.protocols),
         "leaders": list(options.leaders),
         "conflicts": [] if options.workload else list(options.conflicts),
-        "workloads": [str(workload) for workload in options.workloads()],
-        "rate": options.rate,
+        "workloads": [str(workload) for workload in _drawn(options)],
+        "rate": options.trial.rate,
         "loop": "open (Poisson)",
-        "warmup_s": options.warmup_s,
-        "duration_s": options.duration_s,
+        "warmup_s": options.trial.warmup_s,
+        "duration_s": options.trial.duration_s,
         "cooldown_s": COOLDOWN_S,
         "value_size": options.value_size,
         "put_share": options.put_share,
         "shared_keys": options.shared_keys,
-        "gate": options.gate,
-        "seed": options.seed,
-        "patience_s": options.patience_s,
-        "simulated": options.simulated,
-        "sync_ms": options.sync_ms if options.simulated else None,
-        "jitter": options.jitter or not options.simulated,
+        "gate": options.trial.gate,
+        "seed": options.trial.seed,
+        "patience_s": options.trial.patience_s,
+        "simulated": options.trial.simulated,
+        "sync_ms": options.trial.sync_ms if options.trial.simulated else None,
+        "jitter": options.trial.jitter or not options.trial.simulated,
     }
 
 
-def _run(options: Options, run: Run) -> dict[str, Any]:
-    leader = None if run.leader is None else options.topology.regions[run.leader]
-    spec = find_protocol(run.protocol)
+def _run(sites: Topology, cluster: ComparedCluster) -> dict[str, Any]:
+    leader = None if cluster.leader is None else sites.regions[cluster.leader]
+    spec = find_protocol(cluster.protocol)
     return {
-        "run": run.name,
-        "protocol": run.protocol,
+        "run": cluster.name,
+        "protocol": cluster.protocol,
         "leader": leader.name if leader else None,
-        "placement": run.placement or None,
-        "label": run.label(options.topology),
+        "placement": cluster.placement or None,
+        "label": cluster.label,
         "title": f"{spec.title} led from {leader.title}" if leader else spec.title,
     }
 
 
-def _workload(options: Options, workload: Workload, phases: Sequence[Phase]) -> dict[str, Any]:
-    rate, regions = workload.conflict_rate, options.topology.regions
+def _workload(
+    options: ComparisonOptions, workload: Workload, trials: Sequence[ComparedTrial]
+) -> dict[str, Any]:
+    rate, regions = workload.conflict_rate, options.trial.sites.regions
     return {
         "workload": str(workload),
         "conflict": rate,
         "title": workload.title,
         "label": str(workload) if rate is None else f"{rate:g} %",
         "cells": [
-            _cell(options, phase, number)
-            for number in range(len(options.homes))
-            for phase in phases
+            _cell(options, compared, number)
+            for number in range(len(options.trial.homes))
+            for compared in trials
         ],
         "waterfalls": [
-            waterfall(phase.run.name, region, samples, [each.name for each in regions])
-            for phase in phases
-            for region, samples in zip((each.name for each in regions), phase.measured.sampled)
+            waterfall(compared.cluster.name, region, samples, [each.name for each in regions])
+            for compared in trials
+            for region, samples in zip((each.name for each in regions), compared.measured.sampled)
         ],
-        "comparisons": _comparisons(options, phases),
-        "costs": [_costs(phase) for phase in phases],
-        "conflicts": [_conflicts(options.topology, phase) for phase in phases],
+        "comparisons": _comparisons(options, trials),
+        "costs": [_costs(compared) for compared in trials],
+        "conflicts": [_conflicts(options.trial.sites, compared) for compared in trials],
         "health": [
-            {"run": phase.run.name, **health(phase.measured, phase.machine)}
-            for phase in phases
-            if phase.machine is not None
+            {"run": compared.cluster.name, **health(compared.measured, compared.measured.machine)}
+            for compared in trials
+            if compared.measured.machine is not None
         ],
     }
 
 
-def _measured(phase: Phase, region: int) -> list[Sample]:
-    return [s for s in phase.load.samples if s.measured and s.region == region]
+def _measured(compared: ComparedTrial, region: int) -> list[Sample]:
+    return [s for s in compared.measured.load.samples if s.measured and s.region == region]
 
 
-def _cell(options: Options, phase: Phase, region: int) -> dict[str, Any]:
-    home = options.homes[region]
-    samples = _measured(phase, region)
+def _cell(options: ComparisonOptions, compared: ComparedTrial, region: int) -> dict[str, Any]:
+    home = options.trial.homes[region]
+    samples = _measured(compared, region)
     commits = [s.commit_us for s in samples]
     answers = [s.answer_us for s in samples]
     paths = Counter(Path(s.path).name.lower() for s in samples)
     best = optimum(
-        phase.run.protocol,
-        options.topology,
-        phase.run.leader,
-        phase.sync_us,
+        compared.cluster.protocol,
+        options.trial.sites,
+        compared.cluster.leader,
+        compared.measured.sync_us,
         home.replica,
-        phase.load.hop_us[region],
+        compared.measured.load.hop_us[region],
     )
     commit = statistics.percentiles(commits)
-    fates = phase.load.fates[region]
+    fates = compared.measured.load.fates[region]
     return {
-        "run": phase.run.name,
+        "run": compared.cluster.name,
         "region": home.region.name,
-        "replica": options.topology.regions[home.replica].name,
+        "replica": options.trial.sites.regions[home.replica].name,
         "samples": len(samples),
         "optimum": to_builtins(best),
         "commit": commit | {"interval": statistics.median_interval(commits, region)},
@@ -221,7 +228,7 @@ def _cell(options: Options, phase: Phase, region: int) -> dict[str, Any]:
         else round(commit["p50"] / best.fast_ms, 4),
         "paths": dict(sorted(paths.items())),
         "fast_share": paths["fast"] / len(samples)
-        if samples and phase.run.leader is None
+        if samples and compared.cluster.leader is None
         else None,
         "fates": {
             "sent": fates.sent,
@@ -236,37 +243,39 @@ def _cell(options: Options, phase: Phase, region: int) -> dict[str, Any]:
     }
 
 
-def _comparisons(options: Options, phases: Sequence[Phase]) -> list[dict[str, Any]]:
-    ours = next((phase for phase in phases if phase.run.leader is None), None)
+def _comparisons(
+    options: ComparisonOptions, trials: Sequence[ComparedTrial]
+) -> list[dict[str, Any]]:
+    ours = next((compared for compared in trials if compared.cluster.leader is None), None)
     found: list[dict[str, Any]] = []
     if ours is None:
         return found
-    for phase in phases:
-        if phase is ours:
+    for compared in trials:
+        if compared is ours:
             continue
-        for i, home in enumerate(options.homes):
-            a, b = _measured(ours, i), _measured(phase, i)
+        for i, home in enumerate(options.trial.homes):
+            a, b = _measured(ours, i), _measured(compared, i)
             found.append(
                 {
-                    "run": ours.run.name,
-                    "against": phase.run.name,
+                    "run": ours.cluster.name,
+                    "against": compared.cluster.name,
                     "region": home.region.name,
                     "commit": statistics.median_difference(
-                        [s.commit_us for s in a], [s.commit_us for s in b], options.seed
+                        [s.commit_us for s in a], [s.commit_us for s in b], options.trial.seed
                     ),
                     "answer": statistics.median_difference(
-                        [s.answer_us for s in a], [s.answer_us for s in b], options.seed
+                        [s.answer_us for s in a], [s.answer_us for s in b], options.trial.seed
                     ),
                 }
             )
     return found
 
 
-def _costs(phase: Phase) -> dict[str, Any]:
-    costs = phase.costs
+def _costs(compared: ComparedTrial) -> dict[str, Any]:
+    costs = compared.measured.costs
     per = 1 / costs.commands if costs.commands else 0.0
     return {
-        "run": phase.run.name,
+        "run": compared.cluster.name,
         "commands": costs.commands,
         "messages": round(costs.messages * per, 2),
         "bytes": round(costs.octets * per, 1),
@@ -275,16 +284,16 @@ def _costs(phase: Phase) -> dict[str, Any]:
     }
 
 
-def _conflicts(topology: Topology, phase: Phase) -> dict[str, Any]:
+def _conflicts(topology: Topology, compared: ComparedTrial) -> dict[str, Any]:
     spread_us = max(
         topology.mean_one_way_us(i, j) for i in range(topology.n) for j in range(topology.n)
     )
-    found = realised(phase.load.samples, spread_us)
+    found = realised(compared.measured.load.samples, spread_us)
     commands, batches = max(1, found.commands), max(1, found.batches)
-    leaderless = phase.run.leader is None
+    leaderless = compared.cluster.leader is None
     return {
-        "run": phase.run.name,
-        "configured": phase.workload.conflict_rate,
+        "run": compared.cluster.name,
+        "configured": compared.trial.drawn.conflict_rate,
         "shared_share": round(found.shared / commands, 4),
         "realised_share": round(found.met / commands, 4),
         "batches": found.batches,

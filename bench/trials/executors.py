@@ -4,34 +4,26 @@ An executor gets jobs and gives back, as they end, the bytes that the store keep
 samples is then shared out like running it. Real processes run here, one trial after another, since
 two at a time would measure each other; only simulated trials are shared out.
 
-A worker of ours runs `main`: it reads pickled jobs and answers each. It is a new process, not a
-fork, imports nothing of the program that started it, and dies with it.
-
 Rules of this file: a trial that fails is an answer; nothing is left running, however a run ends.
 """
 
-import os
-import pickle
 import platform
-import signal
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from bench.analysis.optimum import optimum
-from bench.spawn import spawn
 from bench.trials.store import StoredTrial, code_version, encode
 from bench.trials.trial import Trial, run_trial
+from bench.workers import Died, WorkerPool
 from epaxos.core.errors import AddressError, ConfigError, EpaxosError
 
 _POLL_S: Final = 0.2
@@ -156,96 +148,13 @@ class Processes:
         if len(jobs) == 1:  # not worth a process
             yield from Here().run(jobs, beat)
             return
-        todo: SimpleQueue[Job] = SimpleQueue()
-        done: SimpleQueue[Answer] = SimpleQueue()
-        for job in jobs:
-            todo.put(job)
-        crew = [_Worker() for _ in range(min(self._count, len(jobs)))]
-        threads = [Thread(target=worker.serve, args=(todo, done), daemon=True) for worker in crew]
-        try:
-            for worker in crew:
-                worker.start()
-            for thread in threads:
-                thread.start()
-            yield from _collect(done, len(jobs), beat)
-        finally:
-            for worker in crew:
-                worker.stop()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
-
-
-class _Worker:
-    """One process, started again if it dies."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
-
-    def start(self) -> None:
-        """A new process that imports what ours could."""
-        command = [sys.executable, "-c", "from bench.trials.executors import main; main()"]
-        self._process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        with suppress(OSError):  # it died: whoever asks it will see
-            self._tell(sys.path)
-
-    def stop(self) -> None:
-        """End it at once, for good."""
-        self._stopped = True
-        self._end()
-
-    def serve(self, todo: "SimpleQueue[Job]", done: "SimpleQueue[Answer]") -> None:
-        """In a thread: have it do one job after another, until there are no more."""
-        while not self._stopped:
-            try:
-                job = todo.get_nowait()
-            except Empty:
-                return
-            done.put((job, self._ask(job)))
-
-    def _ask(self, job: Job) -> bytes | Failed:
-        process = self._process
-        assert process is not None
-        assert process.stdout is not None
-        try:
-            self._tell(job)
-            answer: bytes | Failed = pickle.load(process.stdout)
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-            if not self._stopped:
-                self._end()
-                self.start()
-            return Failed(f"its process ended before its answer (exit code {process.returncode})")
-        return answer
-
-    def _tell(self, what: object) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        pickle.dump(what, self._process.stdin)
-        self._process.stdin.flush()
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            with suppress(OSError, ValueError):  # what it did not read any more
-                self._process.communicate()
-
-
-_Any = TypeVar("_Any")
-
-
-def _collect(done: "SimpleQueue[_Any]", wanted: int, beat: Beat) -> Iterator[_Any]:
-    """So many answers, looking up now and then."""
-    for _ in range(wanted):
-        while True:
-            try:
-                answer = done.get(timeout=_POLL_S)
-            except Empty:
-                beat(0.0)
-                continue
-            break
-        beat(0.0)
-        yield answer
+        pool = WorkerPool[bytes | Failed](self._count)
+        calls = [partial(perform, job) for job in jobs]
+        for number, answer in pool.run(calls, beat=partial(beat, 0.0)):
+            if isinstance(answer, Died):
+                why = f"its process ended before its answer (exit code {answer.exit_code})"
+                answer = Failed(why)
+            yield jobs[number], answer
 
 
 class DaskCluster:
@@ -281,10 +190,19 @@ class DaskCluster:
             for future in futures:
                 future.add_done_callback(done.put)
             try:
-                for future in _collect(done, len(jobs), beat):
+                for _ in jobs:
+                    future = _next(done, beat)
                     yield of[future.key], _answer_of(future)
             finally:
                 client.cancel(futures)
+
+
+def _next(done: "SimpleQueue[Any]", beat: Beat) -> Any:
+    """The next future that is done; looks up now and then."""
+    while True:
+        beat(0.0)
+        with suppress(Empty):
+            return done.get(timeout=_POLL_S)
 
 
 def _answer_of(future: Any) -> bytes | Failed:
@@ -295,23 +213,3 @@ def _answer_of(future: Any) -> bytes | Failed:
         # Whatever happened to a worker far away, it is this trial that has no outcome.
         return Failed(f"{type(error).__name__}: {error}")
     return answer
-
-
-# In a worker -----------------------------------------------------------------------------------
-
-
-def main() -> None:
-    """What a worker does: the places to import from, then jobs in, answers out."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a trial prints is no answer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while True:
-        try:
-            told = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        if isinstance(told, list):
-            sys.path[:] = told
-            continue
-        pickle.dump(perform(told), answers)
-        answers.flush()

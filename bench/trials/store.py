@@ -44,6 +44,8 @@ _DIGEST: Final = 32
 _KEY_DIGITS: Final = 32
 _SHOWN: Final = frozenset(
     {
+        "bench/progress.py",
+        "bench/workers.py",
         "bench/trials/cells.py",
         "bench/trials/differences.py",
         "bench/trials/executors.py",

@@ -35,8 +35,6 @@ from epaxos.core.errors import StorageError
 STORE: Final = "store"
 """The folder of finished trials, below the place for results."""
 CELLS: Final = "cells.jsonl"
-_STEP_S: Final = 3e-3
-"""What a command in virtual time takes, for the estimate before the first trial has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +158,7 @@ class _SweepProgress:
         self._reused = reused
         self._watch = watch
         self._stop = stop
-        self._expected_s = {trial: _expected_s(trial) for trial in trials}
-        self._whole_s = sum(self._expected_s.values())
+        self._whole_s = sum(trial.estimate_s for trial in trials)
         self._clock = ProgressClock(self._whole_s, self._report)
         self._done = self._failed = 0
         self._who = ""
@@ -176,7 +173,7 @@ class _SweepProgress:
         """Count one more."""
         self._done += 1
         self._failed += failed
-        self._clock.ended(self._who, self._expected_s[trial])
+        self._clock.ended(self._who, trial.estimate_s)
         self.beat(0.0)
 
     def beat(self, share: float) -> None:
@@ -201,15 +198,6 @@ class _SweepProgress:
                 failed=self._failed,
             )
         )
-
-
-def _expected_s(trial: Trial) -> float:
-    if not trial.simulated:
-        return trial.estimate_s
-    regions = len(trial.homes)
-    # A client's next command follows its last answer, some tenths of a second later.
-    rate = trial.rate or 8.0 * trial.clients
-    return regions * trial.sites.n * rate * trial.demand.length_s * _STEP_S / 5
 
 
 def _manifest(

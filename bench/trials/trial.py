@@ -38,7 +38,7 @@ from bench.clusters.counters import (
 )
 from bench.clusters.faults import Fault, Happened, plan_timeline
 from bench.clusters.inject import RealFaults, plan_virtual
-from bench.clusters.local import ClusterOptions, LocalCluster, ReplicaProcess
+from bench.clusters.local import ClusterOptions, LocalCluster, LocalReplica
 from bench.clusters.virtual import VirtualCluster, VirtualLoad, measure_virtual
 from bench.load.client import LoadProcess
 from bench.load.samples import Demand, LoadResult
@@ -47,6 +47,7 @@ from epaxos.core.types import REPLICAS_MAX
 from epaxos.node.requests import Limits
 from epaxos.registry import find_protocol
 from epaxos.runtime.alarm import clock
+from epaxos.workload import Workload
 from topology import (
     DEFAULT,
     Home,
@@ -62,6 +63,8 @@ from topology import (
 CLIENTS_MAX: Final = 10_000
 ONE_ROOM_US: Final = 1_000
 """Up to this round trip, replicas stand in one room."""
+_STEP_S: Final = 3e-3
+"""What a command in virtual time takes with five replicas, for the estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,7 @@ class Trial:
         if self.sites.n > REPLICAS_MAX:
             raise ConfigError(
                 f"topology = {self.topology!r} has {self.sites.n} regions; a cluster has at most "
-                f"{REPLICAS_MAX}: name fewer, or write replicas = 5"
+                f"{REPLICAS_MAX}: name fewer, or set replicas to 5"
             )
         self._check_loop()
         check_ranges(self, ("duration_s", "warmup_s", "patience_s", "sync_ms"))
@@ -125,8 +128,7 @@ class Trial:
                 "client_regions and jitter are for virtual time (real clients are beside their "
                 "replica, emulated links always vary): write simulated = true"
             )
-        _ = self.leader_index, self.timeline
-        self.demand.drawn([home.region.name for home in self.homes])
+        _ = self.leader_index, self.timeline, self.drawn
 
     def _check_loop(self) -> None:
         if self.clients:
@@ -189,6 +191,11 @@ class Trial:
         )
 
     @cached_property
+    def drawn(self) -> Workload:
+        """The workload, of the clients where they are."""
+        return self.demand.drawn([home.region.name for home in self.homes])
+
+    @cached_property
     def timeline(self) -> tuple[Fault, ...]:
         """The faults, in order of time; those of a leader only where there is one."""
         found = plan_timeline(self.faults, self.sites, self.duration_s, self.durability)
@@ -213,9 +220,18 @@ class Trial:
         )
 
     @property
+    def load_s(self) -> float:
+        """How long it takes in a cluster that runs, for the estimate."""
+        if not self.simulated:
+            return self.demand.length_s + LOAD_EXTRA_S
+        # A client's next command follows its last answer, some tenths of a second later.
+        rate = self.rate or 8.0 * self.clients
+        return len(self.homes) * self.sites.n * rate * self.demand.length_s * _STEP_S / 5
+
+    @property
     def estimate_s(self) -> float:
-        """How long real replicas take for it."""
-        return CLUSTER_S + self.demand.length_s + LOAD_EXTRA_S
+        """How long it takes with a cluster of its own."""
+        return self.load_s if self.simulated else CLUSTER_S + self.load_s
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,17 +253,37 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Why not VALID."""
 
 
+@dataclass(frozen=True)
+class TrialMeasurement:
+    """What was found while a trial ran in a cluster."""
+
+    measured: Measured
+    events: list[Happened]
+    """What the timeline really did."""
+    deaths: dict[int, str]
+    """Replicas that ended and were not to, and their last words."""
+
+
 def run_trial(
     trial: Trial, directory: Path, watch: Callable[[float], None] = lambda share: None
 ) -> Outcome:
-    """Run it; real replicas keep their files in `directory`. `watch` hears which share is done.
-    Raises EpaxosError; whatever happens, no process is left."""
+    """Run it in a cluster of its own; real replicas keep their files in `directory`. `watch` hears
+    which share is done. Raises EpaxosError; whatever happens, no process is left."""
     if trial.simulated:
-        return _run_virtual(trial, watch)
-    return _run_real(trial, directory, watch)
+        return _outcome(trial, measure_trial(trial, virtual_cluster(trial), directory, watch))
+    watch(0.0)
+    with local_cluster(trial, directory) as cluster:
+        start = CLUSTER_S / trial.estimate_s
+        cluster.start(lambda count: watch(count / trial.sites.n * start))
+        found = measure_trial(
+            trial, cluster, directory, lambda share: watch(start + (1 - start) * share)
+        )
+    watch(1.0)
+    return _outcome(trial, found)
 
 
-def _run_virtual(trial: Trial, watch: Callable[[float], None]) -> Outcome:
+def virtual_cluster(trial: Trial) -> VirtualCluster:
+    """A cluster for it in virtual time, whose replicas are ready. Raises EpaxosError."""
     cluster = VirtualCluster(
         trial.sites,
         protocol=trial.protocol,
@@ -260,13 +296,11 @@ def _run_virtual(trial: Trial, watch: Callable[[float], None]) -> Outcome:
         batch_commands=trial.batch_commands,
     )
     cluster.start()
-    load = VirtualLoad(cluster, trial.homes, trial.demand)
-    happened = plan_virtual(cluster, trial.timeline, load.zero + trial.demand.first_us)
-    found = measure_virtual(cluster, load, watch)
-    return _outcome(trial, found, happened(), {})
+    return cluster
 
 
-def _run_real(trial: Trial, directory: Path, watch: Callable[[float], None]) -> Outcome:
+def local_cluster(trial: Trial, directory: Path) -> LocalCluster:
+    """A cluster for it that keeps its files in `directory`; its replicas are not started."""
     leader = trial.leader_index
     options = ClusterOptions(
         protocol=trial.protocol,
@@ -277,75 +311,87 @@ def _run_real(trial: Trial, directory: Path, watch: Callable[[float], None]) -> 
         admin=bool(trial.timeline),
         more={"batch_commands": trial.batch_commands},
     )
+    return LocalCluster(trial.sites, directory, options)
+
+
+def measure_trial(
+    trial: Trial,
+    cluster: VirtualCluster | LocalCluster,
+    directory: Path,
+    watch: Callable[[float], None],
+) -> TrialMeasurement:
+    """Run it in a cluster that runs, perhaps after others; the process that loads real replicas
+    keeps its files in `directory`. `watch` hears which share is done; what it raises ends the
+    trial. Raises EpaxosError."""
+    if isinstance(cluster, LocalCluster):
+        return _measure_real(trial, cluster, directory, watch)
+    load = VirtualLoad(cluster, trial.homes, trial.demand)
+    happened = plan_virtual(cluster, trial.timeline, load.zero + trial.demand.first_us)
+    measured = measure_virtual(cluster, load, watch)
+    return TrialMeasurement(measured, happened(), {})
+
+
+def _measure_real(
+    trial: Trial, cluster: LocalCluster, directory: Path, watch: Callable[[float], None]
+) -> TrialMeasurement:
+    faults = RealFaults(cluster, trial.timeline)
+    meter = LoadMeter(cluster)
+    deaths: dict[int, str] = {}
     begun = time.monotonic()
+    with LoadProcess(spec_for(cluster, trial.demand), directory) as load:
 
-    def tell() -> None:
-        watch(min(1.0, (time.monotonic() - begun) / trial.estimate_s))
+        def now_s() -> float:
+            zero_us = load.zero_us()
+            return -math.inf if zero_us is None else (clock() - zero_us) / 1e6 - trial.warmup_s
 
-    tell()
-    with LocalCluster(trial.sites, directory, options) as cluster:
-        cluster.start(lambda count: tell())
-        faults = RealFaults(cluster, trial.timeline)
-        meter = LoadMeter(cluster)
-        deaths: dict[int, str] = {}
-        with LoadProcess(spec_for(cluster, trial.demand), directory) as load:
-
-            def now_s() -> float:
-                zero_us = load.zero_us()
-                return -math.inf if zero_us is None else (clock() - zero_us) / 1e6 - trial.warmup_s
-
-            while not load.done():
-                due_s = faults.poll(now_s)
-                for i, process in enumerate(cluster.processes):
-                    if not process.running and i not in faults.killed:
-                        deaths.setdefault(i, process.last_words())
-                tell()
-                meter.look(load, trial.demand)
-                time.sleep(POLL_S if due_s is None else min(POLL_S, max(0.0, due_s - now_s())))
-            happened = faults.finish(now_s)
-            result = load.result()
-        time.sleep(SETTLE_S)
-        after = [_counters(process) for process in cluster.processes]
-        found = meter.stop(result, after, faults.ended, faults.excused)
-    watch(1.0)
-    return _outcome(trial, found, happened, deaths)
+        while not load.done():
+            due_s = faults.poll(now_s)
+            for i, process in enumerate(cluster.processes):
+                if not process.running and i not in faults.killed:
+                    deaths.setdefault(i, process.last_words())
+            watch(min(1.0, (time.monotonic() - begun) / trial.load_s))
+            meter.look(load, trial.demand)
+            time.sleep(POLL_S if due_s is None else min(POLL_S, max(0.0, due_s - now_s())))
+        happened = faults.finish(now_s)
+        result = load.result()
+    time.sleep(SETTLE_S)
+    after = [_counters(process) for process in cluster.processes]
+    measured = meter.stop(result, after, faults.ended, faults.excused)
+    return TrialMeasurement(measured, happened, deaths)
 
 
-def _counters(process: ReplicaProcess) -> Status | None:
+def _counters(process: LocalReplica) -> Status | None:
     try:
         return process.status()
     except EpaxosError:
         return None
 
 
-def _outcome(
-    trial: Trial, found: Measured, happened: list[Happened], deaths: dict[int, str]
-) -> Outcome:
-    findings = _judge(trial, found, happened, deaths)
+def _outcome(trial: Trial, found: TrialMeasurement) -> Outcome:
+    findings, measured = _judge(trial, found), found.measured
     return Outcome(
-        load=found.load,
+        load=measured.load,
         regions=[home.region.name for home in trial.homes],
-        sync_us=list(found.sync_us),
-        costs=found.costs,
-        machine=found.machine,
-        events=happened,
+        sync_us=list(measured.sync_us),
+        costs=measured.costs,
+        machine=measured.machine,
+        events=found.events,
         validity=findings.validity,
         reasons=findings.reasons,
     )
 
 
-def _judge(
-    trial: Trial, found: Measured, happened: list[Happened], deaths: dict[int, str]
-) -> Findings:
+def _judge(trial: Trial, found: TrialMeasurement) -> Findings:
     """What failed because something was made to fail is a finding, not a reason to doubt it."""
     findings = Findings()
-    load, regions = found.load, trial.sites.regions
-    if found.machine is not None:
+    measured, regions = found.measured, trial.sites.regions
+    load = measured.load
+    if measured.machine is not None:
         look = findings.look_at_throughput if trial.saturates else findings.look_at_health
-        look("", health(found, found.machine))
-    for i, last_words in deaths.items():
+        look("", health(measured, measured.machine))
+    for i, last_words in found.deaths.items():
         findings.add("INVALID", f"the replica in {regions[i].title} ended: {last_words}")
-    for event in happened:
+    for event in found.events:
         if event.failed:
             findings.add("INVALID", f"{event.kind} of {event.region} failed: {event.failed}")
     harmed = [fault.region for fault in trial.timeline if fault.kind != "leader"]

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.clusters.counters import SYNC_MS
-from bench.compare.compare import Options
+from bench.compare.compare import ComparisonOptions
 from bench.compare.compare import compare as run_comparison
 from bench.compare.save import write_results
 from bench.compare.simulated import compare as run_simulation
@@ -25,11 +25,12 @@ from bench.compare.summary import title
 from bench.compare.verdict import headline
 from bench.reports.comparison import write_report
 from bench.run_directory import make_directory, sweep
+from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, make_table, print_json, size
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
-from topology import DEFAULT, find, find_homes
+from topology import DEFAULT
 
 app = typer.Typer()
 
@@ -79,7 +80,7 @@ def compare(
             help="Instead of --conflicts: zipf:theta=0.9, ycsb-a, ... (docs/workloads.md).",
         ),
     ] = None,
-    rate: Annotated[float, typer.Option(help="Commands per second and region.")] = 50.0,
+    rate: Annotated[float, typer.Option(min=0.1, help="Commands per second and region.")] = 50.0,
     duration: Annotated[
         float, typer.Option(metavar="SECONDS", help="Measured per protocol and workload.")
     ] = 7.0,
@@ -132,12 +133,14 @@ def compare(
     same commands at the same moments: open loop, at an equal rate in every region. Latency counts
     from the moment a command should have been sent. With --simulated the replicas' code runs in
     virtual time instead. Ends with 1 if the result is INVALID."""
-    found = find(topology, replicas)
-    options = Options(
-        topology=found,
-        protocols=_list(protocols, "--protocols"),
-        leaders=_list(leader, "--leader"),
-        **_workloads(workload, conflicts, value_size, puts, shared_keys),
+    if not simulated and (clients is not None or sync_ms is not None or jitter):
+        raise ConfigError(
+            "--clients, --sync-ms and --jitter are for virtual time (real clients are beside their "
+            "replica, a real disk is measured, emulated links always vary): add --simulated"
+        )
+    trial = Trial(
+        topology=topology,
+        replicas=replicas,
         rate=rate,
         duration_s=duration,
         warmup_s=warmup,
@@ -146,10 +149,14 @@ def compare(
         gate=not unsafe_no_gate,
         simulated=simulated,
         jitter=jitter,
-        clients=find_homes(topology, found, _list(clients, "--clients"))
-        if clients is not None
-        else (),
-        sync_ms=_sync_ms(sync_ms, simulated),
+        client_regions=() if clients is None else _list(clients, "--clients"),
+        sync_ms=SYNC_MS if sync_ms is None else sync_ms,
+    )
+    options = ComparisonOptions(
+        trial,
+        protocols=_list(protocols, "--protocols"),
+        leaders=_list(leader, "--leader"),
+        **_workloads(workload, conflicts, value_size, puts, shared_keys),
     )
     begun = datetime.now()
     directory = make_directory(out, "compare", begun)
@@ -200,14 +207,6 @@ def _workloads(
     return {"workload": workload}
 
 
-def _sync_ms(wanted: float | None, simulated: bool) -> float:
-    if wanted is None:
-        return SYNC_MS
-    if not simulated:
-        raise ConfigError("--sync-ms is for virtual time, a real disk is measured: add --simulated")
-    return wanted
-
-
 def _percents(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(each.removesuffix("%")) for each in _list(text, "--conflicts"))
@@ -216,22 +215,22 @@ def _percents(text: str) -> tuple[float, ...]:
 
 
 def _measure(
-    options: Options, directory: Path, remarks: Console, begun: datetime
+    options: ComparisonOptions, directory: Path, remarks: Console, begun: datetime
 ) -> dict[str, Any]:
     replicas = directory / "replicas"
     try:
         with show_bar(remarks) as watch:
-            if options.simulated:
-                phases = run_simulation(options, watch, os.cpu_count() or 1)
+            if options.trial.simulated:
+                found = run_simulation(options, watch, os.cpu_count() or 1)
             else:
-                phases = run_comparison(options, replicas, watch)
+                found = run_comparison(options, replicas, watch)
     except KeyboardInterrupt:
         shutil.rmtree(directory, ignore_errors=True)
         remarks.print("stopped; nothing was kept", markup=False)
         raise
     finally:
         sweep(replicas)
-    return write_results(directory, options, phases, sys.argv[1:], begun)
+    return write_results(directory, options, found, sys.argv[1:], begun)
 
 
 def print_document(screen: Console, document: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from rich.table import Table
 from bench.clusters.local import (
     ClusterOptions,
     LocalCluster,
-    ReplicaProcess,
+    LocalReplica,
     check_ports,
     fixed_ports,
     free_ports,
@@ -190,7 +190,7 @@ def _run(cluster: LocalCluster, screen: "_Screen") -> None:
                 time.sleep(screen.every)
 
 
-def _ask(process: ReplicaProcess) -> dict[str, Any] | None:
+def _ask(process: LocalReplica) -> dict[str, Any] | None:
     """The status of a replica that runs and answers."""
     if not process.running:
         return None
@@ -291,7 +291,7 @@ class _Screen:
             self._live.stop()
 
     def _row(
-        self, process: ReplicaProcess, title: str, status: dict[str, Any] | None, most: int
+        self, process: LocalReplica, title: str, status: dict[str, Any] | None, most: int
     ) -> dict[str, Any]:
         row: dict[str, Any] = {"region": process.region, "title": title, "state": _state(process)}
         if status is None:
@@ -364,7 +364,7 @@ class _Screen:
         sys.stdout.flush()
 
 
-def _state(process: ReplicaProcess) -> str:
+def _state(process: LocalReplica) -> str:
     """Of a replica that did not answer."""
     if process.running:
         return "silent"

@@ -228,7 +228,7 @@ def workers_of(parent):
             state = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if "bench.compare.simulated" in words and int(state[1]) == parent:
+        if "bench.workers" in words and int(state[1]) == parent:
             found.append(int(entry.name))
     return found
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-import topology
 from bench.analysis.stages import Sampled, answered, typical, waterfall
 from bench.compare import simulated
-from bench.compare.compare import Options
+from bench.compare.compare import ComparisonOptions
 from bench.compare.summary import summarize
 from bench.reports.stages import draw_stages
+from bench.trials.trial import Trial
 
 
 def explained(answer_ms, age_ms=100.0, closed_by="B", **stages):
@@ -67,15 +67,8 @@ def test_the_figure_stacks_and_names():
 
 
 def test_the_comparison_in_virtual_time_carries_stages():
-    options = Options(
-        topology=topology.find(topology.DEFAULT, 3),
-        leaders=("worst",),
-        conflicts=(0.0,),
-        rate=20.0,
-        duration_s=1.0,
-        warmup_s=0.2,
-        simulated=True,
-    )
+    trial = Trial(replicas=3, rate=20.0, duration_s=1.0, warmup_s=0.2, simulated=True)
+    options = ComparisonOptions(trial, leaders=("worst",), conflicts=(0.0,))
     document = summarize(options, simulated.compare(options))
     (phase,) = document["phases"]
     found = {(each["run"], each["region"]): each for each in phase["waterfalls"]}

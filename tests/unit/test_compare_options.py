@@ -1,38 +1,44 @@
 """What a comparison runs, said before anything is started."""
 
+from dataclasses import replace
+
 import pytest
 
-from bench.compare.compare import Options
+from bench.compare.compare import ComparisonOptions
 from bench.compare.summary import title
+from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError
-from topology import TopologyError, find
+
+
+def compared(topology="aws-5-2020", *, leaders=("best", "worst"), **trial):
+    return ComparisonOptions(Trial(topology=topology, **trial), leaders=leaders)
 
 
 def labels(options):
-    return [run.label(options.topology) for run in options.runs()]
+    return [cluster.label for cluster in options.clusters]
 
 
 def test_one_cluster_per_protocol_and_leader():
-    options = Options(find("aws-5-2020"))
+    options = compared()
     assert labels(options) == ["EPaxos", "MP @CA", "MP @EU"]
 
 
 def test_a_leader_that_is_best_and_worst_runs_once():
-    options = Options(find("equidistant:3,50"))
+    options = compared("equidistant:3,50")
     assert labels(options) == ["EPaxos", "MP @R1"]
 
 
 def test_leaders_by_name_title_and_letter():
-    options = Options(find("aws-5-2020"), leaders=("JP", "tokyo", "B"))
+    options = compared(leaders=("JP", "tokyo", "B"))
     assert labels(options) == ["EPaxos", "MP @JP", "MP @CA"]
 
 
 def test_the_default_takes_less_than_two_minutes():
-    assert Options(find("aws-5-2020")).estimate_s() < 120
+    assert compared().estimate_s < 120
 
 
 def test_the_first_line_says_what_is_configured():
-    assert title(Options(find("aws-5-2020"), durability="memory", gate=False, seed=7)) == (
+    assert title(compared(durability="memory", gate=False, seed=7)) == (
         "five regions · aws-5-2020 · n=5 · memory · 50 commands/s per region · open loop · seed 7"
         " · no gate"
     )
@@ -40,15 +46,12 @@ def test_the_first_line_says_what_is_configured():
 
 def test_more_regions_than_a_cluster_may_have_are_refused_before_anything_starts():
     with pytest.raises(ConfigError, match="10 regions; a cluster has at most 9"):
-        Options(find("lan:10"))
+        compared("lan:10")
 
 
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
-        ({"rate": 0}, "rate"),
-        ({"duration_s": 0.1}, "duration_s"),
-        ({"warmup_s": -1}, "warmup_s"),
         ({"conflicts": ()}, "nothing to compare"),
         ({"conflicts": (0, 0)}, "twice"),
         ({"conflicts": (-1,)}, "conflict"),
@@ -59,9 +62,26 @@ def test_more_regions_than_a_cluster_may_have_are_refused_before_anything_starts
 )
 def test_what_cannot_be_run_is_refused_with_its_name(wrong, word):
     with pytest.raises(ConfigError, match=word):
-        Options(find("aws-5-2020"), **wrong)
+        ComparisonOptions(Trial(), **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"clients": 3, "rate": 0.0}, {"faults": ("crash:JP@1",)}], ids=["closed", "faults"]
+)
+def test_a_comparison_is_an_open_loop_in_which_nothing_fails(wrong):
+    with pytest.raises(ConfigError, match="open loop, and nothing fails"):
+        ComparisonOptions(Trial(**wrong))
+
+
+def test_the_trials_of_a_cluster_differ_in_their_workload_only():
+    options = ComparisonOptions(Trial(seed=3, batch_commands=7), conflicts=(0.0, 50.0))
+    for cluster in options.clusters:
+        first, second = cluster.trials
+        assert (first.workload, second.workload) == ("conflict:0", "conflict:50")
+        assert replace(first, workload=second.workload) == second
+        assert (first.seed, first.batch_commands) == (3, 7)
 
 
 def test_a_leader_must_be_a_region():
-    with pytest.raises(TopologyError, match="Mars"):
-        Options(find("aws-5-2020"), leaders=("Mars",))
+    with pytest.raises(ConfigError, match=r"leader = 'Mars': .* has no region 'Mars'"):
+        compared(leaders=("Mars",))

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from statistics import median
@@ -11,11 +10,12 @@ import pytest
 
 from bench.clusters import virtual
 from bench.compare import simulated
-from bench.compare.compare import Options
+from bench.compare.compare import ComparisonOptions
 from bench.compare.save import write_samples
 from bench.compare.summary import summarize, title
 from bench.compare.verdict import judge
 from bench.reports.comparison import render
+from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError, EpaxosError
 from topology import TopologyError, find, find_homes, predict_epaxos, predict_leader
 
@@ -30,10 +30,13 @@ SYNCS_MS = 3 * 0.2
 CLOSE_MS = 1.0
 
 
-def quiet(topology, **more):
+def quiet(topology, replicas=None, **more):
     """Few commands that never meet: what differs from the closed form is the simulator's."""
-    settings = {"conflicts": (0.0,), "rate": 8.0, "duration_s": 1.0, "warmup_s": 0.1}
-    return Options(topology, simulated=True, **{**settings, **more})
+    settings = {"rate": 8.0, "duration_s": 1.0, "warmup_s": 0.1, **more}
+    swept = {key: settings.pop(key) for key in ("protocols",) if key in settings}
+    conflicts = settings.pop("conflicts", (0.0,))
+    trial = Trial(topology=topology, replicas=replicas, simulated=True, **settings)
+    return ComparisonOptions(trial, conflicts=conflicts, **swept)
 
 
 def run(options, workers=1):
@@ -46,8 +49,8 @@ def run(options, workers=1):
 def medians_ms(options, phase):
     """Median commit latency of every region."""
     return [
-        median(s.commit_us for s in phase.load.samples if s.region == i) / 1000
-        for i in range(len(options.homes))
+        median(s.commit_us for s in phase.measured.load.samples if s.region == i) / 1000
+        for i in range(len(options.trial.homes))
     ]
 
 
@@ -57,62 +60,65 @@ def medians_ms(options, phase):
 )
 def test_quiet_runs_agree_with_the_closed_form_to_the_millisecond(name, replicas):
     topology = find(name, replicas)
-    options = quiet(topology, rate=4.0, duration_s=1.2, seed=3)
+    options = quiet(name, replicas, rate=4.0, duration_s=1.2, seed=3)
     for phase in simulated.compare(options):
-        leader = phase.run.leader
+        leader = phase.cluster.leader
         expected = predict_epaxos(topology) if leader is None else predict_leader(topology, leader)
         syncs_ms = SYNCS_MS if replicas > 1 else SYNCS_MS / 3
         for found, each in zip(medians_ms(options, phase), expected, strict=True):
             assert found == pytest.approx(each.fast_ms + syncs_ms, abs=CLOSE_MS)
-        assert all(each.answered == each.sent > 0 for each in phase.load.fates)
+        assert all(each.answered == each.sent > 0 for each in phase.measured.load.fates)
 
 
 @pytest.mark.parametrize(
     "name", ["aws-5-2020", "sosp13-figure4", "epaxos-revisited", "gryff-nsdi20", "lan:5"]
 )
 def test_the_papers_sites_agree_with_the_closed_form(name):
-    _, document = run(quiet(find(name)))
+    _, document = run(quiet(name))
     for cell in document["phases"][0]["cells"]:
         assert cell["commit"]["p50"] == pytest.approx(cell["optimum"]["fast_ms"], abs=CLOSE_MS)
 
 
 @pytest.mark.parametrize("replicas", [1, 3, 5])
 def test_the_syncs_on_the_way_are_those_of_the_optimum(replicas):
-    options = quiet(find(f"equidistant:{replicas},100"), conflicts=(0.0, 100.0), rate=1, sync_ms=5)
-    options = replace(options, duration_s=20.0)
+    settings = {"conflicts": (0.0, 100.0), "rate": 1.0, "sync_ms": 5.0, "duration_s": 20.0}
+    options = quiet(f"equidistant:{replicas},100", **settings)
     phases, document = run(options)
     for phase in phases:
-        samples = phase.load.samples
+        samples = phase.measured.load.samples
         rows = next(
-            p["cells"] for p in document["phases"] if p["conflict"] == phase.workload.conflict_rate
+            p["cells"]
+            for p in document["phases"]
+            if p["conflict"] == phase.trial.drawn.conflict_rate
         )
-        optima = [cell["optimum"] for cell in rows if cell["run"] == phase.run.name]
+        optima = [cell["optimum"] for cell in rows if cell["run"] == phase.cluster.name]
         for region, optimum in enumerate(optima):
             quick = [s.commit_us / 1000 for s in samples if s.region == region and s.path != 1]
             assert median(quick) == optimum["fast_ms"]
-        if replicas > 1 and phase.run.leader is None and phase.workload.conflict_rate:
+        if replicas > 1 and phase.cluster.leader is None and phase.trial.drawn.conflict_rate:
             slow = [s.commit_us / 1000 for s in samples if s.path == 1]
             assert median(slow) == optima[0]["slow_ms"] == 220
     assert all(row["unexplained"] in (0, None) for row in document["phases"][1]["conflicts"])
 
 
 def test_the_same_options_give_the_same_samples_in_any_number_of_processes():
-    options = quiet(find("aws-5-2020", 3), conflicts=(0.0, 30.0), jitter=True)
+    options = quiet("aws-5-2020", 3, conflicts=(0.0, 30.0), jitter=True)
     first, second = run(options)[0], run(options, workers=2)[0]
-    assert [p.load.samples for p in first] == [p.load.samples for p in second]
-    assert [p.costs for p in first] == [p.costs for p in second]
-    other = run(quiet(find("aws-5-2020", 3), conflicts=(0.0, 30.0), jitter=True, seed=2))[0]
-    assert [p.load.samples for p in first] != [p.load.samples for p in other]
+    assert [p.measured.load.samples for p in first] == [p.measured.load.samples for p in second]
+    assert [p.measured.costs for p in first] == [p.measured.costs for p in second]
+    other = run(quiet("aws-5-2020", 3, conflicts=(0.0, 30.0), jitter=True, seed=2))[0]
+    assert [p.measured.load.samples for p in first] != [p.measured.load.samples for p in other]
 
 
 def test_commands_start_when_those_of_the_real_run_do():
-    options = quiet(find("aws-5-2020", 3), conflicts=(20.0,))
+    options = quiet("aws-5-2020", 3, conflicts=(20.0,))
     phases, _ = run(options)
-    length_s = options.warmup_s + options.duration_s + 0.3
+    trial = options.trial
+    length_s = trial.warmup_s + trial.duration_s + 0.3
     for phase in phases:
-        for i, region in enumerate(options.topology.regions):
-            starts = options.workloads()[0].arrivals(region.name, options.rate, length_s)
-            found = sorted(s.start_us for s in phase.load.samples if s.region == i)
+        for i, region in enumerate(trial.sites.regions):
+            starts = phase.trial.drawn.arrivals(region.name, trial.rate, length_s)
+            found = sorted(s.start_us for s in phase.measured.load.samples if s.region == i)
             assert found == starts.tolist()
 
 
@@ -120,13 +126,14 @@ def test_a_real_run_on_a_quiet_machine_differs_by_its_own_lag():
     path = Path(__file__).parent.parent / "data" / "summary.json"
     real = json.loads(path.read_text(encoding="utf-8"))
     setup = real["setup"]
-    options = Options(
-        find(setup["topology"]["name"]),
-        protocols=("epaxos",),
-        conflicts=(2.0,),
-        **{key: setup[key] for key in ("rate", "duration_s", "warmup_s", "seed", "value_size")},
+    trial = Trial(
+        topology=setup["topology"]["name"],
+        **{key: setup[key] for key in ("rate", "duration_s", "warmup_s", "seed")},
         simulated=True,
         jitter=True,
+    )
+    options = ComparisonOptions(
+        trial, protocols=("epaxos",), conflicts=(2.0,), value_size=setup["value_size"]
     )
     [ours] = run(options)[1]["phases"]
     [theirs] = [phase for phase in real["phases"] if phase["conflict"] == 2.0]
@@ -143,7 +150,7 @@ def test_a_real_run_on_a_quiet_machine_differs_by_its_own_lag():
 
 
 def test_jitter_is_that_of_the_topology():
-    topology = find("aws-5-2020")
+    topology = "aws-5-2020"
     steady = run(quiet(topology, protocols=("epaxos",), rate=30))[1]
     varying = run(quiet(topology, protocols=("epaxos",), rate=30, jitter=True))[1]
     for a, b in zip(steady["phases"][0]["cells"], varying["phases"][0]["cells"], strict=True):
@@ -154,7 +161,7 @@ def test_jitter_is_that_of_the_topology():
 
 
 def test_in_memory_no_sync_takes_time():
-    options = quiet(find("equidistant:3,50"), durability="memory", protocols=("epaxos",))
+    options = quiet("equidistant:3,50", durability="memory", protocols=("epaxos",))
     _, document = run(options)
     for cell in document["phases"][0]["cells"]:
         assert cell["commit"]["p50"] == pytest.approx(50.0, abs=0.1)
@@ -163,7 +170,7 @@ def test_in_memory_no_sync_takes_time():
 
 
 def test_syncs_take_as_long_as_was_said():
-    options = quiet(find("equidistant:3,50"), sync_ms=5.0, protocols=("epaxos",))
+    options = quiet("equidistant:3,50", sync_ms=5.0, protocols=("epaxos",))
     for cell in run(options)[1]["phases"][0]["cells"]:
         assert cell["optimum"]["fast_ms"] == 65.0
         assert cell["commit"]["p50"] == pytest.approx(65.0, abs=CLOSE_MS)
@@ -171,14 +178,14 @@ def test_syncs_take_as_long_as_was_said():
 
 def test_without_the_gate_contended_keys_are_not_held_back():
     settings = {"conflicts": (100.0,), "protocols": ("epaxos",), "rate": 20.0}
-    topology = find("equidistant:3,100")
+    topology = "equidistant:3,100"
     held = run(quiet(topology, **settings))[1]["phases"][0]["cells"]
     free = run(quiet(topology, **settings, gate=False))[1]["phases"][0]["cells"]
     assert min(c["answer"]["max"] for c in free) > max(c["answer"]["max"] for c in held)
 
 
 def test_who_is_not_answered_in_time_has_an_unknown_fate():
-    options = quiet(find("equidistant:3,300"), patience_s=0.1, protocols=("epaxos",))
+    options = quiet("equidistant:3,300", patience_s=0.1, protocols=("epaxos",))
     _, document = run(options)
     for cell in document["phases"][0]["cells"]:
         assert cell["samples"] == 0
@@ -189,10 +196,12 @@ def test_who_is_not_answered_in_time_has_an_unknown_fate():
 
 def test_late_answers_are_not_taken_for_those_of_the_next_phase():
     settings = {"patience_s": 0.2, "gate": False, "protocols": ("epaxos",), "rate": 20.0}
-    options = quiet(find("equidistant:3,100"), conflicts=(100.0, 0.0), **settings)
+    options = quiet("equidistant:3,100", conflicts=(100.0, 0.0), **settings)
     for phase in run(options)[0]:
-        assert all(each.answered + each.ambiguous == each.sent for each in phase.load.fates)
-        assert all(sample.answer_us <= 300_000 for sample in phase.load.samples)
+        assert all(
+            each.answered + each.ambiguous == each.sent for each in phase.measured.load.fates
+        )
+        assert all(sample.answer_us <= 300_000 for sample in phase.measured.load.samples)
 
 
 def test_lost_messages_are_sent_again(tmp_path):
@@ -201,9 +210,9 @@ def test_lost_messages_are_sent_again(tmp_path):
         f"[links.{pair}]\nrtt_ms = 50\nloss = 0.2\n" for pair in ("a-b", "a-c", "b-c")
     )
     path.write_text(f"[regions.a]\n[regions.b]\n[regions.c]\n{links}")
-    phases, document = run(quiet(find(str(path)), protocols=("epaxos",)))
+    phases, document = run(quiet(str(path), protocols=("epaxos",)))
     assert all(c["fates"]["lost"] == 0 for c in document["phases"][0]["cells"])
-    latest = max(s.answer_us for s in phases[0].load.samples)
+    latest = max(s.answer_us for s in phases[0].measured.load.samples)
     assert latest > 2 * 50_000
 
 
@@ -214,8 +223,7 @@ def test_clients_in_thirteen_regions_ask_the_nearest_of_five_replicas():
     spec = "ibm:Dallas,Frankfurt,Tokyo,Sydney,Sao Paulo"
     topology = find(spec)
     everywhere = find(spec.partition(":")[0] + ":" + ",".join(IBM_ALL))
-    homes = find_homes(spec, topology, IBM_ALL)
-    options = quiet(topology, clients=homes)
+    options = quiet(spec, client_regions=IBM_ALL)
     phases, document = run(options)
     assert title(options).endswith("clients in 13 regions")
     cells = document["phases"][0]["cells"]
@@ -242,10 +250,9 @@ IBM_ALL = [
 
 def test_the_best_leader_is_that_of_the_regions_with_clients():
     spec = "one-far:4,20,300"
-    topology = find(spec)
-    far = quiet(topology, clients=find_homes(spec, topology, ["R4"]))
-    assert [run.leader for run in far.runs()] == [None, 3, 0]
-    assert [run.leader for run in quiet(topology).runs()] == [None, 0, 3]
+    far = quiet(spec, client_regions=["R4"])
+    assert [cluster.leader for cluster in far.clusters] == [None, 3, 0]
+    assert [cluster.leader for cluster in quiet(spec).clusters] == [None, 0, 3]
 
 
 def test_clients_by_title_in_named_topologies_and_files(tmp_path):
@@ -269,8 +276,9 @@ def test_what_is_guessed_is_said_of_clients_too():
     [note] = homes[0].notes
     assert note == "VA-JP is guessed, not measured"
     assert homes[1].notes == ()
-    options = quiet(replace(topology, notes=()), clients=homes)
-    assert [note] == summarize(options, [])["setup"]["topology"]["notes"]
+    options = quiet("sosp13-figure4", 1, client_regions=["JP", "CA"])
+    notes = summarize(options, [])["setup"]["topology"]["notes"]
+    assert notes == [*topology.notes, note]
 
 
 @pytest.mark.parametrize(
@@ -290,25 +298,22 @@ def test_more_replicas_than_regions_are_refused_with_what_to_name():
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
-        ({"jitter": True, "simulated": False}, "add --simulated"),
+        ({"jitter": True, "simulated": False}, "write simulated = true"),
         ({"sync_ms": -1.0}, "sync_ms"),
         ({"sync_ms": 2000.0}, "sync_ms"),
     ],
 )
 def test_what_virtual_time_cannot_do_is_refused(wrong, word):
     with pytest.raises(ConfigError, match=word):
-        Options(find("aws-5-2020"), **{"simulated": True, **wrong})
+        ComparisonOptions(Trial(topology="aws-5-2020", **{"simulated": True, **wrong}))
 
 
 # The document ----------------------------------------------------------------------------------
 
 
 def test_the_document_says_that_it_is_virtual_time(tmp_path):
-    spec = "aws-5-2020"
-    topology = find(spec, 3)
-    names = [*(region.name for region in topology.regions), "JP"]
-    homes = find_homes(spec, topology, names)
-    options = quiet(topology, conflicts=(0.0, 50.0), rate=50, clients=homes)
+    names = [*(region.name for region in find("aws-5-2020", 3).regions), "JP"]
+    options = quiet("aws-5-2020", 3, conflicts=(0.0, 50.0), rate=50.0, client_regions=names)
     phases, document = run(options)
     assert document["simulated"] is True
     assert document["setup"]["simulated"] is True
@@ -337,7 +342,7 @@ def test_the_document_says_that_it_is_virtual_time(tmp_path):
 
 
 def test_where_it_stands_is_told():
-    options = quiet(find("equidistant:3,20"), conflicts=(0.0, 2.0))
+    options = quiet("equidistant:3,20", conflicts=(0.0, 2.0))
     for workers in (1, 2):
         told = []
         simulated.compare(options, told.append, workers)
@@ -352,10 +357,10 @@ def test_where_it_stands_is_told():
 def test_replicas_that_do_not_get_ready_are_an_error(monkeypatch):
     monkeypatch.setattr(virtual, "_READY_WITHIN_US", 0)
     with pytest.raises(EpaxosError, match="not ready"):
-        simulated.compare(quiet(find("equidistant:3,20")))
+        simulated.compare(quiet("equidistant:3,20"))
 
 
 def test_a_process_that_ends_early_is_an_error(monkeypatch):
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(EpaxosError, match="ended before its answer"):
-        simulated.compare(quiet(find("equidistant:3,20")), workers=2)
+        simulated.compare(quiet("equidistant:3,20"), workers=2)

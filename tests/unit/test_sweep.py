@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import Experiment, Results
+from bench import Experiment, Results, workers
 from bench.trials import executors, sweep
 from bench.trials.executors import Failed, Here, Job, Processes, Stopped, choose, perform
 from bench.trials.results import Table
@@ -240,13 +240,13 @@ def test_a_worker_that_dies_costs_its_trial_and_is_replaced(tmp_path, monkeypatc
 
 def test_interrupted_processes_are_gone(tmp_path, monkeypatch):
     started = []
-    genuine = executors.spawn
+    genuine = workers.spawn
 
     def remember(*args, **more):
         started.append(genuine(*args, **more))
         return started[-1]
 
-    monkeypatch.setattr(executors, "spawn", remember)
+    monkeypatch.setattr(workers, "spawn", remember)
 
     def interrupt(standing):
         if started:

@@ -5,14 +5,13 @@ import shutil
 
 import pytest
 
-from bench.compare.compare import Options
+from bench.compare.compare import ComparisonOptions
 from bench.compare.simulated import compare
 from bench.compare.summary import summarize, title
 from bench.trials.trial import Trial, run_trial
 from epaxos.cli.main import run
 from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
-from topology import find
 
 QUICK = {"duration_s": 1.0, "warmup_s": 0.1, "rate": 30.0, "simulated": True}
 OWN = '''
@@ -59,7 +58,7 @@ def test_a_trial_refuses_a_wrong_workload():
 
 @pytest.mark.parametrize("workload", ["zipf:theta=0.99,keys=20,puts=0.3", "hot:puts=0.5"])
 def test_slow_paths_of_reads_and_writes_are_explained(workload):
-    options = Options(find("aws-5-2020"), protocols=("epaxos",), workload=workload, **QUICK)
+    options = ComparisonOptions(Trial(**QUICK), protocols=("epaxos",), workload=workload)
     document = summarize(options, compare(options))
     [phase] = document["phases"]
     [row] = phase["conflicts"]
@@ -73,16 +72,16 @@ def test_slow_paths_of_reads_and_writes_are_explained(workload):
 
 
 def test_reads_alone_never_conflict():
-    options = Options(find("aws-5-2020"), protocols=("epaxos",), workload="ycsb-c", **QUICK)
+    options = ComparisonOptions(Trial(**QUICK), protocols=("epaxos",), workload="ycsb-c")
     document = summarize(options, compare(options))
     [row] = document["phases"][0]["conflicts"]
     assert (row["slow"], row["realised_share"], row["realised_batch_share"]) == (0, 0, 0)
 
 
 def test_the_first_line_names_a_workload():
-    options = Options(find("aws-5-2020"), workload="zipf:theta=0.9,keys=1000000")
+    options = ComparisonOptions(Trial(), workload="zipf:theta=0.9,keys=1000000")
     assert title(options).endswith("seed 1 · zipf:theta=0.9")
-    assert options.estimate_s() == pytest.approx(Options(find("aws-5-2020")).estimate_s() / 3, 0.5)
+    assert options.estimate_s == pytest.approx(ComparisonOptions(Trial()).estimate_s / 3, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +90,7 @@ def test_the_first_line_names_a_workload():
 )
 def test_a_comparison_refuses_a_wrong_workload(wrong, said):
     with pytest.raises(ConfigError, match=said):
-        Options(find("aws-5-2020"), workload=wrong)
+        ComparisonOptions(Trial(), workload=wrong)
 
 
 def test_a_workload_of_ones_own_is_compared(tmp_path, monkeypatch, capsys):
