@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from bench.spawn import spawn
@@ -95,6 +95,8 @@ class _Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
+        self._lock = Lock()
+        """So that none is started that nobody would end."""
 
     def start(self) -> None:
         """A new process that imports what ours could."""
@@ -105,8 +107,9 @@ class _Worker:
 
     def stop(self) -> None:
         """End it at once, for good."""
-        self._stopped = True
-        self._end()
+        with self._lock:
+            self._stopped = True
+            self._end()
 
     def serve(
         self, todo: "SimpleQueue[tuple[int, _Call[Any]]]", news: "SimpleQueue[_News]"
@@ -132,9 +135,10 @@ class _Worker:
                 ended, what = pickle.load(process.stdout)
                 yield ended, what
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-            if not self._stopped:
+            with self._lock:
                 self._end()
-                self.start()
+                if not self._stopped:
+                    self.start()
             yield True, Died(process.returncode)
 
     def _send(self, what: object) -> None:
