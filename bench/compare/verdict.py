@@ -147,7 +147,9 @@ def _compared(
     for word, group in _grouped(phase, rival, rows).items():
         by = "" if word in ("level", "without figures") else f" (by {_span(group)})"
         where = _where(group, len(rows), titles)
-        if _NAMED < len(group) < len(rows):
+        if len(group) == len(rows) == 2:
+            where = "both regions"
+        elif _NAMED < len(group) < len(rows):
             where = f"{len(group)} of {len(rows)} regions"
         if is_first and not parts and word in _FIRST:
             placed = _placed(rival)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from bench.analysis.statistics import Difference, difference, levels
+from bench.analysis.units import ms
 from bench.trials.cells import LATENCIES, PERCENTS, Cell, flat, worst
 from bench.trials.results import Results, Table, shown
 from epaxos.core.errors import ConfigError
@@ -105,8 +106,8 @@ class Differences:
                 [
                     row.label,
                     row.a.title,
-                    _ms(row.a.percentile("answer", 50)),
-                    _ms(row.b.percentile("answer", 50)),
+                    ms(row.a.percentile("answer", 50)),
+                    ms(row.b.percentile("answer", 50)),
                     *_difference(median),
                     _WORDS[row.verdict()],
                     *_difference(tail),
@@ -248,7 +249,3 @@ def _difference(found: Difference | None) -> list[str]:
     if found is None:
         return ["–", "–"]
     return [f"{found.value:+,.1f}", f"{found.low:+,.1f} to {found.high:+,.1f}"]
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}"

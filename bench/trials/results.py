@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from bench.analysis.statistics import levels
+from bench.analysis.units import ms
 from bench.trials.cells import Cell, Configuration, gather, swept_keys, worst
 from bench.trials.store import StoredTrial, read
 from epaxos.core.errors import ConfigError
@@ -236,11 +237,11 @@ class Results:
                     cell.configuration.label,
                     *(shown(key, settings[key]) for key in keys),
                     cell.title,
-                    _ms(record["optimum_ms"]),
-                    _ms(record["commit_p50_ms"]),
-                    _ms(record["answer_p50_ms"]),
+                    ms(record["optimum_ms"]),
+                    ms(record["commit_p50_ms"]),
+                    ms(record["answer_p50_ms"]),
                     "–" if low is None else f"{low:,.1f} to {high:,.1f}",
-                    *(_ms(record[f"answer_p{percent}_ms"]) for percent in percents[1:]),
+                    *(ms(record[f"answer_p{percent}_ms"]) for percent in percents[1:]),
                     "" if share is None else f"{share * 100:.1f} %",
                     f"{record['answered']:,} of {record['sent']:,}",
                     "" if record["validity"] == "VALID" else record["validity"],
@@ -314,7 +315,3 @@ def _loop(settings: dict[str, Any]) -> str:
     if settings["rate"]:
         return f"open loop, {settings['rate']:g} commands/s per region"
     return f"closed loop, {settings['clients']} clients per region"
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}"

@@ -44,6 +44,7 @@ _DIGEST: Final = 32
 _KEY_DIGITS: Final = 32
 _SHOWN: Final = frozenset(
     {
+        "bench/analysis/units.py",
         "bench/progress.py",
         "bench/workers.py",
         "bench/trials/cells.py",

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.units import ms, percent
 from bench.clusters.counters import SYNC_MS
 from bench.compare.compare import ComparisonOptions
 from bench.compare.compare import compare as run_comparison
@@ -285,11 +286,11 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
         table.add_row(
             _where(cell, titles) if region != before else "",
             runs[cell["run"]]["label"],
-            _ms(cell["optimum"]["fast_ms"]),
-            *(_ms(cell["commit"][p]) for p in percents),
-            *(_ms(cell["answer"][p]) for p in percents),
+            ms(cell["optimum"]["fast_ms"]),
+            *(ms(cell["commit"][p]) for p in percents),
+            *(ms(cell["answer"][p]) for p in percents),
             *([Text(bar(cell["answer"]["p50"], longest, room), style=style)] if room else []),
-            "" if share is None else _percent(share),
+            "" if share is None else percent(share),
         )
         before = region
     return table
@@ -307,13 +308,6 @@ def bar(value: float | None, longest: float, width: int) -> str:
         return ""
     eighths = max(1, round(value / longest * width * 8))
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-
-
-def _percent(share: float) -> str:
-    """`100 %` is said only of all."""
-    if share in (0.0, 1.0):
-        return f"{share * 100:.0f} %"
-    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
 
 
 def _costs_table(document: dict[str, Any]) -> Table:
@@ -334,11 +328,7 @@ def _costs_table(document: dict[str, Any]) -> Table:
                 f"{cost['syncs']:.1f}",
                 "–" if cost["cpu_ms"] is None else f"{cost['cpu_ms']:.2f}",
                 "" if found["slow"] is None else f"{found['slow']:,}",
-                _percent(found["realised_share"]),
-                _percent(found["realised_batch_share"]),
+                percent(found["realised_share"]),
+                percent(found["realised_batch_share"]),
             )
     return table
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}"

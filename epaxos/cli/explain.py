@@ -15,6 +15,7 @@ from urllib.parse import quote
 import typer
 
 import topology
+from bench.analysis.units import ms
 from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import AddressError, ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
@@ -194,9 +195,9 @@ def heading(sample: Sample) -> str:
     if sample["path"] is not None:
         parts.append({"leader": "leader's log"}.get(sample["path"], f"{sample['path']} path"))
     if sample["answer_ms"] is not None:
-        parts.append(f"answered after {_ms(sample['answer_ms'])} ms")
+        parts.append(f"answered after {ms(sample['answer_ms'])} ms")
     elif not sample["nop"]:
-        parts.append(f"not answered after {_ms(sample['age_ms'])} ms")
+        parts.append(f"not answered after {ms(sample['age_ms'])} ms")
     return " · ".join(parts)
 
 
@@ -231,7 +232,7 @@ def _line(name: str, start: float, length: float, whole: float, note: str) -> st
     if not bar and length >= _NOTICED_MS:
         left, bar = min(left, BAR_COLUMNS - 1), "╸"
     field = f"{' ' * left}{bar}".ljust(BAR_COLUMNS)
-    return f" {_TITLES.get(name, name):<10} {_ms(length):>8}  {field}  {note}".rstrip()
+    return f" {_TITLES.get(name, name):<10} {ms(length):>8}  {field}  {note}".rstrip()
 
 
 def _note(stage: Mapping[str, Any], sample: Sample) -> str:
@@ -244,7 +245,7 @@ def _note(stage: Mapping[str, Any], sample: Sample) -> str:
     words = []
     for answer in answers:
         also = "".join(f" +{instance}" for instance in answer["also"])
-        words.append(f"{region[answer['replica']]} {_ms(answer['at_ms'])}{also}")
+        words.append(f"{region[answer['replica']]} {ms(answer['at_ms'])}{also}")
     if words and stage["closed_by"] is not None:
         words[-1] += " ◂ last"
     return " · ".join(words)
@@ -267,7 +268,7 @@ def sentences(sample: Sample, about: Mapping[str, str]) -> list[str]:
     queued = stages.get("queue", {"ms": 0.0})["ms"]
     if queued >= _NOTICED_MS:
         lines.append(
-            f"queue: waited {_ms(queued)} ms because an instance on the same key was not executed"
+            f"queue: waited {ms(queued)} ms because an instance on the same key was not executed"
         )
     lines += _about_agreement(sample, stages, named)
     if sample["under_way"] in ("preaccept", "accept") and not sample["nop"]:
@@ -276,7 +277,7 @@ def sentences(sample: Sample, about: Mapping[str, str]) -> list[str]:
         lines.append(f"not decided yet; so far heard of: {who}")
     for held in sample["held_by"]:
         lines.append(
-            f"execution waited {_ms(held['ms'])} ms for {named(held['instance'])}, which was not "
+            f"execution waited {ms(held['ms'])} ms for {named(held['instance'])}, which was not "
             "committed here"
         )
     if "execute" in stages and not sample["held_by"]:
@@ -330,10 +331,6 @@ def _last(
 
 def _list(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
-
-
-def _ms(value: float) -> str:
-    return f"{value:,.1f}"
 
 
 # The latest --------------------------------------------------------------------------------------
@@ -398,8 +395,8 @@ def latest_table(samples: list[dict[str, Any]]) -> Any:
             _id(sample),
             _what(sample),
             sample["path"] or "–",
-            "–" if answer is None else _ms(answer),
-            *(_ms(stages[name]["ms"]) if name in stages else "–" for name in columns),
+            "–" if answer is None else ms(answer),
+            *(ms(stages[name]["ms"]) if name in stages else "–" for name in columns),
             sample["regions"][closers[-1]] if closers else "–",
         )
     return table

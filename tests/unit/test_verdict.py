@@ -304,6 +304,13 @@ def test_a_headline_of_one_region(summary):
     assert "in its region (by 48.7 ms at the median)" in headline(summary)
 
 
+def test_a_headline_of_two_regions(summary):
+    for phase in summary["phases"]:
+        for part in ("cells", "comparisons"):
+            phase[part] = [row for row in phase[part] if row["region"] in ("VA", "JP")]
+    assert "in both regions (by 48.7 to 59.3 ms at the median)" in headline(summary)
+
+
 def test_a_headline_where_nobody_answered(summary):
     silence(summary, *(run["run"] for run in summary["runs"]))
     assert headline(summary) == "INVALID, not to be quoted: No command was answered."
