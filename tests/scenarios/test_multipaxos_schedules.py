@@ -160,7 +160,16 @@ def test_lost_accepts_are_sent_again():
     assert count(world, "retransmissions") == 5 * 4
 
 
-def test_accepts_are_not_sent_again_to_who_answered_nor_once_chosen():
+def test_accepts_are_not_sent_again_to_who_answered():
+    world = elected(5)
+    world.put("A", "x")
+    world.run(SECOND, lost=["A>C Accept", "A>D Accept", "A>E Accept"])
+    times = [len(world.sent[0, member]["Accept 1 b1@A"]) for member in (1, 2, 3, 4)]
+    assert times[0] == 1
+    assert min(times[1:]) > 1
+
+
+def test_accepts_are_not_sent_again_once_chosen():
     world = elected()
     world.put("A", "x")
     world.run(2 * SECOND, lost=["A>C Accept"])
