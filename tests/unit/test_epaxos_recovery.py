@@ -377,6 +377,25 @@ def test_what_the_deps_cover_does_not_object_and_the_next_one_does():
     assert objections(made, (0, 0, 0, 2, 0)) == [(D, 3, False)]
 
 
+def test_in_a_long_gap_what_the_deps_cover_does_not_object_either():
+    """D's column is named up to 50, and three of it are known."""
+    made = replica(B)
+    made.receive(E, PreAccept(E, 1, payload(1, b"y"), (0, 0, 0, 50, 0)), 10)
+    for slot in (1, 2, 3):
+        made.receive(D, PreAccept(D, slot, payload(slot), ZERO), 10)
+    assert objections(made, (0, 0, 0, 2, 0)) == [(D, 3, False)]
+
+
+def test_what_a_validate_asked_about_is_known_to_the_next_recovery():
+    made = replica(B)
+    made.receive(C, Recover(A, [1], ballot(C)), 10)
+    made.receive(C, Validate(A, 1, ballot(C), payload(), ZERO), 20)
+    made.out.take()
+    made.receive(D, Recover(A, [1], ballot(D)), 30)
+    [(_, answer)] = sent(made, RecoverOk)
+    assert answer.votes == [Vote(1, Phase.INITIAL, 0, payload(), (), ZERO)]
+
+
 def test_what_follows_the_instance_just_so_does_not_object():
     made = replica(B)
     for slot, reach in ((1, 1), (2, 2), (3, 3)):

@@ -27,6 +27,7 @@ from epaxos.protocols.epaxos.messages import (
     PreAccepted,
     PreAcceptOk,
     Progress,
+    Promised,
     Recover,
     RecoverOk,
     Validate,
@@ -71,19 +72,21 @@ def restored(made_from, me=0, n=5):
     return made
 
 
-def test_after_a_restart_own_instances_go_on():
+@pytest.mark.parametrize("me", [A, B])
+def test_after_a_restart_own_instances_go_on(me):
+    first = (1, 0, 0, 0, 0) if me == A else (0, 1, 0, 0, 0)
     records = [
-        PreAccepted(0, 1, payload(1), (0,) * 5, (0,) * 5),
-        PreAccepted(0, 2, payload(2), (1, 0, 0, 0, 0), (1, 0, 0, 0, 0)),
-        Committed(0, 1, payload(1), (0,) * 5),
+        PreAccepted(me, 1, payload(1), ZERO, ZERO),
+        PreAccepted(me, 2, payload(2), first, first),
+        Committed(me, 1, payload(1), ZERO),
     ]
-    made = restored(records)
+    made = restored(records, me)
     made.wake(1)
     ready = made.out.take()
     again = [m for t, m in ready.messages if isinstance(m, PreAccept)]
-    assert again == [PreAccept(0, 2, payload(2), (1, 0, 0, 0, 0))]
+    assert again == [PreAccept(me, 2, payload(2), first)]
     assert [d.slot for d in ready.decided] == [1]
-    assert made.propose(payload(3), 2) == InstanceId(0, 3)
+    assert made.propose(payload(3), 2) == InstanceId(me, 3)
 
 
 def test_after_a_restart_an_accepted_instance_is_asked_again_in_its_ballot():
@@ -98,6 +101,15 @@ def test_after_a_restart_an_accepted_instance_is_asked_again_in_its_ballot():
     again = restored(log)
     again.wake(1)
     assert (EVERYONE, Accept(0, 1, 0, payload(), (0, 1, 0, 0, 0))) in sent(again)
+
+
+@pytest.mark.parametrize("recoverer", [B, C])
+def test_after_a_restart_a_recovery_goes_on_where_it_proposed(recoverer):
+    ballot = make_ballot(1, recoverer)
+    made = restored([Promised(A, [1], ballot), Accepted(A, 1, ballot, None, ZERO)], B)
+    made.wake(1)
+    asked = [(EVERYONE, Accept(A, 1, ballot, None, ZERO))]
+    assert sent(made, Accept) == (asked if recoverer == B else [])
 
 
 def test_a_restart_from_any_prefix_keeps_the_invariants():
@@ -223,6 +235,8 @@ def test_a_progress_that_is_due_before_the_next_look_wakes_the_replica():
     made.receive(D, PreAccept(D, 4, payload(), ZERO), now)
     assert heartbeat < now + RTT // 4
     assert made.deadline() == heartbeat
+    made.wake(heartbeat)
+    assert len(sent(made, Progress)) == 1
 
 
 @pytest.mark.parametrize("heard", [1, 2])
