@@ -4,7 +4,7 @@ A node is a pure function of its inputs (house rule: no clock, no random of its 
 replays: `epaxos.runtime.recorder` writes one file per life of a replica, `epaxos.sim.replay` feeds
 it to a new node and compares.
 
-    file    magic with format, Header, Restored ..., Step ..., End
+    file    magic with format, Header, Restored ..., TraceStep ..., TraceEnd
     frame   body length, CRC-32 of the body, body (`codec.encode_frame`)
 
 Bodies are msgspec structs in MessagePack, array-like, tagged. Messages and records stand as the
@@ -113,7 +113,7 @@ class Received(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """As the codec encodes it."""
 
 
-class Columns(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class CommandColumns(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request of a client."""
 
     waiter: int
@@ -131,7 +131,7 @@ class Columns(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Requested(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """Input: requests that arrived together."""
 
-    requests: list[Columns]
+    requests: list[CommandColumns]
     """In the order of their arrival."""
 
 
@@ -209,7 +209,7 @@ class Explained(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """Why it was refused."""
 
 
-Answer: TypeAlias = Answered | Refused | Explained
+TraceAnswer: TypeAlias = Answered | Refused | Explained
 
 
 class Choice(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -223,7 +223,7 @@ class Choice(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`Path` by which it was decided."""
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class StepOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All that came out of a step, in a form that can be compared."""
 
     records: list[Said]
@@ -232,7 +232,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Whether nothing might leave before a sync."""
     messages: list[tuple[ReplicaId, Said]]
     """(target, message); the target may be EVERYONE."""
-    answers: list[Answer]
+    answers: list[TraceAnswer]
     """To clients."""
     choices: list[Choice]
     """Own batches decided."""
@@ -240,14 +240,14 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """When the node wants to be woken next."""
 
 
-class Step(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+class TraceStep(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """One turn of the driver: inputs, then `take`."""
 
     now: Micros
     """When it began, on the machine's monotonic clock; the node was told this time throughout."""
     inputs: list[Input]
     """In order."""
-    outcome: Outcome | None
+    outcome: StepOutcome | None
     """None: it was not finished; the replica failed in it."""
     sent_us: int | None
     """From `now` until messages might leave, what they rely on being on disk; None: none left."""
@@ -255,7 +255,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """From `now` until everything was on disk, sent and answered; None: it never was."""
 
 
-class End(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+class TraceEnd(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """The recording ended here, in order."""
 
     why: str
@@ -307,9 +307,9 @@ class Waiters:
         return number
 
 
-def outcome_of(ready: NodeReady, waiters: list[int], deadline: Micros | None) -> Outcome:
+def outcome_of(ready: NodeReady, waiters: list[int], deadline: Micros | None) -> StepOutcome:
     """What came out of a node. `waiters`: per reply, the number of its waiter."""
-    return Outcome(
+    return StepOutcome(
         [said(record) for record in ready.log],
         ready.must_sync,
         [(target, said(message)) for target, message in ready.messages],
@@ -319,7 +319,7 @@ def outcome_of(ready: NodeReady, waiters: list[int], deadline: Micros | None) ->
     )
 
 
-def _answer_of(reply: Reply | Refusal | QuestionReply, waiter: int) -> Answer:
+def _answer_of(reply: Reply | Refusal | QuestionReply, waiter: int) -> TraceAnswer:
     if isinstance(reply, Reply):
         return Answered(waiter, reply.offset, said(reply.results), int(reply.flight.path))
     if isinstance(reply, Refusal):
@@ -333,13 +333,13 @@ def _answer_of(reply: Reply | Refusal | QuestionReply, waiter: int) -> Answer:
     return Explained(waiter, document, None if reply.error is None else str(reply.error))
 
 
-def columns_of(request: Request, waiter: int) -> Columns:
+def columns_of(request: Request, waiter: int) -> CommandColumns:
     """A request as it is kept."""
     _, operations, keys, arguments, deadline = request
-    return Columns(waiter, operations, keys, arguments, deadline)
+    return CommandColumns(waiter, operations, keys, arguments, deadline)
 
 
-def request_of(columns: Columns) -> Request:
+def request_of(columns: CommandColumns) -> Request:
     """The request again; its waiter is the number."""
     return Request(
         columns.waiter, columns.operations, columns.keys, columns.arguments, columns.deadline
@@ -368,9 +368,8 @@ def question_of(asked: Asked) -> Question:
     return AskKeys() if asked.kind == "keys" else AskStatus()
 
 
-_decoder: Final[msgspec.msgpack.Decoder[Header | Restored | Step | End]] = msgspec.msgpack.Decoder(
-    Header | Restored | Step | End
-)
+TraceFrame: TypeAlias = Header | Restored | TraceStep | TraceEnd
+_decoder: Final[msgspec.msgpack.Decoder[TraceFrame]] = msgspec.msgpack.Decoder(TraceFrame)
 
 
 class TraceReader:
@@ -385,7 +384,7 @@ class TraceReader:
         self.name = name
         self._data = memoryview(data)
         self.end: str | None = None
-        """`End.why`; None: it never ended, so the replica was killed, or runs still."""
+        """`TraceEnd.why`; None: it never ended, so the replica was killed, or runs still."""
         self.torn: str | None = None
         """Set when the last frame is incomplete: the write that a kill interrupted was cut."""
         self.damage: str | None = None
@@ -402,23 +401,23 @@ class TraceReader:
                 f"{PROTOCOL_VERSION}; replay it with the version that recorded it"
             )
         self.header = first
-        self._ahead: Step | End | None = None
+        self._ahead: TraceStep | TraceEnd | None = None
 
     def records(self) -> Iterator[bytes]:
         """Encoded records that the log held; to be iterated before `steps`."""
         while isinstance(frame := self._next(), Restored):
             yield from frame.records
-        if isinstance(frame, Step | End):
+        if isinstance(frame, TraceStep | TraceEnd):
             self._ahead = frame
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[TraceStep]:
         """Every step, front to back."""
         frame: object = self._ahead or self._next()
         self._ahead = None
-        while isinstance(frame, Step):
+        while isinstance(frame, TraceStep):
             yield frame
             frame = self._next()
-        if isinstance(frame, End):
+        if isinstance(frame, TraceEnd):
             self.end = frame.why
         elif frame is not None:
             self.damage = f"trace {self.name}: a {type(frame).__name__} stands amid the steps"
@@ -433,7 +432,7 @@ class TraceReader:
                 "replay it with the version that recorded it"
             )
 
-    def _next(self) -> Header | Restored | Step | End | None:
+    def _next(self) -> TraceFrame | None:
         at, size = self._at, len(self._data)
         if at == size or self.end is not None:
             return None

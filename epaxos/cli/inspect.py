@@ -21,7 +21,7 @@ from epaxos.core.errors import CodecError, ConfigError, StorageError
 from epaxos.core.replica import Executed, Record
 from epaxos.core.types import Deps, InstanceId, ballot_name, parse_instance, replica_name
 from epaxos.registry import ProtocolSpec, find_protocol
-from epaxos.runtime.segments import Kind
+from epaxos.runtime.segments import RecordKind
 from epaxos.runtime.wal import Found, LogReader
 
 app = typer.Typer()
@@ -157,37 +157,37 @@ class LogSummary:
             self.damage = str(error)
 
     def _count(self, found: Found, codec: Codec) -> Line:
-        entry = found.entry
-        body = bytes(entry.body)
+        frame = found.frame
+        body = bytes(frame.body)
         record: Record | None = None
-        if entry.kind == Kind.NODE:
+        if frame.kind == RecordKind.NODE:
             try:
                 record = codec.decode_record(body)
             except CodecError as error:
                 raise StorageError(
-                    f"log segment {found.path}, byte {entry.offset}: {error}; the record is "
+                    f"log segment {found.path}, byte {frame.offset}: {error}; the record is "
                     "intact, so another version wrote it"
                 ) from None
             kind = type(record).__name__
         else:
-            names: dict[int, str] = {Kind.BOOT: "Boot", Kind.CLOSED: "Closed"}
-            kind = names.get(entry.kind, f"kind {entry.kind}")
-        if entry.kind == Kind.BOOT:
+            names: dict[int, str] = {RecordKind.BOOT: "Boot", RecordKind.CLOSED: "Closed"}
+            kind = names.get(frame.kind, f"kind {frame.kind}")
+        if frame.kind == RecordKind.BOOT:
             boot = int.from_bytes(body, "little")
-            self.boots.append({"boot": boot, "sequence": entry.sequence})
-        self.is_closed = entry.kind == Kind.CLOSED
+            self.boots.append({"boot": boot, "sequence": frame.sequence})
+        self.is_closed = frame.kind == RecordKind.CLOSED
         self.kinds[kind] += 1
         self.octets[kind] += len(body)
         segment = self.segments.setdefault(
-            found.path.name, {"first": entry.sequence, "last": 0, "records": 0, "bytes": 0}
+            found.path.name, {"first": frame.sequence, "last": 0, "records": 0, "bytes": 0}
         )
-        segment["last"] = entry.sequence
+        segment["last"] = frame.sequence
         segment["records"] += 1
-        segment["bytes"] = entry.end
+        segment["bytes"] = frame.end
         ids = [] if record is None else self._note(record)
         boot = self.boots[-1]["boot"] if self.boots else 0
         return Line(
-            found.path.name, entry.offset, entry.sequence, kind, len(body), record, boot, ids
+            found.path.name, frame.offset, frame.sequence, kind, len(body), record, boot, ids
         )
 
     def _note(self, record: Record) -> list[InstanceId]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId
 
 
-class Answer(NamedTuple):
+class MemberAnswer(NamedTuple):
     """One member's answer to a question about the batch."""
 
     member: ReplicaId
@@ -21,8 +21,8 @@ class Answer(NamedTuple):
     """The latest id of every column in which it named later dependencies than the question."""
 
 
-class Held(NamedTuple):
-    """What execution waited for from some moment on."""
+class Blocker(NamedTuple):
+    """An instance that execution of the batch waited for, and since when."""
 
     instance: InstanceId
     """Not committed here then."""
@@ -86,11 +86,11 @@ class Stamps:
         """When it was encoded and proposed: the log's turn."""
         self.left_at: Micros | None = None
         """When its proposal was durable and left."""
-        self.answers: list[Answer] = []
+        self.answers: list[MemberAnswer] = []
         """Of the first round of EPaxos, in the order of arrival, until it was over."""
         self.accept_at: Micros | None = None
         """When the second round of EPaxos began."""
-        self.accepts: list[Answer] = []
+        self.accepts: list[MemberAnswer] = []
         """Votes in the Accept round, in the order of arrival, until it was decided."""
         self.decided_at: Micros | None = None
         self.path = 0
@@ -99,7 +99,7 @@ class Stamps:
         """Whether its instance was decided without it; its commands were then proposed again."""
         self.committed_at: Micros | None = None
         """When an answer could have left if answers left at commit."""
-        self.held: list[Held] = []
+        self.held: list[Blocker] = []
         """What execution waited for, in the order of time."""
         self.executed_at: Micros | None = None
         self.replied_at: Micros | None = None
@@ -114,8 +114,8 @@ class Stamps:
                 for column, slot in enumerate(deps)
                 if column >= len(asked) or slot > asked[column]
             )
-        self.answers.append(Answer(member, now, also))
+        self.answers.append(MemberAnswer(member, now, also))
 
     def accepted(self, member: ReplicaId, now: Micros) -> None:
         """A member voted in the Accept round."""
-        self.accepts.append(Answer(member, now, ()))
+        self.accepts.append(MemberAnswer(member, now, ()))

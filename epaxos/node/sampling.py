@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from epaxos.core.command import Operation, parse_version
 from epaxos.core.replica import Decided, Path, Replica
-from epaxos.core.stamps import Answer, Held, Stamps
+from epaxos.core.stamps import Blocker, MemberAnswer, Stamps
 from epaxos.core.types import InstanceId, Micros, ReplicaId, parse_instance, replica_name
 from epaxos.node.requests import Flight
 
@@ -128,7 +128,7 @@ class Sampler:
             waiting.append(stamps)
             missing = ordering.blocked_on(instance)
             if missing is not None and (not stamps.held or stamps.held[-1].instance != missing):
-                stamps.held.append(Held(missing, now))
+                stamps.held.append(Blocker(missing, now))
         self._decided = waiting
 
 
@@ -197,7 +197,7 @@ def instance_of(text: str) -> InstanceId | None:
         return None
 
 
-class Stage(NamedTuple):
+class JourneyStage(NamedTuple):
     """One stretch of a batch's journey."""
 
     name: str
@@ -209,16 +209,16 @@ class Stage(NamedTuple):
     """Whose answer ended it."""
 
 
-def stages(stamps: Stamps) -> list[Stage]:
+def stages(stamps: Stamps) -> list[JourneyStage]:
     """The stages that are over, in order; together as long as the answer took, if it was given."""
-    found: list[Stage] = []
+    found: list[JourneyStage] = []
     begin = stamps.arrived_at
     for name, end, answers in _ends(stamps):
         if end is None:
             break
         end = max(begin, end)
         closed_by = answers[-1].member if answers and answers[-1].at == end else None
-        found.append(Stage(name, begin - stamps.arrived_at, end - begin, closed_by))
+        found.append(JourneyStage(name, begin - stamps.arrived_at, end - begin, closed_by))
         begin = end
     return found
 
@@ -230,9 +230,9 @@ def under_way(stamps: Stamps) -> str | None:
     return next((name for name, end, _ in _ends(stamps) if end is None), None)
 
 
-def _ends(stamps: Stamps) -> list[tuple[str, Micros | None, list[Answer]]]:
+def _ends(stamps: Stamps) -> list[tuple[str, Micros | None, list[MemberAnswer]]]:
     """Each stage with its end, and the answers of which one may have ended it."""
-    rounds: list[tuple[str, Micros | None, list[Answer]]]
+    rounds: list[tuple[str, Micros | None, list[MemberAnswer]]]
     if stamps.forwarded:
         rounds = [("leader", stamps.decided_at, [])]
     elif stamps.leader is not None:
@@ -261,7 +261,7 @@ def document(stamps: Stamps, now: Micros) -> dict[str, Any]:
     def ms(at: Micros) -> float:
         return (at - stamps.arrived_at) / 1000
 
-    def said(answers: list[Answer]) -> list[dict[str, Any]]:
+    def said(answers: list[MemberAnswer]) -> list[dict[str, Any]]:
         return [
             {"replica": replica_name(member), "at_ms": ms(at), "also": [*map(str, also)]}
             for member, at, also in answers

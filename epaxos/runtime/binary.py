@@ -44,7 +44,7 @@ UNREAD_BYTES_MAX: Final = 64 * 1024 * 1024
 log = structlog.get_logger()
 
 
-class _Run:
+class _RequestWaiter:
     """Waits for the commands of one request."""
 
     __slots__ = ("connection", "first")
@@ -81,7 +81,7 @@ class _Run:
         )
 
 
-class _Columns:
+class _JoinedFrames:
     """Consecutive commands with the same patience, on their way into one request."""
 
     __slots__ = ("arguments", "first", "keys", "operations", "patience_us")
@@ -114,7 +114,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._next = 0
         self._greeted = False
         self._paused = False
-        self._columns: list[_Columns] = []
+        self._columns: list[_JoinedFrames] = []
         self._parts: list[bytes] = []
         self.in_flight = 0
         """Commands without an answer."""
@@ -173,7 +173,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Requests that arrived since the last tick."""
         requests = [
             Request(
-                _Run(self, columns.first),
+                _RequestWaiter(self, columns.first),
                 b"".join(columns.operations),
                 columns.keys,
                 columns.arguments,
@@ -245,7 +245,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if not self._columns:
             self._port.requested(self)
         if not self._columns or not self._columns[-1].join(request):
-            self._columns.append(_Columns(request))
+            self._columns.append(_JoinedFrames(request))
         if self.in_flight > IN_FLIGHT_MAX:
             self._pause()
 

@@ -23,7 +23,7 @@ LINE_BYTES_MAX: Final = 256 * 1024 * 1024
 """What one line holds at most; beyond it, it drops."""
 
 
-class Jitter(Protocol):
+class JitterSource(Protocol):
     """What a topology says of a link's variation."""
 
     def sample(self, rng: random.Random) -> int:
@@ -34,7 +34,9 @@ class Jitter(Protocol):
 class DelayLine:
     """The way from one peer to here."""
 
-    def __init__(self, delay_us: Micros, jitter: Jitter | None, loss: float, seed: str) -> None:
+    def __init__(
+        self, delay_us: Micros, jitter: JitterSource | None, loss: float, seed: str
+    ) -> None:
         self.delay_us = delay_us
         self.loss = loss
         self.cut = False

@@ -29,13 +29,13 @@ from epaxos.trace import (
     MAGIC,
     SUFFIX,
     Asked,
-    End,
     Header,
     Input,
     Received,
     Requested,
     Restored,
-    Step,
+    TraceEnd,
+    TraceStep,
     Waiters,
     Woken,
     asked_of,
@@ -186,7 +186,7 @@ class Recorder:
                 Received(each[0], encode(each[1])) if isinstance(each, tuple) else each
                 for each in inputs
             ]
-            frame = encode_frame(Step(self._now, kept, outcome, sent_us, took_us))
+            frame = encode_frame(TraceStep(self._now, kept, outcome, sent_us, took_us))
         except Exception as error:  # a bug in recording must not become one of the replica
             self._abandon(f"a bug in recording: {error!r}")
             return
@@ -233,7 +233,7 @@ class Recorder:
         """Write why the recording ends, and end it."""
         if self._file is None:
             return
-        self._parts.append(encode_frame(End(why)))
+        self._parts.append(encode_frame(TraceEnd(why)))
         self._flush()
         if why == CLOSED:
             self._release()

@@ -47,7 +47,7 @@ BODY_BYTES_MAX: Final = FRAME_BYTES_MAX
 _ZEROS: Final = bytes(1 << 20)
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a record's body is."""
 
     NODE = 1
@@ -73,8 +73,8 @@ class SegmentHeader(NamedTuple):
     """Seed of the CRC of every record in it."""
 
 
-class Entry(NamedTuple):
-    """One valid record."""
+class LogFrame(NamedTuple):
+    """A valid record as it stands in its segment."""
 
     offset: int
     """Where it starts in its segment."""
@@ -120,7 +120,7 @@ def pack_record(
     return b"".join((_CRC.pack(crc), fields, body, bytes(-len(body) & 7))), crc
 
 
-def read_record(data: memoryview, offset: int, seed: int) -> Entry | None:
+def read_record(data: memoryview, offset: int, seed: int) -> LogFrame | None:
     """The record at `offset` if a whole and valid one is there."""
     if len(data) - offset < RECORD_BYTES:
         return None
@@ -132,7 +132,7 @@ def read_record(data: memoryview, offset: int, seed: int) -> Entry | None:
     body = data[body_at:end]
     if crc32(body, crc32(data[offset + _CRC.size : body_at], seed)) != crc:
         return None
-    return Entry(offset, kind, sequence, synced, body, crc, end + (-length & 7))
+    return LogFrame(offset, kind, sequence, synced, body, crc, end + (-length & 7))
 
 
 def chain_of(data: memoryview, offset: int) -> int:
@@ -141,7 +141,7 @@ def chain_of(data: memoryview, offset: int) -> int:
     return chain
 
 
-def valid_records(data: memoryview, offset: int, seed: int, sequence: int) -> Iterator[Entry]:
+def valid_records(data: memoryview, offset: int, seed: int, sequence: int) -> Iterator[LogFrame]:
     """Every valid record at or after `offset` whose sequence is at least `sequence`, found without
     trusting anything in between."""
     start = offset + (-offset & 7)
@@ -152,9 +152,9 @@ def valid_records(data: memoryview, offset: int, seed: int, sequence: int) -> It
     for index, word in enumerate(words):
         at = start + index * 8 - _SEQUENCE_AT
         if sequence <= word < ceiling and at >= start:
-            entry = read_record(data, at, seed)
-            if entry is not None:
-                yield entry
+            frame = read_record(data, at, seed)
+            if frame is not None:
+                yield frame
 
 
 def is_zero(data: memoryview) -> bool:

@@ -25,8 +25,8 @@ from epaxos.core.types import ReplicaId, replica_name
 from epaxos.runtime.segments import (
     HEADER_BYTES,
     RECORD_BYTES,
-    Entry,
-    Kind,
+    LogFrame,
+    RecordKind,
     SegmentHeader,
     chain_of,
     is_zero,
@@ -52,10 +52,10 @@ class Found(NamedTuple):
     """One valid record, and where it stands."""
 
     path: Path
-    entry: Entry
+    frame: LogFrame
 
 
-class End(NamedTuple):
+class LogEnd(NamedTuple):
     """Where the log ends."""
 
     path: Path
@@ -84,7 +84,7 @@ class LogReader:
         self._directory = directory
         self._cluster = cluster
         self._replica = replica
-        self.end: End | None = None
+        self.end: LogEnd | None = None
 
     def __iter__(self) -> Iterator[Found]:
         paths = self._segments()
@@ -93,16 +93,16 @@ class LogReader:
             data = memoryview(_read(path))
             header = self._header(path, data, index + 1, sequence, chain)
             offset = HEADER_BYTES
-            while (entry := read_record(data, offset, header.crc)) is not None:
-                if entry.sequence != sequence or chain_of(data, offset) != chain:
+            while (frame := read_record(data, offset, header.crc)) is not None:
+                if frame.sequence != sequence or chain_of(data, offset) != chain:
                     break
-                yield Found(path, entry)
-                sequence, chain, offset = sequence + 1, entry.crc, entry.end
+                yield Found(path, frame)
+                sequence, chain, offset = sequence + 1, frame.crc, frame.end
             if index + 1 < len(paths):
                 self._check_next(path, offset, sequence, paths[index + 1])
             else:
                 torn = _torn_bytes(path, data, offset, sequence, header.crc)
-                self.end = End(path, header.number, offset, sequence, chain, header.crc, torn)
+                self.end = LogEnd(path, header.number, offset, sequence, chain, header.crc, torn)
 
     def _segments(self) -> list[Path]:
         try:
@@ -155,14 +155,14 @@ def _torn_bytes(path: Path, data: memoryview, offset: int, sequence: int, seed: 
     rest = data[offset:]
     if is_zero(rest):
         return 0
-    for entry in valid_records(data, offset, seed, sequence):
-        if entry.synced >= sequence:
+    for frame in valid_records(data, offset, seed, sequence):
+        if frame.synced >= sequence:
             raise _corrupt(
                 path,
                 offset,
                 sequence,
-                f"record {entry.sequence} at byte "
-                f"{entry.offset} says that record {entry.synced} was on disk",
+                f"record {frame.sequence} at byte "
+                f"{frame.offset} says that record {frame.synced} was on disk",
             )
     return len(bytes(rest).rstrip(b"\0"))
 
@@ -212,21 +212,21 @@ class Wal:
         Raises StorageError for corruption and for what this version cannot read."""
         _make_directory(self._directory)
         reader = LogReader(self._directory, self._cluster, self._replica)
-        for path, entry in reader:
-            self.bytes += entry.end - entry.offset
-            if entry.kind == Kind.NODE:
+        for path, frame in reader:
+            self.bytes += frame.end - frame.offset
+            if frame.kind == RecordKind.NODE:
                 try:
-                    yield codec.decode_record(entry.body)
+                    yield codec.decode_record(frame.body)
                 except CodecError as error:
                     raise StorageError(
-                        f"log segment {path}, byte {entry.offset}: {error}; the record is intact, "
+                        f"log segment {path}, byte {frame.offset}: {error}; the record is intact, "
                         "so another version wrote it: start that version"
                     ) from None
-            elif entry.kind == Kind.BOOT:
-                self.boot = int.from_bytes(entry.body, "little")
-            elif entry.kind != Kind.CLOSED:
+            elif frame.kind == RecordKind.BOOT:
+                self.boot = int.from_bytes(frame.body, "little")
+            elif frame.kind != RecordKind.CLOSED:
                 raise StorageError(
-                    f"log segment {path}, byte {entry.offset}: record kind {entry.kind} is unknown "
+                    f"log segment {path}, byte {frame.offset}: record kind {frame.kind} is unknown "
                     "to this version; start the version that wrote it"
                 )
         try:
@@ -236,13 +236,13 @@ class Wal:
 
     def record_boot(self, boot: int) -> None:
         """Append and sync the boot counter: what is in the log now is on disk."""
-        self._write([(Kind.BOOT, boot.to_bytes(8, "little"))])
+        self._write([(RecordKind.BOOT, boot.to_bytes(8, "little"))])
         self.sync()
         self.boot = boot
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records to the log with one write; durable after the next `sync`."""
-        self._write([(Kind.NODE, encode(record)) for record in records])
+        self._write([(RecordKind.NODE, encode(record)) for record in records])
 
     def sync(self) -> None:
         """Make everything appended durable. Raises StorageError; then the process must end."""
@@ -259,7 +259,7 @@ class Wal:
         """End the log in order and release its file."""
         if self._fd >= 0 and not self._failed:
             self.sync()
-            self._write([(Kind.CLOSED, b"")])
+            self._write([(RecordKind.CLOSED, b"")])
             self.sync()
         self.abandon()
 
@@ -272,7 +272,7 @@ class Wal:
             os.close(self._fd)
             self._fd = -1
 
-    def _write(self, entries: list[tuple[Kind, bytes]]) -> None:
+    def _write(self, entries: list[tuple[RecordKind, bytes]]) -> None:
         if self._failed:
             raise StorageError(f"log segment {self._path}: an earlier write or sync failed")
         parts: list[bytes] = []
@@ -335,7 +335,7 @@ class Wal:
         self._fd, self._path, self._number, self._seed = fd, path, number, parsed.crc
         self._size = os.fstat(fd).st_size
 
-    def _open(self, end: End | None) -> None:
+    def _open(self, end: LogEnd | None) -> None:
         if end is None:
             self._begin(_Spare(self._directory / "spare.tmp", self._segment_bytes))
             return
@@ -347,7 +347,7 @@ class Wal:
         # What the last life wrote and did not sync may still be in memory only.
         self.sync()
 
-    def _cut(self, end: End) -> None:
+    def _cut(self, end: LogEnd) -> None:
         """Zero the torn tail; a copy of it stays beside the segment."""
         tail = os.pread(self._fd, end.torn, end.offset)
         copy = end.path.with_name(f"{end.path.stem}-{end.offset}.torn")

@@ -49,7 +49,7 @@ def problem(
     )
 
 
-class _Connection(RequestHandler):
+class _HttpConnection(RequestHandler):
     __slots__ = ("_header_deadline", "_refused")
 
     def __init__(self, manager: "WebServer", **options: Any) -> None:
@@ -135,7 +135,7 @@ class WebServer(web.Server):
         super().__init__(handler)
 
     def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._options)
+        return _HttpConnection(self, loop=self._loop, **self._options)
 
 
 _BODY: Final = orjson.dumps(

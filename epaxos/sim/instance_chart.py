@@ -27,7 +27,7 @@ from epaxos.execution.interface import Executor
 from epaxos.node.requests import NodeReady, Reply
 from epaxos.sim.incarnation import Seen
 from epaxos.sim.schedule.words import show
-from epaxos.trace import Step
+from epaxos.trace import TraceStep
 
 MARKS: Final = {
     "takes": "○",
@@ -90,7 +90,7 @@ class Observer:
         self._note(now, me, "hears", message, source)
 
     def step(
-        self, me: ReplicaId, step: Step, ready: NodeReady, seen: Seen, executor: Executor
+        self, me: ReplicaId, step: TraceStep, ready: NodeReady, seen: Seen, executor: Executor
     ) -> None:
         """A step was replayed."""
         now = step.now

@@ -31,17 +31,17 @@ from epaxos.sim.incarnation import NodeFactory, Seen, Watched
 from epaxos.sim.instance_chart import Observer
 from epaxos.sim.schedule.words import show
 from epaxos.trace import (
-    Answer,
     Answered,
     Asked,
     Digest,
-    Outcome,
     Received,
     Refused,
     Requested,
     Said,
-    Step,
+    StepOutcome,
+    TraceAnswer,
     TraceReader,
+    TraceStep,
     decode_said,
     outcome_of,
     question_of,
@@ -149,7 +149,7 @@ class Replay:
         self._watched.seen()
         return node
 
-    def _step(self, node: Node, step: Step) -> None:
+    def _step(self, node: Node, step: TraceStep) -> None:
         observer = self._observer
         try:
             for each in step.inputs:
@@ -182,7 +182,7 @@ class Replay:
         else:
             node.wake(now)
 
-    def _count(self, ready: NodeReady, step: Step, seen: Seen) -> None:
+    def _count(self, ready: NodeReady, step: TraceStep, seen: Seen) -> None:
         self.counts["sent"] += len(ready.messages)
         self.counts["records"] += len(ready.log)
         for decided in seen.decided:
@@ -213,7 +213,7 @@ class Replay:
             if self.divergence is None:
                 self.divergence = Divergence(self.steps, at, "the step", "it went on", why)
 
-    def _differ(self, step: Step, outcome: Outcome) -> None:
+    def _differ(self, step: TraceStep, outcome: StepOutcome) -> None:
         self.differing += 1
         if self.divergence is not None:
             return
@@ -223,7 +223,7 @@ class Replay:
             part, then, now = self._first_divergence(step.outcome, outcome)
         self.divergence = Divergence(self.steps, step.now, part, then, now)
 
-    def _first_divergence(self, then: Outcome, now: Outcome) -> tuple[str, str, str]:
+    def _first_divergence(self, then: StepOutcome, now: StepOutcome) -> tuple[str, str, str]:
         columns: tuple[tuple[str, list[Any], list[Any], Callable[[Any], str]], ...] = (
             ("record", then.records, now.records, lambda each: self._show(each, "record")),
             ("message", then.messages, now.messages, self._show_sent),
@@ -253,7 +253,7 @@ class Replay:
         to = "all" if target == EVERYONE else replica_name(target)
         return f"to {to}: {self._show(message, 'message')}"
 
-    def _show_answer(self, answer: Answer) -> str:
+    def _show_answer(self, answer: TraceAnswer) -> str:
         who = f"to request {answer.waiter}"
         if isinstance(answer, Answered):
             path = Path(answer.path).name.lower()

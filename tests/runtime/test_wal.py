@@ -334,7 +334,7 @@ def test_reading_without_a_lock_changes_nothing_and_shows_positions(tmp_path):
     log.append(notes(1, 2))
     before = last_segment(tmp_path).read_bytes()
     reader = LogReader(tmp_path / "wal")
-    found = [(f.path.name, f.entry.offset, f.entry.sequence, f.entry.synced) for f in reader]
+    found = [(f.path.name, f.frame.offset, f.frame.sequence, f.frame.synced) for f in reader]
     assert [f[2:] for f in found] == [(1, 0), (2, 0), (3, 2)]
     assert found[0][:2] == ("0000000001.wal", HEADER_BYTES)
     assert (reader.end.sequence, reader.end.torn) == (4, 0)

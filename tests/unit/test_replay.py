@@ -41,11 +41,11 @@ from epaxos.trace import (
     MAGIC,
     SAID_BYTES_MAX,
     Digest,
-    End,
     Header,
     Restored,
-    Step,
+    TraceEnd,
     TraceReader,
+    TraceStep,
     Waiters,
     asked_of,
     question_of,
@@ -367,8 +367,8 @@ def test_what_holds_an_instance_up_is_told():
     nothing = Node(find_protocol("epaxos"), Setup(0, 3, (0,) * 3, random.Random(1)), 1, Limits())
     nothing.wake(0)
     ready = nothing.take(0)
-    observer.step(2, Step(5, [], None, None, None), ready, first, Blocked())
-    observer.step(2, Step(9, [], None, None, 3), ready, later, Blocked())
+    observer.step(2, TraceStep(5, [], None, None, None), ready, first, Blocked())
+    observer.step(2, TraceStep(9, [], None, None, 3), ready, later, Blocked())
     assert [(event.kind, event.text) for event in observer.finish()] == [
         ("learns", "A.7, as Nop"),
         ("waits", "with A.7 for B.3, which is not decided here"),
@@ -385,7 +385,7 @@ def frames(*bodies):
 
 
 def step(now=1):
-    return Step(now, [], None, None, None)
+    return TraceStep(now, [], None, None, None)
 
 
 def steps_of(data):
@@ -395,7 +395,7 @@ def steps_of(data):
 
 
 def test_a_whole_file():
-    reader, steps = steps_of(frames(header(), step(1), step(2), End(CLOSED)))
+    reader, steps = steps_of(frames(header(), step(1), step(2), TraceEnd(CLOSED)))
     assert [each.now for each in steps] == [1, 2]
     assert (reader.end, reader.torn, reader.damage) == (CLOSED, None, None)
 
