@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bench.run_directory import machine, make_directory, versions, write_json
 from bench.throughput.suite import WINDOWS, ThroughputOptions, run_suite, summarize, title
+from epaxos.cli.options import Json, Out
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
@@ -44,12 +45,8 @@ def bench(
     ] = "",
     value_size: Annotated[int, typer.Option(metavar="BYTES", help="Size of a value.")] = 16,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")
-    ] = Path("results"),
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON document with everything.")
-    ] = False,
+    out: Out = Path("results"),
+    json: Json = False,
 ) -> None:
     """Measure a local cluster without emulated delays: what the code costs.
 

@@ -28,6 +28,16 @@ from bench.reports.comparison import write_report
 from bench.run_directory import make_directory, sweep
 from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode
+from epaxos.cli.options import (
+    Durability,
+    Json,
+    LoadSeed,
+    Out,
+    Replicas,
+    Simulated,
+    TopologyName,
+    UnsafeNoGate,
+)
 from epaxos.cli.output import console, make_table, print_json, size
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
@@ -48,12 +58,8 @@ _COLOURS: Final = ("cyan", "yellow", "magenta", "blue", "white")
 
 @app.command()
 def compare(
-    topology: Annotated[
-        str, typer.Option(help="Name or file; `epaxos topology list` shows them.")
-    ] = DEFAULT,
-    replicas: Annotated[
-        int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")
-    ] = None,
+    topology: TopologyName = DEFAULT,
+    replicas: Replicas = None,
     protocols: Annotated[
         str,
         typer.Option(
@@ -88,7 +94,7 @@ def compare(
     warmup: Annotated[
         float, typer.Option(metavar="SECONDS", help="Load before it, not measured.")
     ] = 1.5,
-    durability: Annotated[str, typer.Option(help="fsync or memory.")] = "fsync",
+    durability: Durability = "fsync",
     value_size: Annotated[
         int | None, typer.Option(metavar="BYTES", help="Size of a value.  [default: 16]")
     ] = None,
@@ -99,14 +105,9 @@ def compare(
     shared_keys: Annotated[
         int | None, typer.Option(help="How many keys the regions share.  [default: 1]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of commands, arrivals and emulated jitter.")] = 1,
-    unsafe_no_gate: Annotated[
-        bool,
-        typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys."),
-    ] = False,
-    simulated: Annotated[
-        bool, typer.Option("--simulated", help="In virtual time: no processes, done in seconds.")
-    ] = False,
+    seed: LoadSeed = 1,
+    unsafe_no_gate: UnsafeNoGate = False,
+    simulated: Simulated = False,
     clients: Annotated[
         str | None,
         typer.Option(
@@ -121,12 +122,8 @@ def compare(
     jitter: Annotated[
         bool, typer.Option("--jitter", help="Simulated: links vary as the topology says.")
     ] = False,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")
-    ] = Path("results"),
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON document with everything.")
-    ] = False,
+    out: Out = Path("results"),
+    json: Json = False,
 ) -> None:
     """Compare protocols over emulated regions; the default run takes under two minutes.
 

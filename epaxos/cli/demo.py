@@ -17,6 +17,7 @@ from bench.demo import Demo, DemoReport, Steps
 from bench.drawing import style
 from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trials.trial import Outcome
+from epaxos.cli.options import Json, LoadSeed, Out, Simulated, TopologyName
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import doing, show_live
 from topology import DEFAULT
@@ -27,25 +28,18 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 _SPARK_COLUMNS: Final = 30
 _COLOURS: Final = {demos.MULTIPAXOS: "yellow", demos.EPAXOS: "cyan"}
 
-_Topology = Annotated[str, typer.Option(help="Name or file; `epaxos topology list` shows them.")]
 _Replicas = Annotated[int | None, typer.Option(min=3, max=9, help="Only so many of its regions.")]
-_Simulated = Annotated[
-    bool, typer.Option("--simulated", help="In virtual time: no processes, done in seconds.")
-]
-_Seed = Annotated[int, typer.Option(help="Of commands, arrivals and jitter.")]
-_Out = Annotated[Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON document with everything.")]
 
 
 @app.command("far-leader")
 def far_leader(
-    topology: _Topology = DEFAULT,
+    topology: TopologyName = DEFAULT,
     replicas: _Replicas = None,
     seconds: Annotated[float, typer.Option(help="Measured.")] = 16.0,
-    simulated: _Simulated = False,
-    seed: _Seed = 1,
-    out: _Out = Path("results"),
-    json: _Json = False,
+    simulated: Simulated = False,
+    seed: LoadSeed = 1,
+    out: Out = Path("results"),
+    json: Json = False,
 ) -> None:
     """The leader moves from the best region for it to the worst; EPaxos beside it has none.
 
@@ -56,13 +50,13 @@ def far_leader(
 
 @app.command("region-down")
 def region_down(
-    topology: _Topology = DEFAULT,
+    topology: TopologyName = DEFAULT,
     replicas: _Replicas = None,
     seconds: Annotated[float, typer.Option(help="Measured.")] = 20.0,
-    simulated: _Simulated = False,
-    seed: _Seed = 1,
-    out: _Out = Path("results"),
-    json: _Json = False,
+    simulated: Simulated = False,
+    seed: LoadSeed = 1,
+    out: Out = Path("results"),
+    json: Json = False,
 ) -> None:
     """The replica of one region, where Multi-Paxos's leader is, dies and returns.
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from epaxos.cli.exits import ExitCode
+from epaxos.cli.options import Json
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import show_sweep
 from epaxos.core.errors import ConfigError
@@ -32,7 +33,6 @@ Which = Annotated[
     str, typer.Argument(help="A directory of results, or a name: its newest results.")
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where results and their store are.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 @app.command()

@@ -16,6 +16,7 @@ import typer
 
 import topology
 from bench.analysis.units import ms
+from epaxos.cli.options import ClusterFile, Json, Timeout
 from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import AddressError, ConfigError, EpaxosError
 from epaxos.core.types import REPLICAS_MAX
@@ -53,17 +54,12 @@ def explain(
         str | None,
         typer.Option(metavar="REGION", help="Ask the replica of this region only."),
     ] = None,
-    cluster: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Take the addresses from this cluster.toml."),
-    ] = None,
+    cluster: ClusterFile = None,
     limit: Annotated[
         int, typer.Option(min=1, max=1000, help="Without REQUEST: so many of the latest samples.")
     ] = 10,
-    timeout: Annotated[
-        float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait.")
-    ] = 10.0,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    timeout: Timeout = 10.0,
+    json: Json = False,
 ) -> None:
     """Draw how one request went: queue, sync, rounds with their quorums, execution, answer.
 

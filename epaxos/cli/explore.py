@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from epaxos.cli.exits import ExitCode
+from epaxos.cli.options import Json
 from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import replica_name
@@ -60,7 +61,7 @@ def run(
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Stop after so long. [10, without --budget]")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    json: Json = False,
 ) -> None:
     """Look at every order of events in a small world, on the very code that runs.
 

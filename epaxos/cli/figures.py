@@ -17,6 +17,7 @@ from bench.trials.executors import choose
 from bench.trials.store import TrialStore
 from bench.trials.sweep import STORE
 from epaxos.cli.exits import ExitCode
+from epaxos.cli.options import Json, Out
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import show_sweep
 from epaxos.core.errors import ConfigError
@@ -52,12 +53,8 @@ def figures(
     dask: Annotated[
         str, typer.Option(metavar="ADDRESS", help="A Dask scheduler for simulated trials.")
     ] = "",
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")
-    ] = Path("results"),
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON document with everything.")
-    ] = False,
+    out: Out = Path("results"),
+    json: Json = False,
 ) -> None:
     """Run and draw the evaluation figures of the EPaxos papers; all in under 15 minutes.
 

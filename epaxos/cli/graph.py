@@ -16,6 +16,7 @@ import networkx as nx
 import orjson
 import typer
 
+from epaxos.cli.options import Timeout
 from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import CodecError, ConfigError
 from epaxos.http_client import base_url, fetch_json
@@ -50,9 +51,7 @@ def graph(
     limit: Annotated[
         int, typer.Option(min=1, max=1000, help="At most so many instances, the newest.")
     ] = 1000,
-    timeout: Annotated[
-        float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait.")
-    ] = 10.0,
+    timeout: Timeout = 10.0,
     json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
     """The live dependency graph of a replica, with its components.

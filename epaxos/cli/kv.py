@@ -16,6 +16,7 @@ import typer
 
 import topology
 from epaxos.cli.exits import ExitCode
+from epaxos.cli.options import ClusterFile, Json, Timeout
 from epaxos.cli.output import milliseconds, print_json, printable
 from epaxos.client import Answer, EPaxosClient, InvalidArgument, Unavailable
 from epaxos.codec import ServerHello
@@ -52,15 +53,6 @@ At = Annotated[
         metavar="HOST:PORT", help="Client port to ask; by default a cluster of `epaxos up`."
     ),
 ]
-ClusterFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Take the addresses from this cluster.toml."),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document with everything.")]
-Seconds = Annotated[
-    float,
-    typer.Option(min=0.001, metavar="SECONDS", help="How long to wait for the answer."),
-]
 
 
 class KvTarget(NamedTuple):
@@ -87,7 +79,7 @@ def get(
     via: Via = None,
     at: At = None,
     cluster: ClusterFile = None,
-    timeout: Seconds = 5.0,
+    timeout: Timeout = 5.0,
     json: Json = False,
 ) -> None:
     """Print the value of a key."""
@@ -105,7 +97,7 @@ def put(
     via: Via = None,
     at: At = None,
     cluster: ClusterFile = None,
-    timeout: Seconds = 5.0,
+    timeout: Timeout = 5.0,
     json: Json = False,
 ) -> None:
     """Write a key."""
@@ -120,7 +112,7 @@ def delete(
     via: Via = None,
     at: At = None,
     cluster: ClusterFile = None,
-    timeout: Seconds = 5.0,
+    timeout: Timeout = 5.0,
     json: Json = False,
 ) -> None:
     """Remove a key."""
@@ -147,7 +139,7 @@ def cas(
     via: Via = None,
     at: At = None,
     cluster: ClusterFile = None,
-    timeout: Seconds = 5.0,
+    timeout: Timeout = 5.0,
     json: Json = False,
 ) -> None:
     """Write or remove a key if it is as expected (compare-and-set).

@@ -24,6 +24,7 @@ from bench.reports.load import write_page
 from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode
+from epaxos.cli.options import Durability, Json, LoadSeed, Out, Replicas, TopologyName, UnsafeNoGate
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import doing, left, line, show_live
 from epaxos.core.errors import ConfigError
@@ -38,12 +39,8 @@ _LIMITS: Final = ("--max-p99", "--max-fail-ratio", "--min-rate")
 
 @app.command()
 def load(
-    topology: Annotated[
-        str, typer.Option(help="Name or file; `epaxos topology list` shows them.")
-    ] = DEFAULT,
-    replicas: Annotated[
-        int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")
-    ] = None,
+    topology: TopologyName = DEFAULT,
+    replicas: Replicas = None,
     protocol: Annotated[str, typer.Option(help="What the cluster runs.")] = "epaxos",
     leader: Annotated[
         str, typer.Option(help="Where a leader stands: best, worst or a region.")
@@ -70,7 +67,7 @@ def load(
     closed: Annotated[
         bool, typer.Option("--closed", help="The steps are users per region, closed loop.")
     ] = False,
-    durability: Annotated[str, typer.Option(help="fsync or memory.")] = "fsync",
+    durability: Durability = "fsync",
     processes: Annotated[int, typer.Option(help="Of Locust.")] = 1,
     patience: Annotated[
         str, typer.Option(metavar="TIME", help="How long a user waits for an answer.")
@@ -90,17 +87,10 @@ def load(
     web: Annotated[
         bool, typer.Option("--web", help="Locust's web page instead; Ctrl-C ends it.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of commands, arrivals and emulated jitter.")] = 1,
-    unsafe_no_gate: Annotated[
-        bool,
-        typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys."),
-    ] = False,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")
-    ] = Path("results"),
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON document with everything.")
-    ] = False,
+    seed: LoadSeed = 1,
+    unsafe_no_gate: UnsafeNoGate = False,
+    out: Out = Path("results"),
+    json: Json = False,
 ) -> None:
     """Load a cluster from every region with Locust, and report percentiles per region.
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from epaxos.cli.exits import ExitCode
+from epaxos.cli.options import Json
 from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.registry import find_protocol
@@ -27,7 +28,6 @@ SHRINK_S: Final = 60.0
 """How long one catch is cut down at most."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="An exhibit; `epaxos museum` has all.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document with everything.")]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from epaxos.cli.options import UnsafeNoGate
 from epaxos.runtime.config import load_config
 
 app = typer.Typer()
@@ -32,9 +33,7 @@ def serve(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of emulated jitter and loss.")] = None,
     leader: Annotated[str | None, typer.Option(help="First leader: region or letter.")] = None,
-    unsafe_no_gate: Annotated[
-        bool, typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys.")
-    ] = False,
+    unsafe_no_gate: UnsafeNoGate = False,
     admin: Annotated[bool | None, typer.Option(help="Let HTTP change the emulated links.")] = None,
     insecure: Annotated[
         bool | None, typer.Option(help="Allow hosts that other machines can reach.")

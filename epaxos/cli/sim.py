@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import topology as places
 from epaxos.cli.exits import ExitCode
+from epaxos.cli.options import Json, StateMachineName, UnsafeNoGate
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.registry import BUILT_IN, find_protocol, protocol_names
@@ -47,11 +48,6 @@ EVERYTHING = "all"
 SEEDS: Final = 200
 CONTENDED_PER_S: Final = 100
 """Commands that each region of `contention` sends per second."""
-
-Gate = Annotated[
-    bool, typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys.")
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 @app.command()
@@ -96,17 +92,12 @@ def run(
         int | None, typer.Option(min=1, help="Processes.  [default: one per core]")
     ] = None,
     shrink: Annotated[bool, typer.Option(help="Cut a failure down to its shortest story.")] = True,
-    unsafe_no_gate: Gate = False,
+    unsafe_no_gate: UnsafeNoGate = False,
     plant: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Put the class in this file in the place of ours."),
     ] = None,
-    state_machine: Annotated[
-        str,
-        typer.Option(
-            metavar="MODULE:CLASS", help="Your own state machine in place of the key-value store."
-        ),
-    ] = "",
+    state_machine: StateMachineName = "",
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the tests of failures are written.")
     ] = Path("results"),
@@ -171,7 +162,7 @@ def contention(
     topology: Annotated[str, typer.Option(help="Regions and delays.")] = places.DEFAULT,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long they send.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Draws when they send.")] = 1,
-    unsafe_no_gate: Gate = False,
+    unsafe_no_gate: UnsafeNoGate = False,
     json: Json = False,
 ) -> None:
     """All regions write one key, without faults.

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 import topology
+from epaxos.cli.options import Json, Replicas
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.core.errors import ConfigError
 from topology import Prediction, Topology
@@ -26,8 +27,6 @@ _SHAPES: Final = {
 }
 
 Spec = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="Name or file; `list` shows them.")]
-Replicas = Annotated[int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document with everything.")]
 
 
 class Format(StrEnum):

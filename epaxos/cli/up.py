@@ -28,6 +28,7 @@ from bench.clusters.local import (
     fixed_ports,
     free_ports,
 )
+from epaxos.cli.options import Durability, Replicas, StateMachineName, TopologyName, UnsafeNoGate
 from epaxos.cli.output import console, count, make_table, milliseconds, size
 from epaxos.core.errors import AddressError, ConfigError
 from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
@@ -43,25 +44,16 @@ _UNWATCHED_S: Final = 10.0
 
 @app.command()
 def up(
-    topology: Annotated[
-        str, typer.Option(help="Name or file; `epaxos topology list` shows them.")
-    ] = DEFAULT,
-    replicas: Annotated[
-        int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")
-    ] = None,
+    topology: TopologyName = DEFAULT,
+    replicas: Replicas = None,
     protocol: Annotated[
         str, typer.Option(help="epaxos, multipaxos, or your own as package.module:NAME.")
     ] = "epaxos",
     leader: Annotated[
         str, typer.Option(help="First leader of multipaxos: best, worst or a region.")
     ] = "best",
-    state_machine: Annotated[
-        str,
-        typer.Option(
-            metavar="MODULE:CLASS", help="Your own state machine in place of the key-value store."
-        ),
-    ] = "",
-    durability: Annotated[str, typer.Option(help="fsync or memory.")] = "fsync",
+    state_machine: StateMachineName = "",
+    durability: Durability = "fsync",
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep logs and data here, and go on from them."),
@@ -70,10 +62,7 @@ def up(
         bool, typer.Option(help="Hold messages back as long as the topology says.")
     ] = True,
     seed: Annotated[int, typer.Option(help="Of emulated jitter and loss.")] = 1,
-    unsafe_no_gate: Annotated[
-        bool,
-        typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys."),
-    ] = False,
+    unsafe_no_gate: UnsafeNoGate = False,
     record: Annotated[
         bool,
         typer.Option(

@@ -1,0 +1,33 @@
+"""Options that several verbs have, with the same words in each help.
+
+An option of one verb stands with the verb."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TopologyName = Annotated[str, typer.Option(help="Name or file; `epaxos topology list` shows them.")]
+Replicas = Annotated[int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")]
+Durability = Annotated[str, typer.Option(help="fsync or memory.")]
+LoadSeed = Annotated[int, typer.Option(help="Of commands, arrivals and emulated jitter.")]
+UnsafeNoGate = Annotated[
+    bool, typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys.")
+]
+Simulated = Annotated[
+    bool, typer.Option("--simulated", help="In virtual time: no processes, done in seconds.")
+]
+StateMachineName = Annotated[
+    str,
+    typer.Option(
+        metavar="MODULE:CLASS", help="Your own state machine in place of the key-value store."
+    ),
+]
+ClusterFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Take the addresses from this cluster.toml.")
+]
+Timeout = Annotated[
+    float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait for the answer.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document with everything.")]
