@@ -75,7 +75,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What one run is made of."""
+    """The options of one run."""
 
     seed: int = 1
     protocol: str = "epaxos"
