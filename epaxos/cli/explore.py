@@ -67,7 +67,7 @@ def run(
 
     Messages are lost, overtake each other and, unless --no-duplicates, come again; replicas crash
     for good at any time, and start again from their disks as often as --crashes says. Ends at the
-    first state in which a sentence does not hold, with the steps that lead there (exit code 1)."""
+    first state in which a property is violated, with the steps that lead there (exit code 1)."""
     world = _world(protocol, replicas, at or _in_turn(batches, replicas), fallen)
     world = replace(
         world, crashes=crashes, recoveries=recoveries, repeats=repeats, duplicates=duplicates
@@ -183,10 +183,10 @@ def _print(screen: Console, report: Report, seconds: float) -> None:
         for number, step in enumerate(report.path, 1):
             screen.print(f"  {number:3}  {step}", markup=False, soft_wrap=not screen.is_terminal)
     elif report.exhausted:
-        screen.print("exhausted: every sentence holds in every reachable state")
+        screen.print("exhausted: every property holds in every reachable state")
     else:
         screen.print(
-            f"not exhausted: every sentence holds as far as was looked; {counts.waiting:,} states "
+            f"not exhausted: every property holds as far as was looked; {counts.waiting:,} states "
             "wait",
             markup=False,
         )

@@ -106,7 +106,7 @@ def run(
     """Run seeds; anything may fail.
 
     Crashes, lost and copied messages, partitions, slow, full and torn disks, wrong clocks, pauses.
-    Seeds are shared out over all cores. Prints its options first. Ends with 1 if a sentence about
+    Seeds are shared out over all cores. Prints its options first. Ends with 1 if a property of
     the protocols was violated."""
     from epaxos.cli.sim_workers import Soak, terminable
 
