@@ -380,7 +380,7 @@ def test_what_the_deps_cover_does_not_object_and_the_next_one_does():
 def test_in_a_long_gap_what_the_deps_cover_does_not_object_either():
     """D's column is named up to 50, and three of it are known."""
     made = replica(B)
-    made.receive(E, PreAccept(E, 1, payload(1, b"y"), (0, 0, 0, 50, 0)), 10)
+    made.receive(E, Commit(E, 1, payload(1, b"y"), (0, 0, 0, 50, 0)), 10)
     for slot in (1, 2, 3):
         made.receive(D, PreAccept(D, slot, payload(slot), ZERO), 10)
     assert objections(made, (0, 0, 0, 2, 0)) == [(D, 3, False)]

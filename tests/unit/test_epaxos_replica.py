@@ -11,6 +11,7 @@ from epaxos.core.replica import EVERYONE, Path, Setup
 from epaxos.core.stamps import Stamps
 from epaxos.core.types import InstanceId, make_ballot
 from epaxos.protocols.epaxos import invariants
+from epaxos.protocols.epaxos.columns import PROGRESS_DELAY_US
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.messages import (
     Accept,
@@ -235,8 +236,19 @@ def test_a_progress_that_is_due_before_the_next_look_wakes_the_replica():
     made.receive(D, PreAccept(D, 4, payload(), ZERO), now)
     assert heartbeat < now + RTT // 4
     assert made.deadline() == heartbeat
-    made.wake(heartbeat)
-    assert len(sent(made, Progress)) == 1
+
+
+def test_what_was_executed_is_told_before_the_next_look():
+    made = replica(B, rtts=(400_000, 0, 400_000, 400_000, 400_000))
+    made.receive(A, Commit(A, 1, payload(), ZERO), 0)
+    made.out.take()
+    made.executed((1, 0, 0, 0, 0), 10)
+    due = 10 + PROGRESS_DELAY_US
+    assert made.deadline() == due
+    made.wake(due - 1)
+    assert not sent(made, Progress)
+    made.wake(due)
+    assert [m.executed for _, m in sent(made, Progress)] == [(1, 0, 0, 0, 0)]
 
 
 @pytest.mark.parametrize("heard", [1, 2])
