@@ -29,7 +29,6 @@ from epaxos.node.requests import (
     AskGraph,
     AskInstance,
     AskKeys,
-    AskStatus,
     AskTransfer,
     Flight,
     Limits,
@@ -514,21 +513,3 @@ _COUNTERS = (
     "expired",
     "expired_queued",
 )
-
-__all__ = [
-    "AskGraph",
-    "AskInstance",
-    "AskKeys",
-    "AskStatus",
-    "AskTransfer",
-    "Flight",
-    "Limits",
-    "Node",
-    "NodeReady",
-    "Question",
-    "QuestionReply",
-    "Refusal",
-    "Reply",
-    "Request",
-    "node_with",
-]

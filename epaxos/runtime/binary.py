@@ -28,7 +28,7 @@ from epaxos.codec import (
 )
 from epaxos.core.errors import CodecError, Definite
 from epaxos.core.types import Micros
-from epaxos.node.node import Refusal, Reply, Request
+from epaxos.node.requests import Refusal, Reply, Request
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.framing import FrameBuffer
 

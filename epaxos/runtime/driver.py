@@ -20,8 +20,7 @@ from typing import Any, Final, Protocol, cast
 
 from epaxos.core.replica import Message, Path, Record
 from epaxos.core.types import Micros, ReplicaId
-from epaxos.node.node import NodeReady, Question, QuestionReply, Refusal, Reply, Request
-from epaxos.node.requests import commit
+from epaxos.node.requests import NodeReady, Question, QuestionReply, Refusal, Reply, Request, commit
 from epaxos.node.sampling import Samples
 from epaxos.runtime.alarm import Alarm, clock
 from epaxos.runtime.metrics import Distribution

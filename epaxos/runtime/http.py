@@ -34,7 +34,7 @@ from epaxos.core.command import (
 from epaxos.core.errors import ConfigError, Definite
 from epaxos.core.replica import Path
 from epaxos.core.types import InstanceId, Micros, parse_instance
-from epaxos.node.node import (
+from epaxos.node.requests import (
     AskGraph,
     AskInstance,
     AskStatus,

@@ -21,7 +21,8 @@ from epaxos.codec import PROTOCOL_VERSION, encode, encode_frame
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Message, Record
 from epaxos.core.types import Micros, ReplicaId
-from epaxos.node.node import Limits, Node, NodeReady, Question, Request
+from epaxos.node.node import Node
+from epaxos.node.requests import Limits, NodeReady, Question, Request
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.config import ServeConfig, first_leader
 from epaxos.trace import (

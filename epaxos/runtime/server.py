@@ -29,7 +29,8 @@ from epaxos.codec import PROTOCOL_VERSION, Codec, ServerHello
 from epaxos.core.errors import AddressError
 from epaxos.core.replica import Message, Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
-from epaxos.node.node import Limits, Node, node_with
+from epaxos.node.node import Node, node_with
+from epaxos.node.requests import Limits
 from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import ClientPort

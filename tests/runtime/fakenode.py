@@ -11,7 +11,7 @@ from epaxos.codec import PROTOCOL_VERSION, ServerHello
 from epaxos.core.command import NO_VERSION, Operation, Results, Status, decode_cas
 from epaxos.core.errors import Ambiguous, ConfigError, Definite
 from epaxos.core.replica import Executed, Path
-from epaxos.node.node import (
+from epaxos.node.requests import (
     AskGraph,
     AskInstance,
     AskTransfer,

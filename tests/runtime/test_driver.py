@@ -8,7 +8,7 @@ from fakenode import FakeFlight, FakeLog, FakeNode
 
 from epaxos.core.errors import StorageError
 from epaxos.core.replica import EVERYONE
-from epaxos.node.node import AskStatus, NodeReady, Request
+from epaxos.node.requests import AskStatus, NodeReady, Request
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.driver import STEP_MESSAGES_MAX, Driver
 

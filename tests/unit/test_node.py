@@ -12,14 +12,14 @@ from epaxos.core.command import Batch, Operation, Payload, encode_cas
 from epaxos.core.errors import Ambiguous, Definite, StorageError
 from epaxos.core.replica import Executed, Leaderless, Outbox, Path, Setup
 from epaxos.core.types import InstanceId
-from epaxos.node.node import (
+from epaxos.node.node import Node
+from epaxos.node.requests import (
     AskGraph,
     AskInstance,
     AskKeys,
     AskStatus,
     AskTransfer,
     Limits,
-    Node,
     QuestionReply,
     Refusal,
     Reply,
