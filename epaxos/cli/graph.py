@@ -28,7 +28,7 @@ OUTSIDE: Final = "outside"
 left out by the limit."""
 
 
-class Format(StrEnum):
+class GraphFormat(StrEnum):
     """What `write_graph` can write."""
 
     GRAPHML = "graphml"
@@ -40,7 +40,7 @@ class Format(StrEnum):
 def graph(
     at: Annotated[str, typer.Option(help="HTTP address of the replica.")] = "http://127.0.0.1:8001",
     form: Annotated[
-        Format | None,
+        GraphFormat | None,
         typer.Option(
             "--format", help="What to write; by default what the name of --out ends with."
         ),
@@ -81,11 +81,11 @@ def graph(
         _print_summary(summary, at, out, stderr=to_stdout)
 
 
-def _format_of(out: Path) -> Format:
+def _format_of(out: Path) -> GraphFormat:
     try:
-        return Format(out.suffix.removeprefix("."))
+        return GraphFormat(out.suffix.removeprefix("."))
     except ValueError:
-        endings = ", ".join(f".{form}" for form in Format)
+        endings = ", ".join(f".{form}" for form in GraphFormat)
         raise ConfigError(
             f"--out {out}: the name says no format; end it with one of {endings}, or give --format"
         ) from None
@@ -139,12 +139,12 @@ def _order(name: str) -> tuple[int, str]:
     return int(slot), column
 
 
-def render(graph: "nx.DiGraph[str]", form: Format) -> bytes:
+def render(graph: "nx.DiGraph[str]", form: GraphFormat) -> bytes:
     """The graph as a file's content."""
-    if form is Format.JSON:
+    if form is GraphFormat.JSON:
         document = nx.node_link_data(graph, edges="edges")
         return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    if form is Format.DOT:
+    if form is GraphFormat.DOT:
         return _dot(graph).encode()
     content = io.BytesIO()
     nx.write_graphml_xml(graph, content)

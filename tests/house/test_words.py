@@ -24,7 +24,6 @@ STILL_DOUBLED = {
     "Columns",
     "End",
     "Entry",
-    "Format",
     "Held",
     "Jitter",
     "Kind",

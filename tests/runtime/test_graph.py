@@ -10,7 +10,7 @@ import networkx as nx
 import pytest
 
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.graph import OUTSIDE, Format, dependency_graph, render, summarize
+from epaxos.cli.graph import OUTSIDE, GraphFormat, dependency_graph, render, summarize
 from epaxos.cli.main import run
 from epaxos.core.errors import CodecError
 
@@ -64,7 +64,9 @@ def test_summary():
     assert summarize(empty, dependency_graph(empty))["largest_component"]["size"] == 0
 
 
-@pytest.mark.parametrize(("form", "read"), [(Format.GRAPHML, nx.read_graphml), (Format.JSON, None)])
+@pytest.mark.parametrize(
+    ("form", "read"), [(GraphFormat.GRAPHML, nx.read_graphml), (GraphFormat.JSON, None)]
+)
 def test_written_graph_reads_back(form, read):
     graph = dependency_graph(DOCUMENT)
     content = render(graph, form)
@@ -78,7 +80,7 @@ def test_written_graph_reads_back(form, read):
 
 
 def test_dot_boxes_components_and_escapes_keys():
-    text = render(dependency_graph(DOCUMENT), Format.DOT).decode()
+    text = render(dependency_graph(DOCUMENT), GraphFormat.DOT).decode()
     assert text.startswith("digraph")
     assert text.count("subgraph cluster_") == 1
     assert '"A.2" -> "B.1";' in text
