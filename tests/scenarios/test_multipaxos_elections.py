@@ -303,6 +303,21 @@ def test_leadership_moves_on_request_and_no_proposal_is_lost(source):
     assert count(world, "probes") == 1
 
 
+def test_a_successor_waits_for_the_promise_that_brings_every_proposal():
+    """B and C make a majority, but A alone has voted for its last proposal."""
+    world = elected()
+    world.put("A", "x")
+    world.drop("A>")
+    world.hand_over("A", "C")
+    world.deliver("A>C", "TakeOver")
+    world.deliver("C>B", "Prepare")
+    world.deliver("B>C", "Promise")
+    assert leaders(world) == ["A"]
+    world.run(SECOND)
+    assert leaders(world) == ["C"]
+    assert [world.value(name, (0, 1)) for name in "ABC"] == [(["x"], ())] * 3
+
+
 def test_a_hand_over_takes_a_few_round_trips():
     world = elected(5)
     world.put("B", "x")
