@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from bench.analysis.conflicts import realised
 from bench.analysis.statistics import SAMPLES_FOR_P99, Ms
 from bench.load.samples import Sample
+from bench.trials.cells import worst
 from bench.trials.trial import Outcome, Trial
 from epaxos.core.errors import ConfigError
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
 from topology import find
-
-_LEVELS: Final = ("VALID", "SUSPECT", "INVALID")
 
 
 @dataclass(frozen=True)
@@ -181,9 +180,8 @@ def percentile(values: Ms, percent: float) -> float | None:
 def validity(trials: Iterable[Trial], results: StudyResults) -> tuple[str, list[str]]:
     """The worst of all trials, and why."""
     outcomes = list(chain.from_iterable(results[trial].outcomes for trial in trials))
-    level = max((outcome.validity for outcome in outcomes), key=_LEVELS.index, default="VALID")
     reasons = dict.fromkeys(reason for outcome in outcomes for reason in outcome.reasons)
-    return level, list(reasons)
+    return worst([outcome.validity for outcome in outcomes]), list(reasons)
 
 
 def conditions(trials: Sequence[Trial], scale: Scale, latency: str = "") -> str:

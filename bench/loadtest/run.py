@@ -25,12 +25,12 @@ import orjson
 
 from bench.analysis.validity import LAG_MS, LINK_ERROR_MS, Findings
 from bench.clusters.counters import SETTLE_S, Late, Lateness
-from bench.clusters.local import ClusterOptions, LocalCluster, free_port_numbers
+from bench.clusters.local import LocalCluster, free_port_numbers
 from bench.loadtest.options import Offer, places
 from bench.loadtest.summary import Document
 from bench.progress import ProgressReport, Watch, ignore
 from bench.spawn import spawn
-from bench.trials.trial import Trial
+from bench.trials.trial import Trial, local_cluster
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.quorum import quorums
 
@@ -160,18 +160,10 @@ def _served(
     if options.at:
         yield options.at, None
         return
-    trial, leader = options.trial, options.trial.leader_index
-    settings = ClusterOptions(
-        protocol=trial.protocol,
-        durability=trial.durability,
-        leader="" if leader is None else trial.sites.regions[leader].name,
-        seed=trial.seed,
-        gate=trial.gate,
-        more={"batch_commands": trial.batch_commands},
-    )
+    trial = options.trial
     n, left_s = trial.sites.n, START_S + options.run_s
     with ExitStack() as stack:
-        cluster = stack.enter_context(LocalCluster(trial.sites, directory / "replicas", settings))
+        cluster = stack.enter_context(local_cluster(trial, directory / "replicas"))
         watch(LoadReport(activity=f"starting {n} replicas", total=0.0, left_s=left_s, live=None))
         cluster.start()
         cluster.give_way()

@@ -19,7 +19,7 @@ from bench.run_directory import machine, make_directory, versions, write_json
 from bench.trials.trial import Outcome
 from epaxos.cli.options import Json, LoadSeed, Out, Simulated, TopologyName
 from epaxos.cli.output import console, make_table, print_json
-from epaxos.cli.progress import doing, show_live
+from epaxos.cli.progress import line, show_live
 from topology import DEFAULT
 
 app = typer.Typer(no_args_is_help=True, help="Leaderlessness, seen live.")
@@ -127,7 +127,7 @@ def _draw(demo: Demo, report: DemoReport) -> Group:
 
 
 def _clock(report: DemoReport) -> str:
-    return doing(report) if report.at_s is None else f"{report.at_s:4.0f} s   {report.activity}"
+    return line(report) if report.at_s is None else f"{report.at_s:4.0f} s   {report.activity}"
 
 
 def _line(report: DemoReport) -> str:
