@@ -47,7 +47,7 @@ def test_parts_from_outside_run_in_processes_and_are_replayed(tmp_path, monkeypa
         assert trace.header.state_machine == "counters:Counters"
         replay = Replay(trace).run()
         assert replay.failure is None
-        assert replay.difference is None
+        assert replay.divergence is None
         steps += replay.steps
     assert steps > 10
 
