@@ -360,24 +360,6 @@ class World:
         low, high = self.options.faults.sync_us
         self._sync_later(process, life, ready, self.random.randint(low, high))
 
-    def _check_bounds(self, member: ReplicaId, node: Node, ready: NodeReady) -> None:
-        """O11: what waits and what is proposed keeps to the bounds in force."""
-        limits = node.limits
-        if node.queued > limits.queued_commands:
-            raise Violation(
-                BOUNDED,
-                f"{node.queued} commands wait at {replica_name(member)}, where "
-                f"{limits.queued_commands} may",
-            )
-        for flight in ready.flights:
-            size = len(flight.payload.batch.keys)
-            if size > limits.batch_commands:
-                raise Violation(
-                    BOUNDED,
-                    f"a batch of {size} at {replica_name(member)}, where "
-                    f"{limits.batch_commands} may be",
-                )
-
     def _sync_later(
         self, process: Process, life: Incarnation, ready: NodeReady, wait: Micros
     ) -> None:
@@ -449,6 +431,24 @@ class World:
                 self.executions.component(me, component)
             for decided in seen.executed:
                 self.executions.executed(me, decided)
+
+    def _check_bounds(self, member: ReplicaId, node: Node, ready: NodeReady) -> None:
+        """O11: what waits and what is proposed keeps to the bounds in force."""
+        limits = node.limits
+        if node.queued > limits.queued_commands:
+            raise Violation(
+                BOUNDED,
+                f"{node.queued} commands wait at {replica_name(member)}, where "
+                f"{limits.queued_commands} may",
+            )
+        for flight in ready.flights:
+            size = len(flight.payload.batch.keys)
+            if size > limits.batch_commands:
+                raise Violation(
+                    BOUNDED,
+                    f"a batch of {size} at {replica_name(member)}, where "
+                    f"{limits.batch_commands} may be",
+                )
 
     def _arm(self, process: Process, life: Incarnation) -> None:
         process.deadline = deadline = life.node.deadline()
