@@ -10,14 +10,18 @@ results/2026-11-23-1507-compare/
 
 import os
 import platform
+import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from rich.console import Console
 
 import epaxos
 from epaxos.core.errors import ConfigError
@@ -43,6 +47,32 @@ def make_directory(parent: Path, kind: str, now: datetime) -> Path:
             f"--out {parent}: {error.strerror}; name a directory that can be written"
         ) from None
     raise ConfigError(f"--out {parent}: there are a thousand results of this minute; name another")
+
+
+@contextmanager
+def measuring(directory: Path, remarks: Console) -> Iterator[Path]:
+    """The place of clusters' files below a run's directory, for as long as they run. At the end
+    the data of replicas goes, settings and logs stay. After Ctrl-C nothing stays."""
+    replicas = directory / "replicas"
+    try:
+        yield replicas
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        remarks.print("stopped; nothing was kept", markup=False)
+        raise
+    finally:
+        sweep(replicas)
+
+
+def manifest(begun: datetime) -> dict[str, Any]:
+    """What is needed to repeat a run that ends now, and to know where it ran."""
+    return {
+        "begun": begun.astimezone().isoformat(timespec="seconds"),
+        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command_line": shlex.join(["epaxos", *sys.argv[1:]]),
+        **versions(),
+        "machine": machine(),
+    }
 
 
 def versions() -> dict[str, Any]:
@@ -88,7 +118,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 def sweep(replicas: Path) -> None:
     """Take away the data of replicas that have ended; their settings and logs stay."""
-    for data in replicas.glob("*/data-*"):
+    for data in (*replicas.glob("data-*"), *replicas.glob("*/data-*")):
         shutil.rmtree(data, ignore_errors=True)
     for name in ("load.json", "load-result.json"):
         for left in replicas.glob(f"*/{name}"):

@@ -3,7 +3,6 @@
 Rules of this file: figures are made in summary.py and judged in verdict.py; here they are written.
 """
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ import orjson
 from bench.compare.compare import ComparedTrial, ComparisonOptions
 from bench.compare.summary import summarize
 from bench.compare.verdict import judge
-from bench.run_directory import machine, versions, write_json
+from bench.run_directory import manifest, write_json
 from epaxos.core.command import Operation
 from epaxos.core.replica import Path as CommitPath
 
@@ -23,30 +22,17 @@ def write_results(
     directory: Path,
     options: ComparisonOptions,
     trials: Sequence[ComparedTrial],
-    arguments: Sequence[str],
     begun: datetime,
 ) -> dict[str, Any]:
     """Everything of a comparison but the report; returns what `summary.json` says."""
     document = summarize(options, trials)
     document["verdict"] = judge(document)
-    document["manifest"] = manifest(document, arguments, begun)
+    document["manifest"] = manifest(begun)
     write_json(directory / "summary.json", document)
     write_json(directory / "manifest.json", document["manifest"] | {"setup": document["setup"]})
     names = [home.region.name for home in options.trial.homes]
     write_samples(directory / "samples.jsonl", trials, names)
     return document
-
-
-def manifest(summary: dict[str, Any], arguments: Sequence[str], begun: datetime) -> dict[str, Any]:
-    """Everything that is needed to repeat a run, and to know where it ran."""
-    return {
-        "begun": begun.astimezone().isoformat(timespec="seconds"),
-        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command_line": shlex.join(["epaxos", *arguments]),
-        "seed": summary["setup"]["seed"],
-        **versions(),
-        "machine": machine(),
-    }
 
 
 def write_samples(path: Path, trials: Sequence[ComparedTrial], regions: Sequence[str]) -> None:

@@ -9,8 +9,6 @@ Rules of this file: a directory is made anew for every run and never written ove
 before is taken from the store (store.py).
 """
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +19,7 @@ from typing import Any, Final
 from bench.drawing import style
 from bench.figures.plan import Picture, Scale, Study, StudyResults, validity
 from bench.progress import Watch
-from bench.run_directory import machine, versions, write_json
+from bench.run_directory import manifest, write_json
 from bench.trials.executors import TrialExecutor
 from bench.trials.store import TrialStore, code_version
 from bench.trials.sweep import Ran, SweepReport, finish
@@ -117,14 +115,7 @@ def write(
         "trials": len(ran.keys),
         "reused": ran.reused,
         "notes": ran.notes,
-        "manifest": {
-            "begun": begun.astimezone().isoformat(timespec="seconds"),
-            "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "command_line": shlex.join(["epaxos", *sys.argv[1:]]),
-            "code": code_version(),
-            **versions(),
-            "machine": machine(),
-        },
+        "manifest": {"code": code_version(), **manifest(begun)},
     }
     write_json(directory / "figures.json", document)
     return document

@@ -11,8 +11,6 @@ experiment goes on from there. A directory is made anew for every run and never 
 Rules of this file: it decides what is run and when, keeps it, and judges nothing but failures.
 """
 
-import shlex
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +21,7 @@ from typing import Any, Final
 import orjson
 
 from bench.progress import ProgressClock, ProgressReport, Watch
-from bench.run_directory import machine, make_directory, versions, write_json
+from bench.run_directory import make_directory, manifest, write_json
 from bench.trials.cells import values_of
 from bench.trials.executors import Failed, Here, Job, Stopped, TrialExecutor
 from bench.trials.experiment import Experiment
@@ -211,11 +209,7 @@ def _manifest(
         "format": FORMAT,
         **experiment.document(),
         "code": code_version(),
-        "begun": begun.astimezone().isoformat(timespec="seconds"),
-        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command_line": shlex.join(["epaxos", *sys.argv[1:]]),
-        **versions(),
-        "machine": machine(),
+        **manifest(begun),
         "executor": executor.title(),
         "reused": ran.reused,
         "notes": ran.notes,

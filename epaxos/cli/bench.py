@@ -1,7 +1,5 @@
 """`epaxos bench`: throughput, latency and CPU per command of a local cluster, in closed windows."""
 
-import shutil
-import sys
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -11,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.run_directory import machine, make_directory, versions, write_json
+from bench.run_directory import make_directory, manifest, measuring, write_json
 from bench.throughput.suite import WINDOWS, ThroughputOptions, run_suite, summarize, title
 from epaxos.cli.options import Json, Out
 from epaxos.cli.output import console, make_table, print_json
@@ -67,14 +65,9 @@ def bench(
     remarks = console(stderr=True)
     screen = console()
     (remarks if json else screen).print(title(options), markup=False)
-    document = _measure(options, directory, remarks)
-    document["manifest"] = {
-        "begun": begun.astimezone().isoformat(timespec="seconds"),
-        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "arguments": sys.argv[1:],
-        **versions(),
-        "machine": machine(),
-    }
+    with measuring(directory, remarks) as replicas, show_bar(remarks) as watch:
+        runs = run_suite(options, replicas, watch)
+    document = summarize(options, runs) | {"manifest": manifest(begun)}
     write_json(directory / "bench.json", document)
     if json:
         print_json(document | {"directory": str(directory)})
@@ -89,26 +82,6 @@ def _windows(text: str) -> tuple[int, ...]:
     except ValueError:
         raise ConfigError(f"--windows {text!r}: write numbers, like 1,120,960") from None
     return found
-
-
-def _measure(options: ThroughputOptions, directory: Path, remarks: Console) -> dict[str, Any]:
-    replicas = directory / "replicas"
-    finished = False
-    try:
-        with show_bar(remarks) as watch:
-            runs = run_suite(options, replicas, watch)
-        finished = True
-    except KeyboardInterrupt:
-        shutil.rmtree(directory, ignore_errors=True)
-        remarks.print("stopped; nothing was kept", markup=False)
-        raise
-    finally:
-        # After a failure the logs stay; data never does.
-        if finished:
-            shutil.rmtree(replicas, ignore_errors=True)
-        for data in replicas.glob("*/data-*"):
-            shutil.rmtree(data, ignore_errors=True)
-    return summarize(options, runs)
 
 
 def print_document(screen: Console, document: dict[str, Any]) -> None:

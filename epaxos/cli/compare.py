@@ -5,8 +5,6 @@ Real replica processes, real sockets and disks; only the distance between region
 """
 
 import os
-import shutil
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -25,7 +23,7 @@ from bench.compare.simulated import compare as run_simulation
 from bench.compare.summary import title
 from bench.compare.verdict import headline
 from bench.reports.comparison import write_report
-from bench.run_directory import make_directory, sweep
+from bench.run_directory import make_directory, measuring
 from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import (
@@ -215,20 +213,12 @@ def _percents(text: str) -> tuple[float, ...]:
 def _measure(
     options: ComparisonOptions, directory: Path, remarks: Console, begun: datetime
 ) -> dict[str, Any]:
-    replicas = directory / "replicas"
-    try:
-        with show_bar(remarks) as watch:
-            if options.trial.simulated:
-                found = run_simulation(options, watch, os.cpu_count() or 1)
-            else:
-                found = run_comparison(options, replicas, watch)
-    except KeyboardInterrupt:
-        shutil.rmtree(directory, ignore_errors=True)
-        remarks.print("stopped; nothing was kept", markup=False)
-        raise
-    finally:
-        sweep(replicas)
-    return write_results(directory, options, found, sys.argv[1:], begun)
+    with measuring(directory, remarks) as replicas, show_bar(remarks) as watch:
+        if options.trial.simulated:
+            found = run_simulation(options, watch, os.cpu_count() or 1)
+        else:
+            found = run_comparison(options, replicas, watch)
+    return write_results(directory, options, found, begun)
 
 
 def print_document(screen: Console, document: dict[str, Any]) -> None:

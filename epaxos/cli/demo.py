@@ -1,6 +1,5 @@
 """`epaxos demo`: leaderlessness, seen live. A leader moves far away; a region dies and returns."""
 
-import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -15,7 +14,7 @@ from rich.text import Text
 from bench import demo as demos
 from bench.demo import Demo, DemoReport, Steps
 from bench.drawing import style
-from bench.run_directory import machine, make_directory, versions, write_json
+from bench.run_directory import make_directory, manifest, measuring, write_json
 from bench.trials.trial import Outcome
 from epaxos.cli.options import Json, LoadSeed, Out, Simulated, TopologyName
 from epaxos.cli.output import console, make_table, print_json
@@ -70,18 +69,11 @@ def _show(demo: Demo, out: Path, json: bool) -> None:
     directory = make_directory(out, f"demo-{demo.name}", begun)
     remarks, screen = console(stderr=True), console()
     (remarks if json else screen).print(f"{demo.title}\n{demos.caption(demo)}", markup=False)
-    work = directory / "replicas"
-    try:
-        with show_live(remarks, partial(_draw, demo), _line) as watch:
-            outcomes = demos.run(demo, work, watch)
-    except BaseException as error:
-        for data in work.glob("*/data-*"):
-            shutil.rmtree(data, ignore_errors=True)
-        if isinstance(error, KeyboardInterrupt):
-            shutil.rmtree(directory, ignore_errors=True)
-            remarks.print("stopped; nothing was kept", markup=False)
-        raise
-    shutil.rmtree(work, ignore_errors=True)
+    with (
+        measuring(directory, remarks) as replicas,
+        show_live(remarks, partial(_draw, demo), _line) as watch,
+    ):
+        outcomes = demos.run(demo, replicas, watch)
     found = demos.pools(demo, outcomes)
     curves = demos.curves(demo, found)
     said = demos.sentences(demo, found)
@@ -97,9 +89,7 @@ def _show(demo: Demo, out: Path, json: bool) -> None:
         "sentences": said,
         "validity": {title: outcome.validity for title, outcome in outcomes.items()},
         "reasons": {title: outcome.reasons for title, outcome in outcomes.items()},
-        "manifest": {"begun": begun.astimezone().isoformat(timespec="seconds")}
-        | versions()
-        | {"machine": machine()},
+        "manifest": manifest(begun),
     }
     write_json(directory / "demo.json", document)
     if json:

@@ -4,8 +4,6 @@ It starts the cluster, runs Locust with `bench/locustfile.py`, shows its figures
 and ends with a report. What it cannot say, Locust itself can: docs/load.md.
 """
 
-import shutil
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -21,7 +19,7 @@ from bench.loadtest.options import parse_limits, parse_seconds, parse_steps, pla
 from bench.loadtest.run import LoadOptions, LoadReport, run_load, serve_page
 from bench.loadtest.summary import broken
 from bench.reports.load import write_page
-from bench.run_directory import machine, make_directory, versions, write_json
+from bench.run_directory import make_directory, manifest, measuring, sweep, write_json
 from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import Durability, Json, LoadSeed, Out, Replicas, TopologyName, UnsafeNoGate
@@ -166,31 +164,12 @@ def _limits(topology: str, replicas: int | None, texts: tuple[str, ...]) -> tupl
 def _run(
     options: LoadOptions, directory: Path, remarks: Console, begun: datetime
 ) -> dict[str, Any]:
-    try:
-        with show_live(remarks, _picture, _line) as watch:
-            document = run_load(options, directory, watch)
-    except KeyboardInterrupt:
-        shutil.rmtree(directory, ignore_errors=True)
-        remarks.print("stopped; nothing was kept", markup=False)
-        raise
-    finally:
-        _sweep(directory)
-    document["manifest"] = {
-        "begun": begun.astimezone().isoformat(timespec="seconds"),
-        "ended": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "arguments": sys.argv[1:],
-        **versions(),
-        "machine": machine(),
-    }
+    with measuring(directory, remarks), show_live(remarks, _picture, _line) as watch:
+        document = run_load(options, directory, watch)
+    document["manifest"] = manifest(begun)
     write_json(directory / "load.json", document)
     write_json(directory / "manifest.json", document["manifest"] | {"setup": document["setup"]})
     return document
-
-
-def _sweep(directory: Path) -> None:
-    """The data of replicas that have ended goes; their settings and logs stay."""
-    for data in (directory / "replicas").glob("data-*"):
-        shutil.rmtree(data, ignore_errors=True)
 
 
 def _serve(options: LoadOptions, directory: Path, screen: Console) -> None:
@@ -210,7 +189,7 @@ def _serve(options: LoadOptions, directory: Path, screen: Console) -> None:
     except KeyboardInterrupt:
         screen.print(f"stopped; files of the last run: {directory}", markup=False, soft_wrap=True)
     finally:
-        _sweep(directory)
+        sweep(directory / "replicas")
 
 
 def _line(report: LoadReport) -> str:
