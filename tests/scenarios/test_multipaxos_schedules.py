@@ -246,6 +246,7 @@ def test_a_long_absence_is_made_good_by_bounded_ranges_one_at_a_time():
         outstanding += 1 if isinstance(message, Fetch) else -1
         most = max(most, outstanding)
     assert most == 1
+    assert max(asked.last - asked.first for _, asked in sent(world, Fetch)) < 100
     answers = [len(message.payloads) for _, message in sent(world, Learn)]
     assert sum(answers) == chosen
     assert max(answers) == 100

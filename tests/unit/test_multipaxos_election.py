@@ -216,6 +216,15 @@ def test_a_restarted_leader_follows_until_it_is_elected_again():
     assert made.promised == B2A
 
 
+def test_a_leader_that_hears_of_a_higher_promise_steps_down():
+    made = leading()
+    made.receive(C, Heartbeat(B1A, False, 0, (0,), (0,), (0, 0, 0), 1), 40)
+    assert made.leader == A
+    made.receive(C, Heartbeat(B1C, False, 0, (0,), (0,), (0, 0, 0), 2), 50)
+    assert made.leader is None
+    assert made.promised == B1A, "it joins the ballot of nobody that leads"
+
+
 def test_a_leader_that_hears_nobody_steps_down():
     made = leading()
     patience = made.patience.us
