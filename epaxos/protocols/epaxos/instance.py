@@ -47,7 +47,6 @@ class Instance:
         "attempt",
         "cost",
         "deps",
-        "indexed",
         "initial_deps",
         "initial_payload",
         "payload",
@@ -77,10 +76,9 @@ class Instance:
         """The introduction's; None is unknown. Invariant: never changes once known."""
         self.attempt: Attempt | None = None
         """What this replica, as owner of a ballot, is doing about it; None: nothing."""
-        self.indexed = False
-        """Whether its real payload is in the conflict index."""
         self.cost = INSTANCE_BYTES
-        """What it adds to `live_bytes`."""
+        """What it adds to `live_bytes`; more than INSTANCE_BYTES once its real payload is known and
+        in the conflict index."""
 
     @property
     def id(self) -> InstanceId:

@@ -15,7 +15,14 @@ from epaxos.core.replica import Outbox, Path, Setup, Timers
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot
 from epaxos.protocols.epaxos.columns import Columns
 from epaxos.protocols.epaxos.conflicts import ConflictIndex
-from epaxos.protocols.epaxos.instance import COMMAND_BYTES, COMMITTED, Attempt, Instance, Waiting
+from epaxos.protocols.epaxos.instance import (
+    COMMAND_BYTES,
+    COMMITTED,
+    INSTANCE_BYTES,
+    Attempt,
+    Instance,
+    Waiting,
+)
 from epaxos.protocols.epaxos.messages import Commit, Committed, CommittedShort
 
 
@@ -62,8 +69,7 @@ class ReplicaState:
         """Index an id under its real payload, once, and count what it costs.
 
         It stays there whatever it is decided as (H11: a Nop that was only accepted may lose)."""
-        if not instance.indexed:
-            instance.indexed = True
+        if instance.cost == INSTANCE_BYTES:
             self.index.add(instance.replica, instance.slot, payload.footprint)
             self.columns.charge(
                 instance, len(payload.encoded) + COMMAND_BYTES * len(payload.batch.keys)

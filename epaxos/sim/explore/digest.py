@@ -38,7 +38,6 @@ EXCLUDED_FIELDS: Final[dict[str, frozenset[str]]] = {
         "me n live_bytes rtt_us rtt_max _random _executed _stables _committed_at _heard_at",
         "_suspected _stamps _holes _told_executed progress_at",
     ),
-    "Instance": _names("cost"),
     "Attempt": _names("resends stamps"),
     "PreAccepting": _names("proposed_at"),
     "GraphExecutor": _names("_counts"),
