@@ -15,7 +15,7 @@ from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import replica_name
 from epaxos.registry import BUILT_IN, find_protocol
-from epaxos.sim.explore.replica import Batch, SmallWorld
+from epaxos.sim.explore.replica import ClientBatch, SmallWorld
 from epaxos.sim.explore.search import Report, SearchCounts, explore
 
 app = typer.Typer()
@@ -105,7 +105,7 @@ def _world(protocol: str, replicas: int, at: str, fallen: str) -> SmallWorld:
     return SmallWorld(
         spec,
         replicas,
-        tuple(Batch(place) for place in places),
+        tuple(ClientBatch(place) for place in places),
         fallen=tuple(_member("--fallen", letter, replicas) for letter in fallen),
     )
 

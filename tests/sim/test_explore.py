@@ -15,7 +15,7 @@ from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading
 from epaxos.registry import find_protocol
 from epaxos.sim.check.checkers import AGREEMENT, INVARIANT, ONCE, REMEMBERED, VISIBILITY
-from epaxos.sim.explore.replica import Batch, SmallWorld
+from epaxos.sim.explore.replica import ClientBatch, SmallWorld
 from epaxos.sim.explore.search import Search, explore
 
 A, B, C, D, E = range(5)
@@ -29,18 +29,18 @@ def world(name, replica=None, **settings):
     return SmallWorld(spec, **settings)
 
 
-PAIR = {"batches": (Batch(A), Batch(B)), "duplicates": True}
+PAIR = {"batches": (ClientBatch(A), ClientBatch(B)), "duplicates": True}
 """Two conflicting batches at two command leaders."""
 UNSEEN = {
     "replicas": 5,
-    "batches": (Batch(A), Batch(C)),
+    "batches": (ClientBatch(A), ClientBatch(C)),
     "fallen": (A, C),
     "recoveries": 1,
     "recovering": (B,),
     "duplicates": True,
 }
 """Two command leaders fall, and B recovers."""
-LED = {"batches": (Batch(A), Batch(A)), "duplicates": True}
+LED = {"batches": (ClientBatch(A), ClientBatch(A)), "duplicates": True}
 """Two batches at the leader of Multi-Paxos."""
 
 
@@ -150,7 +150,7 @@ class ForgetsPromises(MultiPaxosReplica):
         self._alive_at = None
 
 
-FORWARDED = {"batches": (Batch(B),), "duplicates": True}
+FORWARDED = {"batches": (ClientBatch(B),), "duplicates": True}
 """A batch of a follower."""
 
 
@@ -179,11 +179,11 @@ def test_broken_replica_is_found(name, settings, replica, sentence):
 
 
 EXACT = [
-    ("epaxos", {"batches": (Batch(A), Batch(B))}),
-    ("epaxos", {"batches": (Batch(A),), "recoveries": 1, "duplicates": False}),
-    ("epaxos", {"batches": (Batch(A),), "crashes": 1}),
-    ("multipaxos", {"batches": (Batch(A),), "crashes": 1}),
-    ("multipaxos", {"batches": (Batch(B),), "recoveries": 1, "recovering": (C,)}),
+    ("epaxos", {"batches": (ClientBatch(A), ClientBatch(B))}),
+    ("epaxos", {"batches": (ClientBatch(A),), "recoveries": 1, "duplicates": False}),
+    ("epaxos", {"batches": (ClientBatch(A),), "crashes": 1}),
+    ("multipaxos", {"batches": (ClientBatch(A),), "crashes": 1}),
+    ("multipaxos", {"batches": (ClientBatch(B),), "recoveries": 1, "recovering": (C,)}),
 ]
 
 

@@ -1,9 +1,9 @@
 """One replica of a small world as a table of local states, filled in by running the very code.
 
-A `ExploredProcess` is a real `Node` over its disk, driven by inputs while time stands still. A
-`Member` remembers every local state it was ever in under a small number, and what each input did
-there; the code runs only the first time, on a node rebuilt by replaying the inputs that lead to the
-state. So nothing is ever copied, and a state is exactly what the code makes of its inputs.
+An `ExploredProcess` is a real `Node` over its disk, driven by inputs while time stands still. A
+`StateTable` remembers every local state it was ever in under a small number, and what each input
+did there; the code runs only the first time, on a node rebuilt by replaying the inputs that lead to
+the state. So nothing is ever copied, and a state is exactly what the code makes of its inputs.
 
 A step is one input and one take: append, sync if it must be, release. A crash falls between steps;
 any first part of what was not synced may survive it. The process starts again at once: one that
@@ -60,7 +60,7 @@ class Input(NamedTuple):
     """TAKE_OVER in EPaxos: which instance."""
 
 
-class Batch(NamedTuple):
+class ClientBatch(NamedTuple):
     """What a client asks for: one batch that writes some keys."""
 
     replica: ReplicaId
@@ -75,7 +75,7 @@ class SmallWorld:
     spec: ProtocolSpec
     """The protocol; a broken replica class can be planted here."""
     replicas: int = 3
-    batches: tuple[Batch, ...] = (Batch(0), Batch(1))
+    batches: tuple[ClientBatch, ...] = (ClientBatch(0), ClientBatch(1))
     crashes: int = 0
     """How many times a replica crashes and starts again. Crashes for good need no count: a replica
     that is down is one to which nothing more is delivered, and every state is checked."""
@@ -215,7 +215,7 @@ class Effect(NamedTuple):
     """Target, and the bits of the messages to it in the numbering of its inbox."""
 
 
-class Local(NamedTuple):
+class LocalState(NamedTuple):
     """One local state."""
 
     inputs: tuple[Input, ...]
@@ -231,13 +231,13 @@ class Local(NamedTuple):
     filter: MessageFilter
 
 
-class Member:
+class StateTable:
     """The table of one replica's local states."""
 
     def __init__(self, world: SmallWorld, me: ReplicaId, inboxes: Sequence["Inbox"]) -> None:
         self.world = world
         self.me = me
-        self.locals: list[Local] = []
+        self.locals: list[LocalState] = []
         self.observations: list[Observed] = []
         self.runs = 0
         """How often code ran: once per input and local state."""
@@ -360,7 +360,7 @@ class Member:
         if number == len(self.locals):
             spontaneous = tuple(self._spontaneous(process, crashes, ballots))
             heard = message_filter(node.replica, disk, ballots, world.spec.has_leader)
-            self.locals.append(Local(inputs, what, spontaneous, crashes, ballots, heard))
+            self.locals.append(LocalState(inputs, what, spontaneous, crashes, ballots, heard))
         return number
 
     def _disk(self, process: ExploredProcess) -> tuple[bytes, Any]:

@@ -44,7 +44,7 @@ from typing import NamedTuple
 
 from epaxos.core.types import ReplicaId
 from epaxos.sim.check.checkers import Violation
-from epaxos.sim.explore.replica import Inbox, Member, SmallWorld
+from epaxos.sim.explore.replica import Inbox, SmallWorld, StateTable
 from epaxos.sim.explore.states import PART_BITS, PART_MASK, Broken, Move, ReplicaParts
 from epaxos.sim.explore.trace import Path, check, prelude, shorten, tell, walk
 
@@ -109,7 +109,7 @@ class Search:
         """What the replicas released, in digests; filled when a search ends."""
         n = world.replicas
         inboxes = [Inbox(target, world) for target in range(n)]
-        self._members = [Member(world, me, inboxes) for me in range(n)]
+        self._members = [StateTable(world, me, inboxes) for me in range(n)]
         self._inboxes = inboxes
         self._parts = [
             ReplicaParts(world, self._members[me], inboxes[me], reduced) for me in range(n)

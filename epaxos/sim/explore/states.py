@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from epaxos.core.types import ReplicaId
 from epaxos.sim.check.checkers import Violation
-from epaxos.sim.explore.replica import Effect, Inbox, Input, Kind, Member, SmallWorld
+from epaxos.sim.explore.replica import Effect, Inbox, Input, Kind, SmallWorld, StateTable
 
 PART_BITS = 26
 """So many bits number the parts of one replica."""
@@ -54,7 +54,7 @@ class Move(NamedTuple):
 class ReplicaParts:
     """The parts that one replica may have in a state."""
 
-    def __init__(self, world: SmallWorld, member: Member, inbox: Inbox, reduced: bool) -> None:
+    def __init__(self, world: SmallWorld, member: StateTable, inbox: Inbox, reduced: bool) -> None:
         self.local: list[int] = []
         """Per part the local state."""
         self.in_flight: list[int] = []

@@ -13,9 +13,9 @@ from epaxos.sim.explore.replica import (
     ExploredProcess,
     Input,
     Kind,
-    Member,
     Observed,
     SmallWorld,
+    StateTable,
     describe,
 )
 from epaxos.sim.incarnation import NodeFactory
@@ -71,7 +71,7 @@ def walk(world: SmallWorld, path: Path) -> Violation | None:
     """Take the steps of a path on fresh nodes; what does not hold at its end or before.
 
     Raises LookupError if it delivers what was not sent."""
-    members = [Member(world, me, ()) for me in range(world.replicas)]
+    members = [StateTable(world, me, ()) for me in range(world.replicas)]
     factory = NodeFactory(world.spec)
     processes = []
     for me, firsts in enumerate(prelude(world)):
