@@ -94,7 +94,6 @@ class RegionUser(FastHttpUser):
     @tag("closed")
     @task
     def closed_loop(self) -> None:
-        """One command and its answer."""
         self.session.drive(self.user_state, type(self).__name__)
 
 

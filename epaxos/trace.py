@@ -54,9 +54,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     version: int
     """PROTOCOL_VERSION of messages and records."""
     cluster: str
-    """The cluster's id."""
     protocol: str
-    """What it agreed by."""
     member: ReplicaId
     """Whose life this is."""
     regions: list[str]
@@ -70,15 +68,11 @@ class Header(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     seed: str
     """Of the node's random."""
     batch_commands: int
-    """`Limits.batch_commands`."""
     batch_bytes: int
-    """`Limits.batch_bytes`."""
     queued_commands: int
-    """`Limits.queued_commands`."""
     live_bytes: int
-    """`Limits.live_bytes`."""
     gate: bool
-    """`Limits.gate`."""
+    """This and the four before it: the fields of `Limits` of that name."""
     machine: str
     """Names the machine and its start. The monotonic clock is one for all processes of a machine:
     times of traces with the same name can be compared, others not."""

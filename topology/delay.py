@@ -28,7 +28,6 @@ class Jitter:
 
     @cached_property
     def mean_us(self) -> float:
-        """Mean of what is added."""
         if self.scale_us <= 0:
             return 0.0
         cut = self.longest_us / self.scale_us

@@ -63,7 +63,6 @@ class Topology:
 
     @property
     def n(self) -> int:
-        """How many regions."""
         return len(self.regions)
 
     def rtt_ms(self, i: int, j: int) -> float:

@@ -136,7 +136,6 @@ def find_homes(spec: str, found: Topology, names: Sequence[str]) -> tuple[Home, 
 
 
 def _source_regions(spec: str) -> tuple[Region, ...]:
-    """Every region of the source behind a topology."""
     kind = spec.partition(":")[0]
     return cloud_regions(kind) if kind in _CLOUDS else find(spec).regions
 

@@ -89,7 +89,6 @@ class _Extremes:
         self._all: dict[int, Micros] = {}
 
     def add(self, sample: Sample, moment: Micros) -> None:
-        """One more command."""
         tables = (self._all,) if sample.operation == Operation.GET else (self._all, self._writes)
         for table in tables:
             table[sample.region] = self._extreme(table.get(sample.region, moment), moment)

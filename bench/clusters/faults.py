@@ -61,7 +61,6 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True):
     """When it had ended; None: never, or it was a moment."""
     kind: str
     region: str
-    """Name."""
     factor: float = 1.0
     failed: str = ""
     """Why it could not be done as planned; empty: it was."""

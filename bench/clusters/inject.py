@@ -63,11 +63,9 @@ class Links:
         self._faults: list[Fault] = []
 
     def begin(self, fault: Fault) -> None:
-        """One more."""
         self._faults.append(fault)
 
     def end(self, fault: Fault) -> None:
-        """One less."""
         self._faults.remove(fault)
 
     def into(self, target: int) -> list[dict[str, Any]]:

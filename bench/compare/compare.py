@@ -97,7 +97,6 @@ class ComparisonOptions:
 
     @property
     def estimate_s(self) -> float:
-        """How long the whole takes."""
         return sum(cluster.estimate_s for cluster in self.clusters)
 
 
@@ -139,7 +138,6 @@ class ComparedCluster:
 
     @property
     def estimate_s(self) -> float:
-        """How long it takes."""
         first, *others = self.trials
         return first.estimate_s + sum(trial.load_s for trial in others)
 

@@ -96,7 +96,6 @@ class _RegionClients:
             self._reconnecting = asyncio.create_task(self._reconnect())
 
     def close(self) -> None:
-        """Hang up, for good."""
         if self._reconnecting is not None:
             self._reconnecting.cancel()
         if self._connection is not None:
@@ -166,7 +165,6 @@ class _RegionClients:
         self._settled(asker, PAUSE_US)
 
     def _on_frame(self, frame: ClientAnswer | ClientRefusal) -> None:
-        """An answer or a refusal."""
         if isinstance(frame, ClientAnswer):
             self._answered(frame, self.load.now())
             return
@@ -327,7 +325,6 @@ class LoadProcess:
         self._zero_us: Micros | None = None
 
     def done(self) -> bool:
-        """Whether it has ended."""
         return self._process.poll() is not None
 
     def zero_us(self) -> Micros | None:

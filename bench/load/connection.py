@@ -39,7 +39,6 @@ class Connection(asyncio.BufferedProtocol):
         self._on_lost = on_lost
 
     def close(self) -> None:
-        """Hang up."""
         if self.wire is not None:
             self.wire.abort()
 

@@ -53,7 +53,6 @@ class CommandCounts(msgspec.Struct, array_like=True):
         return sum(self.failures.values())
 
     def add(self, other: "CommandCounts") -> None:
-        """Add the counts of another."""
         self.answered += other.answered
         self.shared += other.shared
         for mine, theirs in (
@@ -116,7 +115,6 @@ class LoadCounts(msgspec.Struct, array_like=True):
         return found
 
     def add(self, other: "LoadCounts") -> None:
-        """Add the counts of another."""
         for key, commands in other.by_key.items():
             self.by_key.setdefault(key, CommandCounts()).add(commands)
         _add(self.sent, other.sent)

@@ -109,7 +109,6 @@ class SendQueue:
         self._set(due[0][0] if due else None)
 
     def clear(self) -> None:
-        """Nothing is to begin."""
         self._due.clear()
         self._set(None)
 
@@ -355,7 +354,6 @@ class Generator:
         tell: Callable[[CommandReport], None],
         found: str | None = None,
     ) -> None:
-        """Send a command, and count what its answer says."""
         request = server.target.request(command, found)
         began = clock()
 

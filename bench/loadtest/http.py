@@ -183,7 +183,6 @@ class _HttpConnection:
         self._readable.start(self._read)
 
     def ask(self, request: HttpRequest, done: Done) -> None:
-        """Send a request, and wait for its answer."""
         self._exchange = HttpAnswer(), done
         self._write(memoryview(request.octets))
 
@@ -192,7 +191,6 @@ class _HttpConnection:
         self._finish(error, usable=False)
 
     def close(self) -> None:
-        """Hang up."""
         self._readable.close()
         self._writable.close()
         os.close(self._fd)

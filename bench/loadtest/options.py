@@ -35,13 +35,11 @@ class Place:
 
     @property
     def class_name(self) -> str:
-        """The name of the region's user class."""
         name = "".join(filter(str.isalnum, self.title)) or "Region"
         return f"Region{name}" if name[0].isdigit() else name
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port."""
         parts = urlsplit(self.url)
         return parts.hostname or "127.0.0.1", parts.port or 80
 

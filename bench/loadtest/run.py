@@ -288,12 +288,10 @@ class Locust:
 
     @property
     def ended(self) -> bool:
-        """Whether it has."""
         return self._process.poll() is not None
 
     @property
     def code(self) -> int | None:
-        """How it ended."""
         return self._process.poll()
 
     def last_words(self) -> str:

@@ -320,7 +320,6 @@ class LoadSession:
             generator.closed_loop(user)
 
     def _fire(self, report: CommandReport) -> None:
-        """Tell Locust of a command."""
         meaning, title = report.meaning, report.place.title
         key = (meaning.operation, title)
         name = self._names.get(key)

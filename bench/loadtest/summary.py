@@ -243,7 +243,6 @@ def validity(document: Document) -> Findings:
 def _look_at_row(
     findings: Findings, at: str, document: Document, step: Document, row: Document
 ) -> None:
-    """One region in one step."""
     tried = row["answered"] + row["failed"]
     if not row["answered"]:
         why = max(row["failures"], key=lambda each: row["failures"][each], default="nothing sent")

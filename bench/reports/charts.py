@@ -82,7 +82,6 @@ def draw_map(summary: Document) -> Markup:
 
 
 def _site(cell: Document, leader: str | None, places: Document, number: int) -> Content:
-    """One region on the map: its ways, its mark, its median."""
     here = places.get(cell["region"])
     if here is None:
         return ""
@@ -254,7 +253,6 @@ class _Panel:
         return self._top + 20 + down * self._HIGH
 
     def draw(self, title: str, cells: list[Document], runs: dict[str, tuple[int, str]]) -> Markup:
-        """The panel of a region."""
         right, bottom = self._left + self._WIDE, self.y(1e-3)
         grid = (
             piece

@@ -49,7 +49,6 @@ def render(summary: Document) -> str:
 
 
 def _phase(summary: Document, phase: Document) -> Document:
-    """Pictures and table of a workload."""
     runs, titles = charts.labels(summary), charts.titles(summary)
     waterfalls = phase.get("waterfalls", ())
     return {

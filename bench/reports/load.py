@@ -61,7 +61,6 @@ def render(document: Document) -> str:
 
 
 def _criteria(document: Document) -> list[str]:
-    """Sentences on what was asked of the run."""
     missed = broken(document)
     if document["criteria"] and not missed:
         return ["All criteria are met."]

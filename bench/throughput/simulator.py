@@ -64,7 +64,6 @@ class Schedules:
 
     @property
     def per_minute(self) -> float:
-        """Schedules per minute of one core."""
         return 60 * self.count / self.cpu_s
 
 

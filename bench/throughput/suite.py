@@ -55,7 +55,6 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """For people."""
         if self.protocol == ECHO:
             return "echo, no agreement"
         name = {"epaxos": "EPaxos", "multipaxos": "Multi-Paxos"}.get(self.protocol, self.protocol)
@@ -132,7 +131,6 @@ class ThroughputOptions:
         return [*found.values()]
 
     def estimate_s(self) -> float:
-        """How long the whole takes."""
         groups = self.groups()
         cases = sum(map(len, groups))
         return self.repeats * (len(groups) * _CLUSTER_S + cases * self.case_s)
@@ -308,7 +306,6 @@ class _EchoBackend:
         self.ports: list[int] = []
 
     def read(self) -> dict[str, float]:
-        """Its CPU seconds."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()

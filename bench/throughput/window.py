@@ -91,7 +91,6 @@ class _Window:
         self._free = 0
 
     def send(self, count: int) -> None:
-        """So many new commands."""
         assert self.connection is not None
         if self.connection.wire is None:
             return

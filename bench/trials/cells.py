@@ -91,7 +91,6 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """Of the region."""
         return self.configuration.first.titles.get(self.region, self.region)
 
     @cached_property

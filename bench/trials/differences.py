@@ -56,7 +56,6 @@ class Row:
         return 0.0 if found is None else abs(found.value)
 
     def record(self) -> dict[str, Any]:
-        """Flat."""
         found: dict[str, Any] = {"configuration": self.label, "region": self.a.region}
         for (latency, percent), each in self.differences.items():
             name = f"{latency}_p{percent}"

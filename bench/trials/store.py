@@ -87,9 +87,7 @@ class StoredTrial(msgspec.Struct, frozen=True, kw_only=True):
     finished: str
     """When, as ISO 8601."""
     took_s: float
-    """Wall time."""
     host: str
-    """Where."""
     outcome: Outcome
 
 

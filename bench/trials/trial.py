@@ -178,7 +178,6 @@ class Trial:
 
     @cached_property
     def demand(self) -> Demand:
-        """What the clients ask for."""
         return Demand(
             workload=self.workload,
             seed=self.seed,
@@ -259,7 +258,6 @@ class TrialMeasurement:
 
     measured: Measured
     events: list[Happened]
-    """What the timeline really did."""
     deaths: dict[int, str]
     """Replicas that ended and were not to, and their last words."""
 

@@ -193,7 +193,6 @@ def _serve(options: LoadOptions, directory: Path, screen: Console) -> None:
 
 
 def _line(report: LoadReport) -> str:
-    """For a log: the progress, and the figures until now."""
     figures = ""
     if report.live and report.live["measured_s"]:
         figures = " · " + " · ".join(
@@ -205,7 +204,6 @@ def _line(report: LoadReport) -> str:
 
 
 def _picture(report: LoadReport) -> Group:
-    """A bar, and a table of the figures until now."""
     done = round(report.total * _BAR)
     bar = Text("━" * done, style="cyan") + Text("━" * (_BAR - done), style="dim")
     progress = Text(f"{doing(report)}  ") + bar

@@ -63,7 +63,6 @@ class ReplayedRun:
         """Traces without a byte."""
 
     def replay(self, spec: ProtocolSpec | None) -> None:
-        """Replay them all."""
         for trace in self.traces:
             self.replays.append(Replay(trace, spec, self.observer).run())
         if self.observer is not None:
@@ -93,7 +92,6 @@ class ReplayedRun:
         return ", ".join(named) or "they decide none"
 
     def title(self, member: int) -> str:
-        """The region of a member."""
         return self.regions[member]
 
     def remarks(self) -> list[str]:
@@ -251,7 +249,6 @@ class _ReplayScreen:
         self._console = console()
 
     def show(self) -> None:
-        """Everything."""
         run = self._run
         if run.observer is None:
             self._lives()

@@ -210,7 +210,6 @@ def terminable() -> Iterator[None]:
 
 
 def _prepare() -> None:
-    """A worker's start."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     collect_rarely()

@@ -154,7 +154,6 @@ class _Touched:
 
 
 def _head(vertex: Vertex) -> Vertex:
-    """The head of the vertex's group."""
     while (up := vertex.group) is not None:
         if up.group is not None:
             vertex.group = up.group

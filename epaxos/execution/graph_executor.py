@@ -51,11 +51,9 @@ class GraphExecutor:
         )
 
     def commit(self, decided: Decided) -> None:
-        """Take in one decided instance; each id at most once."""
         self._arrived.append(decided)
 
     def ready(self) -> list[list[Decided]]:
-        """Components that may execute now, dependencies first, Nops included."""
         if self._restored:
             self._arrived[:0] = self._restored.values()
             self._restored = {}
@@ -87,7 +85,6 @@ class GraphExecutor:
         return out
 
     def replay(self, ids: list[InstanceId]) -> list[Decided]:
-        """During restore: these ids were executed in this order before; returns what to apply."""
         assert not any(self._waiting), "restore comes before execution"
         for decided in self._arrived:
             self._restored[decided.replica, decided.slot] = decided
@@ -104,11 +101,9 @@ class GraphExecutor:
         return replayed
 
     def is_executed(self, replica: ReplicaId, slot: Slot) -> bool:
-        """Whether that very id has executed here."""
         return slot <= self.executed[replica] or self._beyond[replica].get(slot, _ABSENT) is None
 
     def blocked(self) -> dict[InstanceId, InstanceId]:
-        """Which committed ids wait, each for one id that is not committed here (a sample)."""
         found: dict[InstanceId, InstanceId] = {}
         for replica, beyond in enumerate(self._beyond):
             for slot, vertex in beyond.items():
@@ -122,7 +117,6 @@ class GraphExecutor:
         return found
 
     def blocked_on(self, instance: InstanceId) -> InstanceId | None:
-        """The id, not committed here, that a committed one waits for; None: it waits for none."""
         vertex = self._beyond[instance.replica].get(instance.slot)
         return None if vertex is None else self._missing(vertex)
 
@@ -135,7 +129,6 @@ class GraphExecutor:
         return None
 
     def pending(self) -> list[Decided]:
-        """Committed and not executed, in order of id."""
         waiting = [*self._arrived, *self._restored.values()]
         for beyond in self._beyond:
             waiting += [
@@ -146,11 +139,9 @@ class GraphExecutor:
         return sorted(waiting, key=lambda decided: (decided.replica, decided.slot))
 
     def statistics(self) -> dict[str, int]:
-        """Counters since the start."""
         return dict(self._counts)
 
     def _mark(self, replica: ReplicaId, slot: Slot) -> None:
-        """That id has executed."""
         beyond = self._beyond[replica]
         if slot != self.executed[replica] + 1:
             beyond[slot] = None

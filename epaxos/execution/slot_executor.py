@@ -19,7 +19,6 @@ class SlotExecutor:
         self._pending: dict[Slot, Decided] = {}
 
     def commit(self, decided: Decided) -> None:
-        """Take in one decided slot; each at most once."""
         slot = decided.slot
         assert slot > self.executed[0], "what was executed is not decided again"
         assert slot not in self._pending, "a slot is decided once"
@@ -36,7 +35,6 @@ class SlotExecutor:
         return out
 
     def replay(self, ids: list[InstanceId]) -> list[Decided]:
-        """During restore: these slots were executed in this order before."""
         replayed = []
         for instance in ids:
             decided = self._pending.pop(instance.slot, None)
@@ -54,7 +52,6 @@ class SlotExecutor:
         return replayed
 
     def is_executed(self, replica: ReplicaId, slot: Slot) -> bool:
-        """Whether that slot has executed here."""
         return slot <= self.executed[0]
 
     def blocked(self) -> dict[InstanceId, InstanceId]:
@@ -67,9 +64,7 @@ class SlotExecutor:
         return InstanceId(0, self.executed[0] + 1) if instance.slot in self._pending else None
 
     def pending(self) -> list[Decided]:
-        """Decided and not executed, in order of slots."""
         return [self._pending[slot] for slot in sorted(self._pending)]
 
     def statistics(self) -> dict[str, int]:
-        """Counters since the start: none."""
         return {}

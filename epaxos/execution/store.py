@@ -61,7 +61,6 @@ class Store:
         self._table: dict[bytes, _Entry] = {}
 
     def __len__(self) -> int:
-        """How many keys have a value."""
         return len(self._table)
 
     def get(self, key: bytes) -> tuple[bytes, Version] | None:
@@ -70,7 +69,6 @@ class Store:
         return None if entry is None else (entry[0], entry[1:])
 
     def apply(self, decided: Decided) -> None:
-        """Execute a batch whose answers nobody waits for here. A Nop changes nothing."""
         payload = decided.payload
         if payload is None:
             return
@@ -82,7 +80,6 @@ class Store:
             self._run(decided)
 
     def answer(self, decided: Decided) -> Results:
-        """Execute a batch and say what each of its commands answered."""
         payload = decided.payload
         assert payload is not None
         batch = payload.batch
@@ -107,7 +104,6 @@ class Store:
         self._table.update(zip(keys, zip(values, repeat(replica), repeat(slot), count())))
 
     def _run(self, decided: Decided) -> Results:
-        """Execute one by one."""
         assert decided.payload is not None
         batch = decided.payload.batch
         replica, slot = decided.replica, decided.slot

@@ -81,7 +81,6 @@ def run_directed(
 
 
 def _wander(world: Stage, rng: random.Random) -> None:
-    """Random steps."""
     for _ in range(rng.randint(0, STEPS)):
         living = [a.me for a in world.actors if a.node is not None]
         name = replica_name(rng.choice(living))

@@ -86,13 +86,11 @@ class Observer:
     # What the replay tells ---------------------------------------------------------------------
 
     def arrived(self, me: ReplicaId, source: ReplicaId, message: Message, now: Micros) -> None:
-        """A message came."""
         self._note(now, me, "hears", message, source)
 
     def step(
         self, me: ReplicaId, step: TraceStep, ready: NodeReady, seen: Seen, executor: Executor
     ) -> None:
-        """A step was replayed."""
         now = step.now
         done = now + (step.took_us or 0)
         for record in ready.log:

@@ -194,7 +194,6 @@ class Meter:
         self._watches_messages = bool(tunables)
 
     def started(self, member: ReplicaId, boot: int) -> None:
-        """A process life begins."""
         self.seen[member].clear()
         self._slow[member].clear()
         self.met["restarts"] += boot > 1
@@ -205,7 +204,6 @@ class Meter:
         self.met["quorum_lost"] += running < quorums(n).slow
 
     def requested(self, member: ReplicaId, request: Request) -> None:
-        """A client's request reached a replica."""
         commands = len(request.keys)
         self.seen[member]["requested"] += commands
         self.met["bound_batch"] += commands > self._batch_max
@@ -219,17 +217,14 @@ class Meter:
         self._watches_messages = False
 
     def answered(self, member: ReplicaId, reply: Reply) -> None:
-        """A client was told what came of its commands."""
         self.seen[member]["answered"] += reply.results.count
 
     def refused(self, refusal: Refusal) -> None:
-        """A client was told no."""
         if refusal.code == "overloaded":
             kind = "live_bytes" if str(refusal.error).startswith("live") else "queued"
             self.met[f"bound_{kind}"] += 1
 
     def decided(self, member: ReplicaId, decided: Decided) -> None:
-        """A replica released that an instance is decided."""
         seen, path = self.seen[member], decided.path
         seen["chosen"] += 1
         seen["nop"] += decided.payload is None
@@ -244,7 +239,6 @@ class Meter:
         self.seen[member]["chosen"] += count
 
     def executed(self, member: ReplicaId, count: int) -> None:
-        """A replica executed so many instances."""
         self.seen[member]["components"] += count
 
     def component(self, member: ReplicaId, component: list[Decided]) -> None:
@@ -257,7 +251,6 @@ class Meter:
             self.met["components_3_leaders"] += 1
 
     def sent(self, source: ReplicaId, message: Message) -> None:
-        """A message left."""
         kind = type(message).__name__
         if kind == "AcceptShort":
             slow = self._slow[source]

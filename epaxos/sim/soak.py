@@ -129,7 +129,6 @@ class SoakTally:
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, profile: Profile, seed: int, result: CleanRun | Failure) -> None:
-        """One more seed."""
         if isinstance(result, Failure):
             self.failures.append(result)
             return

@@ -48,7 +48,6 @@ class Conflict(Workload):
         return f"{number_text(self.percent)} % conflicts{comma and ', '}{rest.replace(',', ', ')}"
 
     def draw(self, client: Client) -> Iterator[Command]:
-        """One after the other, without end."""
         rng = client.random
         own = f"{client.name}-{number_text(self.percent)}-".encode()
         number = 0
@@ -81,7 +80,6 @@ class Hot(Workload):
             self.refuse(f"hot = {self.hot} must be below keys = {self.keys}")
 
     def draw(self, client: Client) -> Iterator[Command]:
-        """One after the other, without end."""
         rng = client.random
         while True:
             if rng.random() * 100 < self.percent:
@@ -122,7 +120,6 @@ class Zipf(Workload):
             self.refuse(f"keys = {self.keys} must be at most {_TRUNCATED_KEYS_MAX} with s")
 
     def draw(self, client: Client) -> Iterator[Command]:
-        """One after the other, without end."""
         rng, keys = client.random, self.keys
         ranks: Gray | Truncated
         if self.theta is not None:
@@ -153,7 +150,6 @@ class Local(Workload):
     """Keys per second."""
 
     def draw(self, client: Client) -> Iterator[Command]:
-        """One for each intended start."""
         rng, keys, place = client.random, self.keys, client.place
         regions = len(self.regions)
         for start in client.starts:

@@ -33,7 +33,6 @@ class YcsbA(Workload):
     theta: float = bounded(0.99, 0.01, 0.999)
 
     def draw(self, client: Client) -> Iterator[Command]:
-        """One after the other, without end."""
         records = Scrambled(self.keys, self.theta)
         while True:
             number = records.key(client.random.random())
@@ -74,7 +73,6 @@ class YcsbD(YcsbA):
     """Share of inserts, 0 to 1; the rest are reads."""
 
     def draw(self, client: Client) -> Iterator[Command]:
-        """One after the other, without end."""
         rng, place, regions = client.random, client.place, len(self.regions)
         ranks = Gray(self.keys, self.theta)
         inserted = 0
@@ -109,7 +107,6 @@ class YcsbF(YcsbA):
     """Share of read-modify-writes among the operations, 0 to 1; the rest are reads."""
 
     def draw(self, client: Client) -> Iterator[Command]:
-        """One after the other, without end."""
         records = Scrambled(self.keys, self.theta)
         while True:
             number = records.key(client.random.random())

@@ -197,14 +197,12 @@ class ExecutionChecker:
         column.add(decided.slot)
 
     def component(self, member: ReplicaId, component: list[Decided]) -> None:
-        """`member` executes these together."""
         ids = [(decided.slot, decided.replica) for decided in component]
         if ids != sorted(ids):
             names = " ".join(str(InstanceId(d.replica, d.slot)) for d in component)
             raise Violation(IN_ORDER, f"{names} at {replica_name(member)}")
 
     def executed(self, member: ReplicaId, decided: Decided) -> None:
-        """`member` has executed an instance."""
         key = (decided.replica, decided.slot)
         if key in self._seen[member]:
             raise Violation(ONCE, f"{InstanceId(*key)} twice at {replica_name(member)}")

@@ -44,7 +44,6 @@ class ProtocolWatch:
         self._said: dict[ReplicaId, list[Message]] = {}
 
     def start(self, member: ReplicaId, node: Node) -> None:
-        """A process life begins."""
         if not self._deep:
             return
         try:
@@ -54,7 +53,6 @@ class ProtocolWatch:
         self._before[member] = self._module.snapshot(node.replica)
 
     def stepped(self, member: ReplicaId, node: Node) -> None:
-        """A step was taken."""
         if not self._deep:
             return
         try:
@@ -71,7 +69,6 @@ class ProtocolWatch:
             raise Violation(INVARIANT, str(error)) from None
 
     def said(self, member: ReplicaId, message: Message) -> None:
-        """A message has left."""
         self._said.setdefault(member, []).append(message)
 
     def remembered(self, member: ReplicaId, restored: Node) -> None:

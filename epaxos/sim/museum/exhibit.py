@@ -66,7 +66,6 @@ class Swarm:
         return replace(drawn, faults=replace(drawn.faults, **self.faults), **changes)
 
     def trial(self, planted: Planted, seed: int, only: str | None = None) -> Caught | None:
-        """One run."""
         outcome = tell(self.draw(planted.spec.name, seed), planted.spec, planted.node)
         if isinstance(outcome, Failure):
             return Caught(
@@ -88,7 +87,6 @@ class Directed:
     """Whether the protocol's own invariants are looked at too, where the code is as it is."""
 
     def trial(self, planted: Planted, seed: int, only: str | None = None) -> Caught | None:
-        """The one play there is."""
         stage = directed(
             self.replicas,
             planted.spec.name,
@@ -115,7 +113,6 @@ class Load:
     """Runs the seed; raises a Violation."""
 
     def trial(self, planted: Planted, seed: int, only: str | None = None) -> Caught | None:
-        """One run."""
         try:
             self.run(planted, seed)
         except Violation as violation:

@@ -131,7 +131,6 @@ class _Chart:
             yield "●", group[0], "takes a step without input"
 
     def _one(self, happening: Happening) -> str:
-        """One line for one thing."""
         kind, thing = happening.kind, happening.thing
         if kind == "arrives":
             return self._arrives(happening)

@@ -167,7 +167,6 @@ class _StageCalls:
         return [*lines, "", ""]
 
     def lines(self) -> list[str]:
-        """One call per event."""
         events = self._schedule.events
         skipped = len(first_starts(self._schedule.replicas)) if self._plain else 0
         lines: list[str] = []

@@ -27,14 +27,12 @@ class History:
         self._calls: dict[int, list[Call]] = {}
 
     def called(self, member: ReplicaId, commands: Commands, number: int) -> None:
-        """A request was taken in."""
         self._calls[commands.number] = [
             Call(member, code, key, argument, number)
             for code, key, argument in zip(commands.operations, commands.keys, commands.arguments)
         ]
 
     def answered(self, answer: Reply | Refusal, number: int) -> None:
-        """An answer or refusal has left."""
         calls = self._calls[int(str(answer.waiter))]
         if isinstance(answer, Refusal):
             for call in calls[answer.offset : answer.offset + answer.count]:

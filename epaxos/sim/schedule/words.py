@@ -26,18 +26,15 @@ class Story:
         self.lines: list[str] = []
 
     def add(self, now: Micros, text: str) -> None:
-        """One event."""
         if self.on:
             self.lines.append(f"{now / 1000:12.3f} ms  {text}")
 
     def sent(self, now: Micros, source: ReplicaId, target: ReplicaId, message: Message) -> None:
-        """A message left."""
         if self.on and type(message).__name__ not in HEARTBEATS:
             to = "all" if target == EVERYONE else replica_name(target)
             self.add(now, f"{replica_name(source)} ──▶ {to:3}  {show(message)}")
 
     def arrived(self, now: Micros, source: ReplicaId, target: ReplicaId, message: Message) -> None:
-        """A message was delivered."""
         if self.on and type(message).__name__ not in HEARTBEATS:
             self.add(now, f"{replica_name(target)} ◀── {replica_name(source):3}  {show(message)}")
 
