@@ -44,9 +44,11 @@ class ServerHello(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False)
     version: int
     """PROTOCOL_VERSION of the replica."""
     cluster: str
+    """The cluster's id."""
     replica: int
     """Which member answers."""
     region: str
+    """Its region's name."""
 
 
 class ClientRequest(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
@@ -59,6 +61,7 @@ class ClientRequest(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=Fals
     operations: bytes
     """One Operation code per command."""
     keys: list[bytes]
+    """The key of each command."""
     arguments: list[bytes]
     """The value or operands of each command."""
 
@@ -69,6 +72,7 @@ class ClientAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False
     first: int
     """Number of the run's first command."""
     results: Results
+    """What the run answered."""
     path: int
     """`Path` by which its instance was decided."""
     commit_us: int
