@@ -18,6 +18,7 @@ from epaxos.sim.museum.exhibit import (
     in_place_of,
     in_replica,
 )
+from epaxos.sim.schedule.recipes import exchange
 from epaxos.sim.schedule.stage import Stage
 
 
@@ -27,12 +28,10 @@ def _nop_at_b_only(stage: Stage) -> None:
     stage.put("B", "x")
     stage.drop_all()
     stage.put("A", "x")
-    stage.deliver("A>B", "PreAccept")
-    stage.deliver("B>A", "PreAcceptOk")
+    exchange(stage, "A>B", "PreAccept")
     stage.drop_all()
     stage.recover("B", "A.1")
-    stage.deliver("B>C", "Recover")
-    stage.deliver("C>B", "RecoverOk")
+    exchange(stage, "B>C", "Recover")
     stage.drop_all()
 
 
@@ -41,8 +40,7 @@ def _a_recovers_its_own(stage: Stage) -> None:
     stage.recover("A", "A.1")
     stage.drop_all()
     stage.recover("A", "A.1")
-    stage.deliver("A>C", "Recover")
-    stage.deliver("C>A", "RecoverOk")
+    exchange(stage, "A>C", "Recover")
 
 
 def _b_and_c_recover_after_a_decided(stage: Stage) -> None:
@@ -50,16 +48,13 @@ def _b_and_c_recover_after_a_decided(stage: Stage) -> None:
     batch. B promises itself a still higher ballot, unheard; then C recovers A.1 with B."""
     _nop_at_b_only(stage)
     _a_recovers_its_own(stage)
-    stage.deliver("A>C", "Accept")
-    stage.deliver("C>A", "AcceptOk")
+    exchange(stage, "A>C", "Accept")
     stage.drop_all()
     stage.recover("B", "A.1")
     stage.drop_all()
     stage.recover("C", "A.1")
-    stage.deliver("C>B", "Recover")
-    stage.deliver("B>C", "RecoverOk")
-    stage.deliver("C>B", "Accept")
-    stage.deliver("B>C", "AcceptOk")
+    exchange(stage, "C>B", "Recover")
+    exchange(stage, "C>B", "Accept")
 
 
 class _OneBallot(EPaxosReplica):
@@ -83,16 +78,13 @@ def _b_recovers_after_a_decided(stage: Stage) -> None:
     batch. Then B recovers A.1 with C."""
     _nop_at_b_only(stage)
     _a_recovers_its_own(stage)
-    stage.deliver("A>C", "Accept")
-    stage.deliver("C>A", "AcceptOk")
+    exchange(stage, "A>C", "Accept")
     stage.drop_all()
     stage.recover("B", "A.1")
     stage.drop_all()
     stage.recover("B", "A.1")
-    stage.deliver("B>C", "Recover")
-    stage.deliver("C>B", "RecoverOk")
-    stage.deliver("B>C", "Accept")
-    stage.deliver("C>B", "AcceptOk")
+    exchange(stage, "B>C", "Recover")
+    exchange(stage, "B>C", "Accept")
 
 
 def _first_vote(
@@ -110,13 +102,11 @@ def _accept_meets_a_promise(stage: Stage) -> None:
     _nop_at_b_only(stage)
     _a_recovers_its_own(stage)
     stage.recover("B", "A.1")
-    stage.deliver("B>C", "Recover")
-    stage.deliver("C>B", "RecoverOk")
+    exchange(stage, "B>C", "Recover")
     stage.deliver("A>C", "Accept")
     stage.deliver("C>A", "AcceptOk|Nack")
     stage.drop("A>")
-    stage.deliver("B>C", "Accept")
-    stage.deliver("C>B", "AcceptOk")
+    exchange(stage, "B>C", "Accept")
 
 
 class _AcceptsBelowItsPromise(EPaxosReplica):
@@ -140,14 +130,12 @@ def _preaccept_meets_a_promise(stage: Stage) -> None:
     stage.drop("A>C", "PreAccept")
     stage.recover("C", "A.1")
     stage.drop("C>A")
-    stage.deliver("C>B", "Recover")
-    stage.deliver("B>C", "RecoverOk")
+    exchange(stage, "C>B", "Recover")
     stage.drop("C>A")
     stage.deliver("A>B", "PreAccept")
     stage.deliver("B>A")
     stage.drop("A>")
-    stage.deliver("C>B", "Accept")
-    stage.deliver("B>C", "AcceptOk")
+    exchange(stage, "C>B", "Accept")
 
 
 class _PreAcceptsAfterItsPromise(EPaxosReplica):
@@ -167,10 +155,8 @@ def _batch_after_an_accepted_nop(stage: Stage) -> None:
     _nop_at_b_only(stage)
     _a_recovers_its_own(stage)
     stage.put("B", "x")
-    stage.deliver("B>C", "PreAccept", "B.2")
-    stage.deliver("C>B", "PreAcceptOk", "B.2")
-    stage.deliver("A>C", "Accept", "A.1")
-    stage.deliver("C>A", "AcceptOk", "A.1")
+    exchange(stage, "B>C", "PreAccept", "B.2")
+    exchange(stage, "A>C", "Accept", "A.1")
 
 
 class _DropsNopsFromTheIndex(EPaxosReplica):

@@ -20,7 +20,7 @@ from epaxos.sim.check.checkers import (
     VISIBILITY,
 )
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_replica
-from epaxos.sim.schedule.recipes import ask, preaccept
+from epaxos.sim.schedule.recipes import ask, exchange, preaccept
 from epaxos.sim.schedule.stage import Stage
 
 _CRASHES = {"crashes": 10}
@@ -57,8 +57,7 @@ def _amnesiac_acceptor(stage: Stage) -> None:
     stage.deliver("B>A", "PreAcceptOk")
     stage.drop_all()
     stage.put("C", "x")
-    stage.deliver("C>B", "PreAccept")
-    stage.deliver("B>C", "PreAcceptOk")
+    exchange(stage, "C>B", "PreAccept")
     stage.drop("C>A", "PreAccept")
     stage.deliver_all("BC")
 
@@ -84,16 +83,14 @@ def _forgotten_promise(stage: Stage) -> None:
     stage.drop("A>C", "PreAccept")
     stage.recover("C", "A.1")
     stage.drop("C>A")
-    stage.deliver("C>B", "Recover")
-    stage.deliver("B>C", "RecoverOk")
+    exchange(stage, "C>B", "Recover")
     stage.drop("C>A")
     stage.crash("B")
     stage.restart("B")
     stage.deliver("A>B", "PreAccept")
     stage.deliver("B>A", "PreAcceptOk|Nack")
     stage.drop("A>")
-    stage.deliver("C>B", "Accept")
-    stage.deliver("B>C", "AcceptOk")
+    exchange(stage, "C>B", "Accept")
 
 
 class _NotesPromises(Outbox):

@@ -33,7 +33,7 @@ from epaxos.sim.museum.exhibit import (
     must_be_executed,
 )
 from epaxos.sim.planted import Planted
-from epaxos.sim.schedule.recipes import ask, preaccept
+from epaxos.sim.schedule.recipes import ask, exchange, preaccept
 from epaxos.sim.schedule.stage import Stage
 
 Id = tuple[ReplicaId, Slot]
@@ -354,8 +354,7 @@ def _a_long_chain(stage: Stage) -> None:
     for _ in range(CHAIN):
         stage.put("A", "x")
         stage.drop("A>B", "PreAccept|CommitShort")
-        stage.deliver("A>C", "PreAccept")
-        stage.deliver("C>A", "PreAcceptOk")
+        exchange(stage, "A>C", "PreAccept")
         stage.drop("A>C")
     stage.deliver("A>B", "PreAcceptOk")
     stage.deliver("B>A", "CommitShort")

@@ -1,5 +1,6 @@
 """Bugs of Multi-Paxos: elections, votes, and what a leader proposes."""
 
+from functools import partial
 from typing import Any
 
 from epaxos.core.command import Payload
@@ -219,8 +220,10 @@ def _two_of_five(stage: Stage) -> None:
     accept(stage, "C", "D", "E")
 
 
+_exhibit = partial(Exhibit, protocol="multipaxos")
+
 EXHIBITS = (
-    Exhibit(
+    _exhibit(
         name="leader-forgets-promise",
         title="A promise is said before it is on the disk",
         source="Paxos Made Simple, section 2.5; protocol.md 5.1",
@@ -229,9 +232,8 @@ EXHIBITS = (
         plant=in_replica(_ForgetsPromises),
         properties=(AGREEMENT,),
         search=Directed(3, _a_promise_meets_a_crash),
-        protocol="multipaxos",
     ),
-    Exhibit(
+    _exhibit(
         name="follower-answers-first",
         title="A follower acknowledges a vote before it is on the disk",
         source="protocol.md 5.1",
@@ -241,9 +243,8 @@ EXHIBITS = (
         plant=in_replica(_AnswersBeforeItSyncs),
         properties=(AGREEMENT,),
         search=Directed(3, _a_vote_meets_a_crash),
-        protocol="multipaxos",
     ),
-    Exhibit(
+    _exhibit(
         name="small-majority",
         title="A leader counts one vote too few",
         source="protocol.md 5.1",
@@ -253,9 +254,8 @@ EXHIBITS = (
         plant=in_replica(_SmallMajority),
         properties=(AGREEMENT,),
         search=Directed(5, _two_of_five),
-        protocol="multipaxos",
     ),
-    Exhibit(
+    _exhibit(
         name="gap-over-a-vote",
         title="A new leader fills every open slot with a no-op",
         source="protocol.md 5.1",
@@ -265,9 +265,8 @@ EXHIBITS = (
         plant=in_place_of(Preparing, "proposals", _gaps_everywhere),
         properties=(AGREEMENT,),
         search=Directed(3, _a_vote_is_left),
-        protocol="multipaxos",
     ),
-    Exhibit(
+    _exhibit(
         name="last-vote-heard",
         title="A new leader takes the vote it heard last, not the one in the highest ballot",
         source="Paxos Made Simple, section 2.2; swiftpaxos issue 3",
@@ -277,9 +276,8 @@ EXHIBITS = (
         plant=in_place_of(Preparing, "absorb", _last_heard),
         properties=(AGREEMENT,),
         search=Directed(3, _an_old_vote_is_heard_last),
-        protocol="multipaxos",
     ),
-    Exhibit(
+    _exhibit(
         name="index-over-any-vote",
         title="A commit index makes votes of any ballot decided",
         source="protocol.md 5.1",
@@ -288,9 +286,8 @@ EXHIBITS = (
         plant=in_replica(_BelievesAnyVote),
         properties=(AGREEMENT,),
         search=Directed(3, _an_index_meets_an_old_vote),
-        protocol="multipaxos",
     ),
-    Exhibit(
+    _exhibit(
         name="accepts-below",
         title="A follower votes in a ballot below the one it promised",
         source="Paxos Made Simple, section 2.2, phase 2b",
@@ -300,9 +297,8 @@ EXHIBITS = (
         plant=in_replica(_AcceptsBelowItsPromise),
         properties=(AGREEMENT,),
         search=Directed(3, _an_accept_meets_a_promise),
-        protocol="multipaxos",
     ),
-    Exhibit(
+    _exhibit(
         name="forwarded-twice",
         title="A leader proposes a forwarded batch as often as it arrives",
         source="protocol.md 1.14 and 5.1; jetcd 0.8.2 (retries of what is not idempotent)",
@@ -312,6 +308,5 @@ EXHIBITS = (
         properties=(ONCE,),
         search=Swarm((3,), faults={"duplication": 0.3}),
         budget=20,
-        protocol="multipaxos",
     ),
 )

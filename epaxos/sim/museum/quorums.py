@@ -17,7 +17,7 @@ from epaxos.sim.check.checkers import (
     VISIBILITY,
 )
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_replica
-from epaxos.sim.schedule.recipes import preaccept
+from epaxos.sim.schedule.recipes import exchange, preaccept
 from epaxos.sim.schedule.stage import Stage
 
 _ONE_ORDER = (AGREEMENT, VISIBILITY, ORDER, LINEARIZABLE, CONVERGES)
@@ -107,8 +107,7 @@ def _two_candidates(stage: Stage) -> None:
     stage.crash("A")
     stage.drop_all()
     stage.recover("B", "A.1")
-    stage.deliver("B>C", "Recover")
-    stage.deliver("C>B", "RecoverOk")
+    exchange(stage, "B>C", "Recover")
     stage.deliver_all("BC")
 
 

@@ -12,7 +12,7 @@ from epaxos.protocols.epaxos.recovery import Action, Decision
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.check.checkers import AGREEMENT, EXECUTES, VISIBILITY
 from epaxos.sim.museum.exhibit import Directed, Exhibit, in_place_of, in_replica, must_be_decided
-from epaxos.sim.schedule.recipes import ask, preaccept, validate
+from epaxos.sim.schedule.recipes import ask, exchange, preaccept, validate
 from epaxos.sim.schedule.stage import Stage
 
 # What it believes --------------------------------------------------------------------------------
@@ -73,8 +73,7 @@ def _it_was_decided(stage: Stage) -> None:
     preaccept(stage, "A", "A.1", "B")
     stage.drop_all()
     stage.recover("C", "A.1")
-    stage.deliver("C>A", "Recover")
-    stage.deliver("A>C", "RecoverOk")
+    exchange(stage, "C>A", "Recover")
     stage.drop("C>A")
     stage.deliver_all("BC")
 
@@ -128,8 +127,7 @@ def _decided_behind_its_back(stage: Stage) -> None:
     stage.drop_all()
     ask(stage, "C", "A.1", "B")
     stage.drop(">A")
-    stage.deliver("C>B", "Accept")
-    stage.deliver("B>C", "AcceptOk")
+    exchange(stage, "C>B", "Accept")
     stage.deliver("C>B", "Commit")
     stage.drop_all()
     for _ in range(3):
@@ -209,8 +207,7 @@ def _overtaken_validate(stage: Stage) -> None:
     ask(stage, "B", "A.1", "D", "E")
     stage.deliver("B>D", "Validate", keep=True)
     stage.deliver("D>B", "ValidateOk")
-    stage.deliver("B>E", "Validate")
-    stage.deliver("E>B", "ValidateOk")
+    exchange(stage, "B>E", "Validate")
     for member in "DE":
         stage.deliver(f"B>{member}", "Accept")
         stage.deliver(f"{member}>B", "AcceptOk")

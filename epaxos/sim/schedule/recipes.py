@@ -12,31 +12,34 @@ WAITS = 70
 Roles = tuple[str, ...]
 
 
+def exchange(world: Stage, way: str, kind: str, instance: str | None = None) -> None:
+    """A question of that kind arrives on the way "A>B", and then its answer, an Ok, on "B>A"."""
+    world.deliver(way, kind, instance)
+    world.deliver(way[::-1], f"{kind}Ok", instance)
+
+
 def preaccept(world: Stage, leader: str, instance: str, *members: str) -> None:
     """These members pre-accept and their answers arrive, in this order."""
     for member in members:
-        world.deliver(f"{leader}>{member}", "PreAccept", instance)
-        world.deliver(f"{member}>{leader}", "PreAcceptOk", instance)
+        exchange(world, f"{leader}>{member}", "PreAccept", instance)
 
 
 def ask(world: Stage, recoverer: str, instance: str, *members: str) -> None:
     """`recoverer` takes an instance over and hears these members, in this order."""
     world.recover(recoverer, instance)
     for member in members:
-        world.deliver(f"{recoverer}>{member}", "Recover", instance)
-        world.deliver(f"{member}>{recoverer}", "RecoverOk", instance)
+        exchange(world, f"{recoverer}>{member}", "Recover", instance)
     world.drop(None, "Recover", instance)
 
 
 def validate(world: Stage, recoverer: str, instance: str, *members: str) -> None:
     """These members answer the recoverer's Validate, in this order."""
     for member in members:
-        world.deliver(f"{recoverer}>{member}", "Validate", instance)
-        world.deliver(f"{member}>{recoverer}", "ValidateOk", instance)
+        exchange(world, f"{recoverer}>{member}", "Validate", instance)
 
 
-def starts_to_wait(world: Stage, roles: Roles) -> None:
-    """V4: the recovery of what `a` left waits for an instance of `d` that is under way."""
+def _left_beside_another(world: Stage, roles: Roles) -> None:
+    """`a` leaves a batch that only `b` knows; that of `d` has reached `c` and `e`."""
     a, b, c, d, e = roles
     world.put(a, "x")
     world.deliver(f"{a}>{b}", "PreAccept")
@@ -45,6 +48,12 @@ def starts_to_wait(world: Stage, roles: Roles) -> None:
     world.put(d, "x")
     world.deliver(f"{d}>{c}", "PreAccept")
     world.deliver(f"{d}>{e}", "PreAccept")
+
+
+def starts_to_wait(world: Stage, roles: Roles) -> None:
+    """V4: the recovery of what `a` left waits for an instance of `d` that is under way."""
+    a, b, c, d, _ = roles
+    _left_beside_another(world, roles)
     world.drop(f"{d}>{b}", "PreAccept")
     ask(world, b, f"{a}.1", c, d)
     validate(world, b, f"{a}.1", c, d)
@@ -73,13 +82,7 @@ def waits_in_vain(world: Stage, roles: Roles) -> None:
 def both_wait(world: Stage, roles: Roles) -> None:
     """W3: two recoveries wait for each other, and one gives way."""
     a, b, c, d, e = roles
-    world.put(a, "x")
-    world.deliver(f"{a}>{b}", "PreAccept")
-    world.crash(a)
-    world.drop_all()
-    world.put(d, "x")
-    world.deliver(f"{d}>{c}", "PreAccept")
-    world.deliver(f"{d}>{e}", "PreAccept")
+    _left_beside_another(world, roles)
     world.drop_all()
     ask(world, c, f"{d}.1", e, b)
     validate(world, c, f"{d}.1", e, b)
@@ -106,8 +109,7 @@ def leader_heard_late(world: Stage, roles: Roles) -> None:
     ask(world, b, f"{a}.1", c, d)
     validate(world, b, f"{a}.1", c, d)
     world.drop(None, "Waiting")
-    world.deliver(f"{b}>{a}", "Recover", f"{a}.1")
-    world.deliver(f"{a}>{b}", "RecoverOk", f"{a}.1")
+    exchange(world, f"{b}>{a}", "Recover", f"{a}.1")
 
 
 def unseen_commit(world: Stage, roles: Roles) -> None:
@@ -118,8 +120,7 @@ def unseen_commit(world: Stage, roles: Roles) -> None:
     world.crash(a)
     world.put(c, "x")
     for member in (d, e):
-        world.deliver(f"{c}>{member}", "PreAccept")
-        world.deliver(f"{member}>{c}", "PreAcceptOk")
+        exchange(world, f"{c}>{member}", "PreAccept")
     world.crash(c)
     world.drop_all()
     ask(world, b, f"{a}.1", d, e)
