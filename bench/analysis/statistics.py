@@ -72,6 +72,14 @@ def percentiles(values_us: Sequence[int]) -> dict[str, float | None]:
     }
 
 
+def percentile(values: Ms, percent: float) -> float | None:
+    """Of the samples of pooled repeats, in their unit, between two neighbours where need be. None
+    for no values, and for a p99 of too few."""
+    if not len(values) or (percent >= 99 and len(values) < SAMPLES_FOR_P99):
+        return None
+    return float(np.percentile(values, percent))
+
+
 def cdf(values_us: Sequence[int]) -> list[list[float]]:
     """Points `[ms, share of samples at most that]`, denser towards the tail: what a logarithmic
     tail needs. At most CDF_POINTS + 1 of them."""

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.analysis.conflicts import realised
-from bench.analysis.statistics import SAMPLES_FOR_P99, Ms
+from bench.analysis.statistics import Ms
 from bench.load.samples import Sample
 from bench.trials.cells import worst
 from bench.trials.trial import Outcome, Trial
@@ -168,13 +168,6 @@ class StudyResults:
 
     def __getitem__(self, trial: Trial) -> PooledTrials:
         return PooledTrials(trial, [self._outcomes[each] for each in self.scale.repeated(trial)])
-
-
-def percentile(values: Ms, percent: float) -> float | None:
-    """None for no values, and for a p99 of too few (statistics.py)."""
-    if not len(values) or (percent >= 99 and len(values) < SAMPLES_FOR_P99):
-        return None
-    return float(np.percentile(values, percent))
 
 
 def validity(trials: Iterable[Trial], results: StudyResults) -> tuple[str, list[str]]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bench.analysis.conflicts import OWN_KEY
+from bench.analysis.statistics import percentile
 from bench.clusters.counters import Costs
 from bench.drawing import style
 from bench.figures import catalogue, evaluate
@@ -18,7 +19,6 @@ from bench.figures.plan import (
     Study,
     StudyResults,
     conditions,
-    percentile,
     validity,
 )
 from bench.figures.published import MEDIAN_READ_MS, figure_4

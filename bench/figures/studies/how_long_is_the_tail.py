@@ -8,17 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from bench.analysis.statistics import percentile
 from bench.drawing import style
 from bench.drawing.draw import tail, tail_axes
-from bench.figures.plan import (
-    Picture,
-    PooledTrials,
-    Scale,
-    Study,
-    StudyResults,
-    conditions,
-    percentile,
-)
+from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
 from bench.trials.trial import Trial
 
 MATRIX: Final = "epaxos-revisited"

@@ -11,17 +11,10 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
+from bench.analysis.statistics import percentile
 from bench.drawing import style
 from bench.drawing.draw import Bars, Point, bars_by_region, gaps, published_handles
-from bench.figures.plan import (
-    Picture,
-    PooledTrials,
-    Scale,
-    Study,
-    StudyResults,
-    conditions,
-    percentile,
-)
+from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
 from bench.figures.published import figure_4
 from bench.trials.trial import Trial
 

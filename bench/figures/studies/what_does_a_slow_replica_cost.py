@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
+from bench.analysis.statistics import percentile
 from bench.drawing import style
-from bench.figures.plan import Picture, Scale, Study, StudyResults, conditions, percentile
+from bench.figures.plan import Picture, Scale, Study, StudyResults, conditions
 from bench.figures.published import THROUGHPUT, WITH_A_SLOW_REPLICA
 from bench.figures.studies.what_does_a_site_see import MATRIX, PAPERS_LEADER
 from bench.trials.trial import Trial

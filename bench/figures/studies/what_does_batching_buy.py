@@ -8,17 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from bench.analysis.statistics import percentile
 from bench.drawing import style
 from bench.drawing.draw import gaps, plain_log
-from bench.figures.plan import (
-    Picture,
-    PooledTrials,
-    Scale,
-    Study,
-    StudyResults,
-    conditions,
-    percentile,
-)
+from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
 from bench.trials.trial import Trial
 
 _CLIENTS: Final = (4, 32, 200)

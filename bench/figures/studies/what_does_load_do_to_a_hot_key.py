@@ -8,17 +8,10 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
+from bench.analysis.statistics import percentile
 from bench.drawing import style
 from bench.drawing.draw import gaps, plain_log
-from bench.figures.plan import (
-    Picture,
-    PooledTrials,
-    Scale,
-    Study,
-    StudyResults,
-    conditions,
-    percentile,
-)
+from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
 from bench.figures.studies.how_long_is_the_tail import over_loads
 from bench.trials.trial import Trial
 

@@ -6,17 +6,10 @@ of another.
 
 from typing import Any, Final
 
+from bench.analysis.statistics import percentile
 from bench.drawing import style
 from bench.drawing.draw import gaps
-from bench.figures.plan import (
-    Picture,
-    PooledTrials,
-    Scale,
-    Study,
-    StudyResults,
-    conditions,
-    percentile,
-)
+from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
 from bench.figures.studies.how_long_is_the_tail import over_loads
 from bench.trials.trial import Trial
 
