@@ -43,15 +43,20 @@ def _a_recovers_its_own(stage: Stage) -> None:
     exchange(stage, "A>C", "Recover")
 
 
-def _b_and_c_recover_after_a_decided(stage: Stage) -> None:
+def _a_decides_above_b(stage: Stage) -> None:
     """B has accepted Nop for A.1, alone. A takes it over with C in a higher ballot and decides its
-    batch. B promises itself a still higher ballot, unheard; then C recovers A.1 with B."""
+    batch; then B promises itself a still higher ballot, unheard."""
     _nop_at_b_only(stage)
     _a_recovers_its_own(stage)
     exchange(stage, "A>C", "Accept")
     stage.drop_all()
     stage.recover("B", "A.1")
     stage.drop_all()
+
+
+def _b_and_c_recover_after_a_decided(stage: Stage) -> None:
+    """A has decided its batch above B's ballot. Then C recovers A.1 with B."""
+    _a_decides_above_b(stage)
     stage.recover("C", "A.1")
     exchange(stage, "C>B", "Recover")
     exchange(stage, "C>B", "Accept")
@@ -74,14 +79,8 @@ class _OneBallot(EPaxosReplica):
 
 
 def _b_recovers_after_a_decided(stage: Stage) -> None:
-    """B has accepted Nop for A.1, alone. A takes it over with C in a higher ballot and decides its
-    batch. Then B recovers A.1 with C."""
-    _nop_at_b_only(stage)
-    _a_recovers_its_own(stage)
-    exchange(stage, "A>C", "Accept")
-    stage.drop_all()
-    stage.recover("B", "A.1")
-    stage.drop_all()
+    """A has decided its batch above B's ballot. Then B recovers A.1 with C."""
+    _a_decides_above_b(stage)
     stage.recover("B", "A.1")
     exchange(stage, "B>C", "Recover")
     exchange(stage, "B>C", "Accept")

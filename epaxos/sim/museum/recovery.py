@@ -12,7 +12,7 @@ from epaxos.protocols.epaxos.recovery import Action, Decision
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.sim.check.checkers import AGREEMENT, EXECUTES, VISIBILITY
 from epaxos.sim.museum.exhibit import Directed, Exhibit, in_place_of, in_replica, must_be_decided
-from epaxos.sim.schedule.recipes import ask, exchange, preaccept, validate
+from epaxos.sim.schedule.recipes import ROLES, ask, exchange, preaccept, unseen_commit, validate
 from epaxos.sim.schedule.stage import Stage
 
 # What it believes --------------------------------------------------------------------------------
@@ -155,14 +155,7 @@ class _SilentOnceCommitted(EPaxosReplica):
 def _unseen_commit(stage: Stage) -> None:
     """A's batch is known at B only; A dies. C decides an interfering batch with D and E, and dies.
     B recovers A.1 with D and E."""
-    stage.put("A", "x")
-    stage.deliver("A>B", "PreAccept")
-    stage.crash("A")
-    stage.put("C", "x")
-    preaccept(stage, "C", "C.1", "D", "E")
-    stage.crash("C")
-    stage.drop_all()
-    ask(stage, "B", "A.1", "D", "E")
+    unseen_commit(stage, ROLES)
     stage.deliver_all("BDE")
 
 

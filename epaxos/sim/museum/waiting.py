@@ -19,7 +19,7 @@ from epaxos.sim.museum.exhibit import (
     in_replica,
     must_be_decided,
 )
-from epaxos.sim.schedule.recipes import ask, validate
+from epaxos.sim.schedule.recipes import ROLES, ask, left_beside_another, starts_to_wait, validate
 from epaxos.sim.schedule.stage import Stage
 
 
@@ -84,16 +84,7 @@ def _refuted(stage: Stage) -> None:
     """A's batch is known at A and B; A dies. D's batch has reached C and E, and their equal answers
     are on their way to D. B recovers A.1 with C and D: both object with D.1, which is not decided,
     and D is in the quorum, so B waits. Then D decides D.1 on the fast path."""
-    stage.put("A", "x")
-    stage.deliver("A>B", "PreAccept")
-    stage.crash("A")
-    stage.drop_all()
-    stage.put("D", "x")
-    stage.deliver("D>C", "PreAccept")
-    stage.deliver("D>E", "PreAccept")
-    stage.drop("D>B", "PreAccept")
-    ask(stage, "B", "A.1", "C", "D")
-    validate(stage, "B", "A.1", "C", "D")
+    starts_to_wait(stage, ROLES)
     stage.drop(None, "Recover|Waiting")
     stage.deliver("C>D", "PreAcceptOk")
     stage.deliver("E>D", "PreAcceptOk")
@@ -114,13 +105,7 @@ def _both_wait(stage: Stage) -> None:
     lost. C recovers D.1 with E and B: two matching votes, B objects with A.1, C waits. B recovers
     A.1 with C and D: one matching vote, both object with D.1, and D.1's leader is in the quorum, so
     B waits too. D dies; each hears that the other waits."""
-    stage.put("A", "x")
-    stage.deliver("A>B", "PreAccept")
-    stage.crash("A")
-    stage.drop_all()
-    stage.put("D", "x")
-    stage.deliver("D>C", "PreAccept")
-    stage.deliver("D>E", "PreAccept")
+    left_beside_another(stage, ROLES)
     stage.drop("C>D", "PreAcceptOk")
     stage.drop("E>D", "PreAcceptOk")
     stage.drop("D>")

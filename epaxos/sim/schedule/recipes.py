@@ -4,12 +4,15 @@ Rules of this file: every verb moves a `Stage` and nothing else; the roles a to 
 any five replicas, and its schedule is one of the protocol reference (sections 1.6 and 2).
 """
 
+from collections.abc import Sequence
+
 from epaxos.sim.schedule.stage import Stage
 
 WAITS = 70
 """For so many tenths of a second a recovery is left alone, until it has waited long enough."""
 
-Roles = tuple[str, ...]
+Roles = Sequence[str]
+ROLES: Roles = "ABCDE"
 
 
 def exchange(world: Stage, way: str, kind: str, instance: str | None = None) -> None:
@@ -38,7 +41,7 @@ def validate(world: Stage, recoverer: str, instance: str, *members: str) -> None
         exchange(world, f"{recoverer}>{member}", "Validate", instance)
 
 
-def _left_beside_another(world: Stage, roles: Roles) -> None:
+def left_beside_another(world: Stage, roles: Roles) -> None:
     """`a` leaves a batch that only `b` knows; that of `d` has reached `c` and `e`."""
     a, b, c, d, e = roles
     world.put(a, "x")
@@ -53,7 +56,7 @@ def _left_beside_another(world: Stage, roles: Roles) -> None:
 def starts_to_wait(world: Stage, roles: Roles) -> None:
     """V4: the recovery of what `a` left waits for an instance of `d` that is under way."""
     a, b, c, d, _ = roles
-    _left_beside_another(world, roles)
+    left_beside_another(world, roles)
     world.drop(f"{d}>{b}", "PreAccept")
     ask(world, b, f"{a}.1", c, d)
     validate(world, b, f"{a}.1", c, d)
@@ -82,7 +85,7 @@ def waits_in_vain(world: Stage, roles: Roles) -> None:
 def both_wait(world: Stage, roles: Roles) -> None:
     """W3: two recoveries wait for each other, and one gives way."""
     a, b, c, d, e = roles
-    _left_beside_another(world, roles)
+    left_beside_another(world, roles)
     world.drop_all()
     ask(world, c, f"{d}.1", e, b)
     validate(world, c, f"{d}.1", e, b)
