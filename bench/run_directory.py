@@ -58,7 +58,7 @@ def measuring(directory: Path, remarks: Console) -> Iterator[Path]:
         yield replicas
     except KeyboardInterrupt:
         shutil.rmtree(directory, ignore_errors=True)
-        remarks.print("stopped; nothing was kept", markup=False)
+        remarks.print("stopped; nothing was kept")
         raise
     finally:
         sweep(replicas)

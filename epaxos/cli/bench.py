@@ -12,7 +12,7 @@ from rich.table import Table
 from bench.run_directory import make_directory, manifest, measuring, write_json
 from bench.throughput.suite import WINDOWS, ThroughputOptions, run_suite, summarize, title
 from epaxos.cli.options import Json, Out
-from epaxos.cli.output import console, make_table, print_json
+from epaxos.cli.output import begin, make_table, print_json
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
 
@@ -62,9 +62,7 @@ def bench(
     )
     begun = datetime.now()
     directory = make_directory(out, "bench", begun)
-    remarks = console(stderr=True)
-    screen = console()
-    (remarks if json else screen).print(title(options), markup=False)
+    remarks, screen = begin(title(options), json=json)
     with measuring(directory, remarks) as replicas, show_bar(remarks) as watch:
         runs = run_suite(options, replicas, watch)
     document = summarize(options, runs) | {"manifest": manifest(begun)}
@@ -73,7 +71,7 @@ def bench(
         print_json(document | {"directory": str(directory)})
         return
     print_document(screen, document)
-    screen.print(f"all figures  {directory / 'bench.json'}", markup=False)
+    screen.print(f"all figures  {directory / 'bench.json'}")
 
 
 def _windows(text: str) -> tuple[int, ...]:
@@ -89,7 +87,7 @@ def print_document(screen: Console, document: dict[str, Any]) -> None:
     screen.print()
     screen.print(rows_table(document["rows"]))
     for sentence in document["sentences"]:
-        screen.print(sentence, markup=False, soft_wrap=not screen.is_terminal)
+        screen.print(sentence, soft_wrap=not screen.is_terminal)
 
 
 def rows_table(rows: list[dict[str, Any]]) -> Table:

@@ -36,7 +36,7 @@ from epaxos.cli.options import (
     TopologyName,
     UnsafeNoGate,
 )
-from epaxos.cli.output import console, make_table, print_json, size
+from epaxos.cli.output import STYLES, begin, make_table, print_json, size
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
 from topology import DEFAULT
@@ -156,9 +156,7 @@ def compare(
     )
     begun = datetime.now()
     directory = make_directory(out, "compare", begun)
-    remarks = console(stderr=True)
-    screen = console()
-    (remarks if json else screen).print(title(options), markup=False)
+    remarks, screen = begin(title(options), json=json)
     document = _measure(options, directory, remarks, begun)
     report = write_report(directory, document)
     if json:
@@ -166,7 +164,7 @@ def compare(
     else:
         print_document(screen, document)
         raw = "raw: samples.jsonl, summary.json, manifest.json"
-        screen.print(f"report  {report}  ({raw})", markup=False, soft_wrap=True)
+        screen.print(f"report  {report}  ({raw})", soft_wrap=True)
     if document["verdict"]["validity"] == "INVALID":
         raise typer.Exit(ExitCode.FAILED)
 
@@ -229,16 +227,16 @@ def print_document(screen: Console, document: dict[str, Any]) -> None:
     screen.print(Text(headline(document), style="bold"))
     screen.print()
     for sentence in document["verdict"]["sentences"]:
-        screen.print(sentence, markup=False)
+        screen.print(sentence)
     for note in document["setup"]["topology"]["notes"]:
-        screen.print(f"note: {note}", markup=False)
+        screen.print(f"note: {note}")
     screen.print()
     verdict = document["verdict"]
-    style = {"VALID": "bold green", "SUSPECT": "bold yellow"}.get(verdict["validity"], "bold red")
-    evidence = Text.assemble((verdict["validity"], style), "  " + verdict["evidence"])
+    validity = verdict["validity"]
+    evidence = Text.assemble((validity, STYLES[validity]), "  " + verdict["evidence"])
     screen.print(evidence, soft_wrap=True)
     for reason in verdict["reasons"]:
-        screen.print(f"  {reason}", markup=False)
+        screen.print(f"  {reason}")
 
 
 def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> Table:

@@ -17,7 +17,7 @@ from bench.drawing import style
 from bench.run_directory import make_directory, manifest, measuring, write_json
 from bench.trials.trial import Outcome
 from epaxos.cli.options import Json, LoadSeed, Out, Simulated, TopologyName
-from epaxos.cli.output import console, make_table, print_json
+from epaxos.cli.output import STYLES, begin, make_table, print_json
 from epaxos.cli.progress import line, show_live
 from topology import DEFAULT
 
@@ -67,8 +67,7 @@ def region_down(
 def _show(demo: Demo, out: Path, json: bool) -> None:
     begun = datetime.now()
     directory = make_directory(out, f"demo-{demo.name}", begun)
-    remarks, screen = console(stderr=True), console()
-    (remarks if json else screen).print(f"{demo.title}\n{demos.caption(demo)}", markup=False)
+    remarks, screen = begin(f"{demo.title}\n{demos.caption(demo)}", json=json)
     with (
         measuring(directory, remarks) as replicas,
         show_live(remarks, partial(_draw, demo), _line) as watch,
@@ -97,18 +96,17 @@ def _show(demo: Demo, out: Path, json: bool) -> None:
         return
     screen.print(_table(demo, curves))
     for sentence in said:
-        screen.print(sentence, markup=False)
+        screen.print(sentence)
     _print_validity(screen, outcomes)
     png = next(path for path in paths if path.suffix == ".png")
-    screen.print(f"figure  {png}  (also SVG and PDF)", markup=False, soft_wrap=True)
+    screen.print(f"figure  {png}  (also SVG and PDF)", soft_wrap=True)
 
 
 def _print_validity(screen: Console, outcomes: dict[str, Outcome]) -> None:
     screen.print()
     for title, outcome in outcomes.items():
-        colour = {"VALID": "bold green", "SUSPECT": "bold yellow"}.get(outcome.validity, "bold red")
         why = f"  {outcome.reasons[0]}" if outcome.reasons else ""
-        line = Text.assemble((outcome.validity, colour), f"  {title}{why}")
+        line = Text.assemble((outcome.validity, STYLES[outcome.validity]), f"  {title}{why}")
         screen.print(line, soft_wrap=True)
 
 

@@ -6,14 +6,14 @@ stands in it.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import Json
-from epaxos.cli.output import console, make_table, print_json
+from epaxos.cli.output import STYLES, begin, console, make_table, print_json
 from epaxos.cli.progress import show_sweep
 from epaxos.core.errors import ConfigError
 
@@ -25,8 +25,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-_STYLES: Final = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
 
 What = Annotated[str, typer.Argument(help="A TOML file, or a name that `list` shows.")]
 Which = Annotated[
@@ -64,15 +62,13 @@ def run(
     experiment = Experiment.load(what)
     if repeats is not None:
         experiment = experiment.repeated(repeats)
-    remarks = console(stderr=True)
-    screen = console()
     count = len(experiment.configurations)
-    (remarks if json else screen).print(
+    title = (
         f"{experiment.title} · {count} configuration{'s' if count != 1 else ''} · "
         f"{experiment.repeats} repeat{'s' if experiment.repeats != 1 else ''} · "
-        f"seed {experiment.seed}",
-        markup=False,
+        f"seed {experiment.seed}"
     )
+    remarks, screen = begin(title, json=json)
     with show_sweep(remarks) as watch:
         results = experiment.run(out=out, jobs=jobs, dask=dask, watch=watch)
     page = write_page(results)
@@ -80,7 +76,7 @@ def run(
         print_json(_document(results))
     else:
         _print_results(screen, results)
-        screen.print(f"report  {page}  (raw: experiment.json, trials/)", markup=False)
+        screen.print(f"report  {page}  (raw: experiment.json, trials/)")
     if results.validity == "INVALID":
         raise typer.Exit(ExitCode.FAILED)
 
@@ -168,7 +164,7 @@ def report(
     Prints where it is."""
     from bench.reports.experiment import write_page
 
-    console().print(str(write_page(_find(which, out), to)), markup=False, soft_wrap=True)
+    console().print(str(write_page(_find(which, out), to)), soft_wrap=True)
 
 
 @app.command()
@@ -185,10 +181,10 @@ def diff(a: Which, b: Which, out: Out = Path("results"), json: Json = False) -> 
     screen = console()
     _print_table(screen, found.table())
     for sentence in found.sentences():
-        screen.print(sentence, markup=False, soft_wrap=True)
+        screen.print(sentence, soft_wrap=True)
     if found.validity != "VALID":
         screen.print(
-            f"{found.validity}: epaxos experiment show says why", style=_STYLES[found.validity]
+            f"{found.validity}: epaxos experiment show says why", style=STYLES[found.validity]
         )
 
 
@@ -229,9 +225,9 @@ def _find(which: str, out: Path) -> "Results":
 
 def _print_results(screen: Console, results: "Results") -> None:
     _print_table(screen, results.table())
-    screen.print(results.validity, style=_STYLES[results.validity])
+    screen.print(results.validity, style=STYLES[results.validity])
     for each in (*results.reasons, *results.manifest["notes"]):
-        screen.print(f"  {each}", markup=False, soft_wrap=True)
+        screen.print(f"  {each}", soft_wrap=True)
 
 
 def _print_table(screen: Console, table: "Table") -> None:
@@ -240,4 +236,4 @@ def _print_table(screen: Console, table: "Table") -> None:
         found.add_row(*row)
     screen.print(found)
     for note in table.notes:
-        screen.print(note, markup=False, soft_wrap=True)
+        screen.print(note, soft_wrap=True)

@@ -76,7 +76,7 @@ def explain(
         return
     screen = console()
     for line in [*picture(sample), "", *sentences(sample, others)]:
-        screen.print(line, markup=False, soft_wrap=True)
+        screen.print(line, soft_wrap=True)
 
 
 def _urls(at: str | None, via: str | None, file: Path | None) -> list[str]:

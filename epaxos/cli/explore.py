@@ -11,7 +11,7 @@ from rich.console import Console
 
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import Json
-from epaxos.cli.output import console, count, make_table, print_json
+from epaxos.cli.output import begin, count, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import replica_name
 from epaxos.registry import BUILT_IN, find_protocol
@@ -74,9 +74,7 @@ def run(
     )
     if minutes is None and budget is None:
         minutes = 10.0
-    remarks = console(stderr=True)
-    screen = console()
-    (remarks if json else screen).print(_title(world, budget, minutes), markup=False)
+    remarks, screen = begin(_title(world, budget, minutes), json=json)
     begun = time.monotonic()
     with _progress(remarks, begun, minutes) as watch:
         report = explore(world, budget or _UNLIMITED, watch, deep)
@@ -178,17 +176,16 @@ def _print(screen: Console, report: Report, seconds: float) -> None:
     table.add_row("time", f"{seconds:,.1f}", "s")
     screen.print(table)
     if report.violation is not None:
-        screen.print(f"violated: {report.violation.property}", markup=False)
-        screen.print(f"  {report.violation.detail}", markup=False)
+        screen.print(f"violated: {report.violation.property}")
+        screen.print(f"  {report.violation.detail}")
         for number, step in enumerate(report.path, 1):
-            screen.print(f"  {number:3}  {step}", markup=False, soft_wrap=not screen.is_terminal)
+            screen.print(f"  {number:3}  {step}", soft_wrap=not screen.is_terminal)
     elif report.exhausted:
         screen.print("exhausted: every property holds in every reachable state")
     else:
         screen.print(
             f"not exhausted: every property holds as far as was looked; {counts.waiting:,} states "
-            "wait",
-            markup=False,
+            "wait"
         )
 
 

@@ -73,12 +73,11 @@ def figures(
     count = len(evaluate.needed(studies, scale))
     remarks.print(
         f"{len(studies)} figure{'s'[: len(studies) > 1]} · {count} trials · {executor.title()} · "
-        f"seed {seed}",
-        markup=False,
+        f"seed {seed}"
     )
     with show_sweep(remarks) as watch:
         outcomes, ran = evaluate.run(studies, scale, TrialStore(out / STORE), executor, watch)
-    remarks.print("drawing", markup=False)
+    remarks.print("drawing")
     drawn = evaluate.draw(studies, scale, outcomes)
     directory = make_directory(out, "figures", begun)
     document = evaluate.write(directory, drawn, scale, ran, begun)
@@ -140,5 +139,5 @@ def _tell(screen: Console, document: dict[str, object], page: Path) -> None:
     for each in figures:
         for reason in each["reasons"][:1]:
             more = f" (and {len(each['reasons']) - 1} more)" if len(each["reasons"]) > 1 else ""
-            screen.print(f"{each['name']}: {reason}{more}", markup=False, soft_wrap=True)
-    screen.print(f"report  {page}  (each figure: pdf/, svg/, png/)", markup=False, soft_wrap=True)
+            screen.print(f"{each['name']}: {reason}{more}", soft_wrap=True)
+    screen.print(f"report  {page}  (each figure: pdf/, svg/, png/)", soft_wrap=True)

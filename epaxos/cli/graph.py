@@ -195,7 +195,7 @@ def summarize(document: dict[str, Any], graph: "nx.DiGraph[str]") -> dict[str, A
 
 def _print_summary(summary: dict[str, Any], at: str, out: Path | None, *, stderr: bool) -> None:
     screen = console(stderr=stderr)
-    screen.print(f"dependency graph of replica {summary['replica']} ({at})", markup=False)
+    screen.print(f"dependency graph of replica {summary['replica']} ({at})")
     if not summary["instances"]:
         screen.print("empty: what is known there has been executed at every replica")
     table = make_table("", ">", "")
@@ -211,4 +211,4 @@ def _print_summary(summary: dict[str, Any], at: str, out: Path | None, *, stderr
     table.add_row("  largest", count(largest["size"]), " ".join(some) + more)
     screen.print(table)
     if out is not None:
-        screen.print(f"written to {out}", soft_wrap=True, markup=False)
+        screen.print(f"written to {out}", soft_wrap=True)

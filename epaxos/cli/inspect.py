@@ -352,13 +352,12 @@ def _print_summary(log: LogSummary) -> None:
         f"{log.directory}: replica {replica_name(me.replica)} of {me.n}, {log.spec.title}, "
         f"cluster {me.cluster}, boot {me.boot}",
         soft_wrap=True,
-        markup=False,
     )
     _print_log(log)
     _print_columns(log)
     end = log.reader.end
     if log.damage is not None:
-        screen.print(f"DAMAGED: {log.damage}", soft_wrap=True, markup=False)
+        screen.print(f"DAMAGED: {log.damage}", soft_wrap=True)
     elif end is None:
         screen.print("the log is empty")
     else:

@@ -23,7 +23,7 @@ from bench.run_directory import make_directory, manifest, measuring, sweep, writ
 from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import Durability, Json, LoadSeed, Out, Replicas, TopologyName, UnsafeNoGate
-from epaxos.cli.output import console, make_table, print_json
+from epaxos.cli.output import begin, make_table, print_json
 from epaxos.cli.progress import doing, left, line, show_live
 from epaxos.core.errors import ConfigError
 from topology import DEFAULT
@@ -120,8 +120,7 @@ def load(
         raise ConfigError("--web starts and stops runs by hand: leave --steps and --json out")
     begun = datetime.now()
     directory = make_directory(out, "load", begun)
-    remarks, screen = console(stderr=True), console()
-    (remarks if json else screen).print(options.title(), markup=False)
+    remarks, screen = begin(options.title(), json=json)
     if web:
         _serve(options, directory, screen)
         return
@@ -132,7 +131,7 @@ def load(
     else:
         _print_document(screen, document)
         files = "raw: load.json, steps.csv, *.hlog, *.hgrm, manifest.json"
-        screen.print(f"report  {report}  ({files})", markup=False, soft_wrap=True)
+        screen.print(f"report  {report}  ({files})", soft_wrap=True)
     if document["validity"] == "INVALID" or broken(document):
         raise typer.Exit(ExitCode.FAILED)
 
@@ -174,20 +173,19 @@ def _run(
 
 def _serve(options: LoadOptions, directory: Path, screen: Console) -> None:
     (port,) = free_port_numbers(1)
-    screen.print("starting the cluster and Locust", markup=False)
+    screen.print("starting the cluster and Locust")
 
     def ready() -> None:
         screen.print(
             f"ready · Locust's web page: http://127.0.0.1:{port} · figures of ours: "
             f"http://127.0.0.1:{port}/epaxos · Ctrl-C ends both",
-            markup=False,
             soft_wrap=True,
         )
 
     try:
         serve_page(options, directory, port, ready)
     except KeyboardInterrupt:
-        screen.print(f"stopped; files of the last run: {directory}", markup=False, soft_wrap=True)
+        screen.print(f"stopped; files of the last run: {directory}", soft_wrap=True)
     finally:
         sweep(directory / "replicas")
 
@@ -237,19 +235,18 @@ def _print_document(screen: Console, document: dict[str, Any]) -> None:
         screen.print(
             f"generator {each['process']}: its 10 ms greenlet late by "
             f"{each['lateness_max_ms'] or 0:.1f} ms at most{starts} · "
-            f"{each['cpu_share'] * 100:.0f} % CPU",
-            markup=False,
+            f"{each['cpu_share'] * 100:.0f} % CPU"
         )
     missed = broken(document)
     for each in missed:
-        screen.print(f"not met: {each}", markup=False, soft_wrap=True)
+        screen.print(f"not met: {each}", soft_wrap=True)
     if len(document["steps"]) > 1 and document["sustained"] is not None:
-        screen.print(f"all criteria are met up to {document['sustained']:g}", markup=False)
+        screen.print(f"all criteria are met up to {document['sustained']:g}")
     elif document["criteria"] and not missed:
-        screen.print("all criteria are met", markup=False)
-    screen.print(document["validity"], markup=False)
+        screen.print("all criteria are met")
+    screen.print(document["validity"])
     for reason in document["reasons"]:
-        screen.print(f"  {reason}", markup=False, soft_wrap=True)
+        screen.print(f"  {reason}", soft_wrap=True)
 
 
 def results_table(document: dict[str, Any]) -> Table:

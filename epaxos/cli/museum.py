@@ -150,13 +150,13 @@ def _for_a_while() -> Callable[[], bool]:
 
 def _print_story(exhibit: Exhibit) -> None:
     screen = console()
-    screen.print(exhibit.title, markup=False, style="bold")
-    screen.print(f"{exhibit.name}, {find_protocol(exhibit.protocol).title}", markup=False)
-    screen.print(fill(f"Source: {exhibit.source}.", WIDTH), markup=False)
+    screen.print(exhibit.title, style="bold")
+    screen.print(f"{exhibit.name}, {find_protocol(exhibit.protocol).title}")
+    screen.print(fill(f"Source: {exhibit.source}.", WIDTH))
     screen.print()
-    screen.print(fill(exhibit.story, WIDTH), markup=False)
+    screen.print(fill(exhibit.story, WIDTH))
     screen.print()
-    screen.print(fill(_say_search(exhibit), WIDTH), markup=False)
+    screen.print(fill(_say_search(exhibit), WIDTH))
 
 
 def _say_search(exhibit: Exhibit) -> str:
@@ -177,19 +177,19 @@ def _print_visit(visit: Visit) -> None:
     screen.print()
     if caught is None:
         tried = count(visit.verdict.schedules)
-        screen.print(f"Not caught in {tried} schedules, as it should have been.", markup=False)
+        screen.print(f"Not caught in {tried} schedules, as it should have been.")
         return
-    screen.print(_say_catch(visit), markup=False)
+    screen.print(_say_catch(visit))
     chart = caught.chart if narrative is None else narrative.chart
     if chart:
         screen.print()
-        screen.print(chart, markup=False, soft_wrap=True)
+        screen.print(chart, soft_wrap=True)
     screen.print()
     passes = "passes" if visit.acquitted else "DOES NOT PASS"
-    screen.print(f"The code as it is {passes} the same schedules.", markup=False)
-    screen.print(fill(f"Violated: {caught.property}.", WIDTH), markup=False)
+    screen.print(f"The code as it is {passes} the same schedules.")
+    screen.print(fill(f"Violated: {caught.property}.", WIDTH))
     conclusion = caught.detail if narrative is None else narrative.conclusion
-    screen.print(fill(conclusion, WIDTH), markup=False, style="bold")
+    screen.print(fill(conclusion, WIDTH), style="bold")
 
 
 def _say_catch(visit: Visit) -> str:

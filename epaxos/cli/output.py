@@ -14,15 +14,25 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+STYLES: Final = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
+"""Of a result, by its validity."""
 _PIPE_COLUMNS: Final = 200
 """Width assumed where nobody watches, so that a table in a file is not cut to 80 columns."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on stdout, or on stderr."""
+    """A console on stdout, or on stderr. What it prints is text, brackets included."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS
-    return Console(stderr=stderr, highlight=False, width=width)
+    return Console(stderr=stderr, markup=False, highlight=False, width=width)
+
+
+def begin(title: str, *, json: bool) -> tuple[Console, Console]:
+    """The consoles of a verb that takes long, for remarks and for results. Its title is printed on
+    the second, or with `json` on the first."""
+    remarks, screen = console(stderr=True), console()
+    (remarks if json else screen).print(title)
+    return remarks, screen
 
 
 def print_json(document: Any) -> None:

@@ -81,8 +81,7 @@ def show_sweep(remarks: Console) -> "Iterator[Watch[SweepReport]]":
             kept = last.done - last.failed + last.reused
             remarks.print(
                 f"stopped; {kept:,} of {last.trials + last.reused:,} trials are finished and "
-                "kept: the same command goes on from there",
-                markup=False,
+                "kept: the same command goes on from there"
             )
         raise
 
@@ -114,6 +113,6 @@ def say_lines(remarks: Console, words: Callable[[_Report], str]) -> Watch[_Repor
         if gone >= _LINE_SHARE or (key not in said and gone >= _NEW_SHARE):
             said.add(key)
             last = report.total
-            remarks.print(words(report), markup=False, soft_wrap=True)
+            remarks.print(words(report), soft_wrap=True)
 
     return tell

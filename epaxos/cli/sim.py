@@ -128,7 +128,7 @@ def run(
     ]
     found = Soak(profiles, wanted, minutes, jobs)
     remarks = console(stderr=True)
-    remarks.print(found.title(), markup=False, soft_wrap=True)
+    remarks.print(found.title(), soft_wrap=True)
     with terminable():
         found.run(remarks)
         failed = _report(found, soak, shrink, out, json)
@@ -281,5 +281,5 @@ def _report(run: "Soak", soak: bool, shrink: bool, out: Path, json: bool) -> boo
             for name, missing in unmet.items():
                 if missing:
                     line = f"{name}: never met: {', '.join(missing)}"
-                    screen.print(line, markup=False, soft_wrap=True)
+                    screen.print(line, soft_wrap=True)
     return bool(failures or run.lost) or (soak and any(unmet.values()))

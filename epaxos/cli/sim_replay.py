@@ -265,7 +265,7 @@ class _ReplayScreen:
             self._hints()
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def _lives(self) -> None:
         run = self._run

@@ -64,12 +64,11 @@ def print_failure(
     screen.print(
         f"seed {options.seed}, {options.protocol}, n = {options.replicas}: violated:\n"
         f"  {failure.property}\n  {failure.detail}\n  again: {again(failure, profile)}",
-        markup=False,
         soft_wrap=True,
     )
     cannot_be_cut = failure.directed and failure.property in (EXECUTES, CONVERGES)
     if not shrink or cannot_be_cut:
-        screen.print(failure.story, markup=False, soft_wrap=True)
+        screen.print(failure.story, soft_wrap=True)
     elif failure.property in (EXECUTES, CONVERGES):
         _print_smaller_options(screen, failure, cast)
     else:
@@ -87,10 +86,10 @@ def _print_smaller_options(screen: Console, failure: Failure, cast: Planted) -> 
     from epaxos.sim.shrink_options import shrink_options
 
     smaller = shrink_options(failure.options, *cast, failure.property, _clock(SHRINK_S))
-    screen.print(f"smallest run found that ends so:\n  {smaller}", markup=False, soft_wrap=True)
+    screen.print(f"smallest run found that ends so:\n  {smaller}", soft_wrap=True)
     story = tell(smaller, *cast)
     if isinstance(story, Failure):
-        screen.print(story.story, markup=False, soft_wrap=True)
+        screen.print(story.story, soft_wrap=True)
 
 
 def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path) -> None:
@@ -101,12 +100,12 @@ def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path)
     try:
         shortest = shrink(failure.schedule, *cast, failure.property, _clock(SHRINK_S))
     except NotViolated:
-        screen.print("its schedule alone does not repeat it; the end of the run:", markup=False)
-        screen.print(failure.story, markup=False, soft_wrap=True)
+        screen.print("its schedule alone does not repeat it; the end of the run:")
+        screen.print(failure.story, soft_wrap=True)
         return
-    screen.print(f"{size_of(shortest)} events remain:", markup=False)
+    screen.print(f"{size_of(shortest)} events remain:")
     chart = show_schedule(shortest, *cast, failure.property)
-    screen.print(chart, markup=False, soft_wrap=True)
+    screen.print(chart, soft_wrap=True)
     protocol = failure.options.protocol.replace(":", "_").replace(".", "_")
     name = f"{protocol}-{failure.options.seed}"
     out.mkdir(parents=True, exist_ok=True)
@@ -116,18 +115,14 @@ def _print_shortest(screen: Console, failure: Failure, cast: Planted, out: Path)
     )
     schedule = out / f"{name}.schedule.json"
     schedule.write_bytes(to_json(shortest))
-    screen.print(f"written: {test} (a test), {schedule}", markup=False, soft_wrap=True)
+    screen.print(f"written: {test} (a test), {schedule}", soft_wrap=True)
 
 
 def print_tallies(screen: Console, tallies: list[SoakTally], profiles: list[Profile]) -> None:
     """Seeds, then situations: one column per protocol."""
     for tally, profile in zip(tallies, profiles):
         for failure in tally.failures:
-            screen.print(
-                f"failed: {again(failure, profile)}: {failure.property}",
-                markup=False,
-                soft_wrap=True,
-            )
+            screen.print(f"failed: {again(failure, profile)}: {failure.property}", soft_wrap=True)
     table = make_table("", *(f">{tally.protocol}" for tally in tallies))
     table.add_row("seeds clean", *(count(tally.clean) for tally in tallies))
     table.add_row("seeds failed", *(count(len(tally.failures)) for tally in tallies))
@@ -158,7 +153,6 @@ def print_lost(screen: Console, lost: list[Lost]) -> None:
         screen.print(
             f"not counted: {each.profile.protocol}, seeds {each.seeds[0]} to {each.seeds[-1]}: "
             f"{each.error}\n  again: {_again_lost(each)}",
-            markup=False,
             soft_wrap=True,
         )
 

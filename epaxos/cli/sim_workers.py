@@ -166,7 +166,7 @@ class Soak:
         all that is under way with it."""
         if not self.lost:
             story = "".join(format_exception(error))
-            remarks.print(story, markup=False, soft_wrap=True, end="")
+            remarks.print(story, soft_wrap=True, end="")
         what = f"{type(error).__name__}: {error}"
         self.lost.append(Lost(self.profiles[number], seeds, " ".join(what.split())))
 
@@ -175,7 +175,6 @@ class Soak:
         for failure in tally.failures:
             remarks.print(
                 f"{failure.options.protocol}, seed {failure.options.seed}: {failure.property}",
-                markup=False,
                 soft_wrap=True,
             )
 
@@ -188,7 +187,7 @@ class Soak:
         progress.update(task, completed=done, description=line)
         if progress.disable and elapsed - self._said_at >= QUIET_S:
             self._said_at = elapsed
-            progress.console.print(line, markup=False)
+            progress.console.print(line)
 
     def _has_enough(self) -> bool:
         failures = sum(len(tally.failures) for tally in self.tallies)

@@ -61,7 +61,7 @@ def list_topologies(
     for name, size in clouds.items():
         table.add_row(f"{name}:REGION,...", f"{size} to pick from", "", f"see: list {name}")
     for form, what in _SHAPES.items():
-        table.add_row(form.replace("[", "\\["), "", "", what)
+        table.add_row(form, "", "", what)
     console().print(table)
 
 
@@ -74,7 +74,7 @@ def _named() -> list[topology.Topology]:
         try:
             found.append(topology.find(name))
         except topology.TopologyError as error:
-            console(stderr=True).print(str(error), markup=False, soft_wrap=True)
+            console(stderr=True).print(str(error), soft_wrap=True)
     return found
 
 
@@ -113,7 +113,7 @@ def show(
         table.add_row(_place(region), *row)
     screen = console()
     screen.print(table)
-    screen.print("± is the mean of what varies one way, where that is over 0.05 ms", markup=False)
+    screen.print("± is the mean of what varies one way, where that is over 0.05 ms")
     _print_provenance(found)
 
 
@@ -179,7 +179,7 @@ def _list_regions(cloud: str, json: bool) -> None:
         )
     console().print(table)
     example = ",".join(region.name for region in regions[:3])
-    console().print(f"pick some: --topology {cloud}:{example}", markup=False)
+    console().print(f"pick some: --topology {cloud}:{example}")
 
 
 def _write(found: Topology, form: Format, out: Path | None) -> None:
@@ -245,9 +245,9 @@ def _print_predictions(
 def _print_provenance(found: Topology) -> None:
     dated = f" ({found.date})" if found.date else ""
     screen = console()
-    screen.print(f"source: {found.source}{dated}", markup=False)
+    screen.print(f"source: {found.source}{dated}")
     for note in found.notes:
-        screen.print(f"note: {note}", markup=False)
+        screen.print(f"note: {note}")
 
 
 def _place(region: topology.Region) -> str:

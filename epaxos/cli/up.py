@@ -117,7 +117,7 @@ def up(
         try:
             _run(cluster, _Screen(cluster, every, json))
         except KeyboardInterrupt:
-            console(stderr=True).print("stopped all replicas", markup=False)
+            console(stderr=True).print("stopped all replicas")
 
 
 def _leader(topology: Topology, spec: ProtocolSpec, text: str) -> str:
@@ -344,7 +344,7 @@ class _Screen:
         return " · ".join(parts)
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
         sys.stdout.flush()
 
     @staticmethod
