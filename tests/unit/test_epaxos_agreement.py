@@ -43,6 +43,28 @@ HEARTBEAT = 250_000
 """By then a replica has said how far it is."""
 
 
+def executed_by_all(made):
+    made.receive(B, Commit(A, 1, payload(7), ZERO), 10)
+    made.executed((1, 0, 0, 0, 0), 20)
+    for peer in (B, C, D, E):
+        made.receive(peer, Progress((1, 0, 0, 0, 0), ZERO, (1, 0, 0, 0, 0), ZERO, 30), 30)
+    assert made.floor == (1, 0, 0, 0, 0)
+
+
+def taken_over(made):
+    made.receive(C, Recover(A, [1], ROUND), 10)
+
+
+@pytest.mark.parametrize("meddle", [executed_by_all, taken_over])
+def test_a_slot_that_broken_peers_used_first_is_left_to_them(meddle):
+    made = replica(A)
+    meddle(made)
+    made.out.take()
+    assert made.propose(payload(), 40) == InstanceId(A, 2)
+    assert made.propose(payload(2), 40) == InstanceId(A, 3)
+    assert [m.slot for _, m in sent(made, PreAccept)] == [2, 3]
+
+
 @pytest.mark.parametrize("n", range(1, 10))
 def test_the_fast_path_needs_a_fast_quorum_of_equal_answers(n):
     made = replica(0, n)

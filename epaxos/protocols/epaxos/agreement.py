@@ -64,12 +64,13 @@ class Agreement(ReplicaState):
         Ensures:  a new own instance, PreAccepted, with D0 = stable and all that interferes here.
         Records:  PreAccepted, which also allocates the slot (R2: no holes).        Sends:
         PreAccept to all."""
-        instance = self.columns.obtain(self.me, self._next_slot)
-        while instance.promised > 0:  # only a broken peer takes over what was never proposed
-            self._next_slot += 1
-            instance = self.columns.obtain(self.me, self._next_slot)
-        slot = self._next_slot
-        self._next_slot += 1
+        # Only a broken peer takes over, or has all execute, what was never proposed.
+        slot = max(self._next_slot, self.columns.floor[self.me] + 1)
+        instance = self.columns.obtain(self.me, slot)
+        while instance.promised > 0:
+            slot += 1
+            instance = self.columns.obtain(self.me, slot)
+        self._next_slot = slot + 1
         deps = self.index.deps(payload.footprint, self.columns.stable)
         self._vote_preaccepted(instance, payload, deps, deps)
         self.out.record(PreAccepted(self.me, slot, payload, deps, deps))
