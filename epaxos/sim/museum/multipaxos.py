@@ -11,21 +11,9 @@ from epaxos.protocols.multipaxos.log import SlotLog
 from epaxos.protocols.multipaxos.messages import Accept, Forward, Promise, Promised, Voted
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading, Preparing
-from epaxos.sim.check.checkers import (
-    AGREEMENT,
-    CONVERGES,
-    INVARIANT,
-    LINEARIZABLE,
-    ONCE,
-    ORDER,
-)
+from epaxos.sim.check.checkers import AGREEMENT, ONCE
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_place_of, in_replica
 from epaxos.sim.schedule.stage import Stage
-
-_ONE_VALUE = (AGREEMENT, INVARIANT, ORDER, ONCE, LINEARIZABLE, CONVERGES)
-_FAULTS = {"crashes": 6, "partitions": 4, "loss": 0.1}
-_DEEP = {"deep": True, "memory": False}
-
 
 LONG_US: Micros = 5_000_000
 """After so long without a leader everybody misses it."""
