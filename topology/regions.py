@@ -73,6 +73,16 @@ class Topology:
         """Mean round trip in µs; 0 from a region to itself."""
         return 0 if i == j else round(self.rtt[i][j] * 1000)
 
+    @property
+    def longest_rtt_us(self) -> int:
+        """Mean round trip in µs between the two regions that are farthest apart."""
+        return max(self.rtt_us(i, j) for i in range(self.n) for j in range(self.n))
+
+    @property
+    def longest_one_way_us(self) -> int:
+        """The largest mean delay: how long a Commit travels at most."""
+        return max(self.mean_one_way_us(i, j) for i in range(self.n) for j in range(self.n))
+
     def mean_one_way_us(self, i: int, j: int) -> int:
         """Mean delay from i to j: half the round trip, and the asymmetry."""
         if i == j:

@@ -285,10 +285,7 @@ def _costs(compared: ComparedTrial) -> dict[str, Any]:
 
 
 def _conflicts(topology: Topology, compared: ComparedTrial) -> dict[str, Any]:
-    spread_us = max(
-        topology.mean_one_way_us(i, j) for i in range(topology.n) for j in range(topology.n)
-    )
-    found = realised(compared.measured.load.samples, spread_us)
+    found = realised(compared.measured.load.samples, topology.longest_one_way_us)
     commands, batches = max(1, found.commands), max(1, found.batches)
     leaderless = compared.cluster.leader is None
     return {

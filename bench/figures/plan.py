@@ -152,9 +152,7 @@ class PooledTrials:
     @property
     def conflict_share(self) -> float:
         """Of the commands, those that met another on their key that was still under way."""
-        topology = find(self.trial.topology, self.trial.replicas)
-        members = range(topology.n)
-        spread_us = max(topology.mean_one_way_us(i, j) for i in members for j in members)
+        spread_us = self.trial.sites.longest_one_way_us
         found = [realised(outcome.load.samples, spread_us) for outcome in self.outcomes]
         return sum(each.met for each in found) / max(1, sum(each.commands for each in found))
 

@@ -22,10 +22,12 @@ from typing import Final
 import topology
 from epaxos.core.command import Operation
 from epaxos.core.errors import ConfigError
+from epaxos.core.types import ReplicaId
 from epaxos.sim.check.checkers import Violation
 from epaxos.sim.check.linearizability import Op, Verdict, check_all, step, together
-from epaxos.sim.clients import Clients
-from epaxos.sim.options import Faults, RunOptions, delays_of, draw
+from epaxos.sim.clients import Clients, Commands
+from epaxos.sim.open_loop import healthy, run_open_loop
+from epaxos.sim.options import draw
 from epaxos.sim.run import simulate
 from epaxos.sim.world import World
 
@@ -180,39 +182,24 @@ def measure_virtual(
     sites = topology.find(SITES, REPLICAS)
     active = round(virtual_s * 1e6)
     _at_least_one("virtual microseconds", active)
-    options = RunOptions(
-        seed=seed,
-        protocol=protocol,
-        replicas=sites.n,
-        keys=_LOAD_KEYS,
-        delays_us=delays_of(sites),
-        jitter_us=500,
-        faults=Faults(sync_us=(100, 500)),
-        active_us=active,
-        patience_us=10 * active,
-        deep=False,
-    )
+    options = healthy(sites, active, seed=seed, protocol=protocol, keys=_LOAD_KEYS)
+    rng = random.Random(f"speed {seed}")
+
+    def request(member: ReplicaId, number: int) -> Commands:
+        return [
+            (
+                Operation.PUT,
+                b"k%d" % rng.randrange(_LOAD_KEYS),
+                b"%d.%d.%d" % (member, number, index),
+            )
+            for index in range(per_request)
+        ]
+
     gc.collect()  # What earlier measurements left behind is not this one's to look through.
     start = time.process_time()
     world = World(options)
     clients = Clients(world, _LOAD_KEYS, options.patience_us)
-    rng = random.Random(f"speed {seed}")
-    rate = per_second / per_request / sites.n / 1e6
-    for member in range(sites.n):
-        world.start(member)
-        at, number = 0.0, 0
-        while (at := at + rng.expovariate(rate)) < active:
-            number += 1
-            commands = [
-                (
-                    Operation.PUT,
-                    b"k%d" % rng.randrange(_LOAD_KEYS),
-                    b"%d.%d.%d" % (member, number, index),
-                )
-                for index in range(per_request)
-            ]
-            world.at(round(at), clients.submit, member, commands)
-    world.run(active)
+    run_open_loop(world, clients, rng, per_second / per_request / sites.n, request)
     calls = clients.calls
     answered = sum(call.returned is not None for call in calls)
     return Virtual(

@@ -213,10 +213,7 @@ class Trial:
     def saturates(self) -> bool:
         """Whether its clients ask for all that the machine can give: a closed loop in one room,
         where nothing is waited for but processors."""
-        sites = self.sites
-        return bool(self.clients) and all(
-            sites.rtt_us(i, j) <= ONE_ROOM_US for i in range(sites.n) for j in range(i)
-        )
+        return bool(self.clients) and self.sites.longest_rtt_us <= ONE_ROOM_US
 
     @property
     def load_s(self) -> float:
@@ -409,11 +406,6 @@ def _judge(trial: Trial, found: TrialMeasurement) -> Findings:
         if replica.name not in harmed:
             findings.look_at_samples(at, counts[i])
     if trial.leader_index is None and not trial.timeline:
-        findings.look_at_slow_paths("", realised(load.samples, _spread_us(trial.sites)).unexplained)
+        conflicts = realised(load.samples, trial.sites.longest_one_way_us)
+        findings.look_at_slow_paths("", conflicts.unexplained)
     return findings
-
-
-def _spread_us(sites: Topology) -> int:
-    """How long a Commit travels at most."""
-    members = range(sites.n)
-    return max(sites.mean_one_way_us(i, j) for i in members for j in members)

@@ -7,13 +7,11 @@ command acquires a dependency on a newer one before it is decided.
 
 import random
 from dataclasses import dataclass
-from functools import partial
 
 import topology
-from epaxos.core.command import Operation
 from epaxos.core.types import Micros
 from epaxos.sim.clients import Clients
-from epaxos.sim.options import Faults, RunOptions, delays_of
+from epaxos.sim.open_loop import healthy, run_open_loop, write_hot_key
 from epaxos.sim.world import World
 
 
@@ -38,38 +36,18 @@ def contend(
 ) -> Contention:
     """Every region sends `per_second` writes of one key for so long."""
     active = round(seconds * 1e6)
-    options = RunOptions(
-        seed=seed,
-        replicas=sites.n,
-        keys=1,
-        delays_us=delays_of(sites),
-        jitter_us=500,
-        faults=Faults(sync_us=(100, 500)),
-        active_us=active,
-        patience_us=10 * active,
-        gate=gate,
-        deep=False,
-    )
+    options = healthy(sites, active, seed=seed, keys=1, gate=gate)
     world = World(options)
-    clients = Clients(world, 1, options.patience_us)
+    clients = Clients(world, options.keys, options.patience_us)
     rng = random.Random(f"contention {seed}")
-    for member in range(sites.n):
-        world.start(member)
-        at, number = 0.0, 0
-        while (at := at + rng.expovariate(per_second / 1e6)) < active:
-            number += 1
-            token = b"%d.%d" % (member, number)
-            command = [(Operation.PUT, b"hot", token)]
-            world.at(round(at), partial(clients.submit, member, command))
-    world.run(active)
+    run_open_loop(world, clients, rng, per_second, write_hot_key)
     ages = [
         (active if call.returned is None else call.returned) - call.called for call in clients.calls
     ]
     waiting = [active - call.called for call in clients.calls if call.returned is None]
     ages.sort()
-    rtt = max(sites.rtt_us(i, j) for i in range(sites.n) for j in range(sites.n))
     return Contention(
-        rtt,
+        sites.longest_rtt_us,
         len(ages),
         len(ages) - len(waiting),
         ages[len(ages) // 2],

@@ -1,10 +1,8 @@
 """Bugs about commands on contended keys, and about what ended as Nop."""
 
 import random
-from functools import partial
 
 import topology
-from epaxos.core.command import Operation
 from epaxos.core.replica import Message, Path, Setup
 from epaxos.core.types import Micros, ReplicaId, Slot
 from epaxos.node.admission import HotQueue
@@ -22,7 +20,7 @@ from epaxos.sim.museum.exhibit import (
     in_node,
     must_be_answered,
 )
-from epaxos.sim.options import Faults, RunOptions, delays_of
+from epaxos.sim.open_loop import healthy, run_open_loop, write_hot_key
 from epaxos.sim.planted import Planted
 from epaxos.sim.schedule.recipes import ask
 from epaxos.sim.schedule.stage import Stage
@@ -39,30 +37,13 @@ PATIENCE_RTTS = 8
 def _one_hot_key(planted: Planted, seed: int) -> None:
     """Five regions write one key, without faults; nobody may wait long."""
     sites = topology.find("aws-5-2020")
-    options = RunOptions(
-        seed=seed,
-        replicas=sites.n,
-        keys=1,
-        delays_us=delays_of(sites),
-        jitter_us=500,
-        faults=Faults(sync_us=(100, 500)),
-        active_us=LOAD_US,
-        patience_us=10 * LOAD_US,
-        deep=False,
-    )
+    options = healthy(sites, LOAD_US, seed=seed, keys=1)
     world = World(options, planted.spec, planted.node)
     clients = Clients(world, options.keys, options.patience_us)
     rng = random.Random(f"hot key {seed}")
-    for member in range(sites.n):
-        world.start(member)
-        at, number = 0.0, 0
-        while (at := at + rng.expovariate(PER_SECOND / 1e6)) < LOAD_US:
-            number += 1
-            command = [(Operation.PUT, b"hot", b"%d.%d" % (member, number))]
-            world.at(round(at), partial(clients.submit, member, command))
-    world.run(LOAD_US)
+    run_open_loop(world, clients, rng, PER_SECOND, write_hot_key)
     oldest = max((LOAD_US - c.called for c in clients.calls if c.returned is None), default=0)
-    rtt = max(sites.rtt_us(i, j) for i in range(sites.n) for j in range(sites.n))
+    rtt = sites.longest_rtt_us
     if oldest > PATIENCE_RTTS * rtt:
         answered = sum(call.returned is not None for call in clients.calls)
         raise Violation(
