@@ -47,8 +47,12 @@ RANGES: Final = {
 
 def check_ranges(settings: object, names: tuple[str, ...] = tuple(RANGES)) -> None:
     """Raises ConfigError that names the first of these settings that is out of its range."""
-    for name in names:
-        low, high = RANGES[name]
+    check_bounds(settings, **{name: RANGES[name] for name in names})
+
+
+def check_bounds(settings: object, **bounds: tuple[float, float]) -> None:
+    """Raises ConfigError that names the first setting that is below or above its bounds."""
+    for name, (low, high) in bounds.items():
         value = getattr(settings, name)
         if not low <= value <= high:
             raise ConfigError(f"{name} = {value:g} must be between {low:g} and {high:g}")

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from bench.analysis.conflicts import realised
 from bench.analysis.statistics import Ms
+from bench.clusters.counters import check_bounds
 from bench.load.samples import Sample
 from bench.trials.cells import worst
 from bench.trials.trial import Outcome, Trial
-from epaxos.core.errors import ConfigError
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Path
 from topology import find
@@ -45,15 +45,8 @@ class Scale:
     """Of the first repeat."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("repeats", 1, 100),
-            ("real_repeats", 1, 100),
-            ("simulated_s", 0.5, 3600.0),
-            ("real_s", 0.5, 3600.0),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} = {value:g} must be between {low:g} and {high:g}")
+        check_bounds(self, repeats=(1, 100), real_repeats=(1, 100))
+        check_bounds(self, simulated_s=(0.5, 3600.0), real_s=(0.5, 3600.0))
 
     def repeated(self, trial: Trial) -> list[Trial]:
         """All repeats of a trial."""

@@ -55,6 +55,12 @@ def home(cell: Document) -> str:
     return name
 
 
+def where(cell: Document, names: dict[str, str]) -> str:
+    """The region of a cell's clients, and that of their replica if it is another one."""
+    region, asked = cell["region"], home(cell)
+    return names[region] if asked == region else f"{names[region]} → {names[asked]}"
+
+
 # Map -------------------------------------------------------------------------------------------
 
 
@@ -153,6 +159,11 @@ def _point(place: Document) -> Point:
 # Bars ------------------------------------------------------------------------------------------
 
 
+def scale(longest: float, right: float) -> Place:
+    """Bars from LEFT on; `right` is what stays free behind one of `longest` ms."""
+    return lambda value: LEFT + value / longest * (WIDTH - LEFT - right)
+
+
 def axis(longest: float, x: Place, height: float) -> Markup:
     """Lines and numbers of an axis in ms, below bars that are `height` high."""
     return join(
@@ -173,10 +184,7 @@ def draw_bars(summary: Document, phase: Document) -> Markup:
         return Markup("")
     longest: float = max(cell["answer"]["p95"] or cell["answer"]["p50"] for cell in cells)
     longest = max(longest, *(cell["optimum"]["fast_ms"] or 0.0 for cell in cells)) * 1.04
-
-    def x(value: float) -> float:
-        return LEFT + value / longest * (WIDTH - LEFT - _RIGHT)
-
+    x = scale(longest, _RIGHT)
     parts, y = list[Markup](), 8.0
     for region, title in titles(summary).items():
         mine = [cell for cell in cells if cell["region"] == region]
@@ -316,10 +324,7 @@ def draw_waiting(summary: Document, phase: Document) -> Markup:
     if not shown:
         return Markup("")
     longest: float = max(cell["answer"]["p95"] for cell in shown) * 1.04
-
-    def x(value: float) -> float:
-        return LEFT + value / longest * (WIDTH - LEFT - _RIGHT)
-
+    x = scale(longest, _RIGHT)
     parts, y, before = list[Markup](), 14.0, ""
     for cell in shown:
         name = names[cell["region"]] if cell["region"] != before else ""

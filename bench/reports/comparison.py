@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.compare.verdict import headline, key_figures
 from bench.reports import charts, svg
-from bench.reports.page import PAGE, render_page
+from bench.reports.page import render_page, write_html
 from bench.reports.stages import draw_stages, sampled
 
 Document = dict[str, Any]
@@ -20,9 +20,7 @@ Document = dict[str, Any]
 
 def write_report(directory: Path, summary: Document) -> Path:
     """Write `report.html` into a results directory; returns its path."""
-    path = directory / PAGE
-    path.write_text(render(summary), encoding="utf-8")
-    return path
+    return write_html(directory, render(summary))
 
 
 def render(summary: Document) -> str:
@@ -60,18 +58,12 @@ def _phase(summary: Document, phase: Document) -> Document:
         "stages": draw_stages(waterfalls, runs, titles),
         "fewest": min((each["samples"] for each in sampled(waterfalls)), default=0),
         "rows": [
-            (_where(cell, titles), runs[cell["run"]][1], cell)
+            (charts.where(cell, titles), runs[cell["run"]][1], cell)
             for region in titles
             for cell in phase["cells"]
             if cell["region"] == region
         ],
     }
-
-
-def _where(cell: Document, titles: dict[str, str]) -> str:
-    """The region of a cell's clients, and that of their replica if it is another one."""
-    region, home = cell["region"], charts.home(cell)
-    return titles[region] if home == region else f"{titles[region]} → {titles[home]}"
 
 
 def _costs(summary: Document) -> list[tuple[str, str, Document, Document]]:

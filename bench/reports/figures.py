@@ -10,16 +10,14 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from bench.reports.page import PAGE, render_page
+from bench.reports.page import render_page, write_html
 
 Document = dict[str, Any]
 
 
 def write_page(directory: Path, document: Document) -> Path:
     """Write `report.html` beside the figures; returns its path."""
-    path = directory / PAGE
-    path.write_text(render(document, directory / "svg"), encoding="utf-8")
-    return path
+    return write_html(directory, render(document, directory / "svg"))
 
 
 def render(document: Document, pictures: Path) -> str:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from bench.analysis.units import ms, percent
 from bench.loadtest.summary import broken
-from bench.reports.page import PAGE, render_page
+from bench.reports.page import render_page, write_html
 from bench.reports.svg import colour, element, join, picture, text
 
 Document = dict[str, Any]
@@ -28,9 +28,7 @@ _DASHES: Final = (None, "6 3", "2 3")
 
 def write_page(directory: Path, document: Document) -> Path:
     """Write `report.html` into a results directory; returns its path."""
-    path = directory / PAGE
-    path.write_text(render(document), encoding="utf-8")
-    return path
+    return write_html(directory, render(document))
 
 
 def render(document: Document) -> str:

@@ -7,6 +7,7 @@ since their places are computed (svg.py).
 import json
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,6 +26,13 @@ def render_page(template: str, **context: Any) -> str:
     style = files("bench.reports").joinpath("report.css").read_text("utf-8")
     defaults = {"heading": "", "command_line": "", "manifest": {}}
     return _environment().get_template(template).render(defaults | context, style=style)
+
+
+def write_html(directory: Path, page: str) -> Path:
+    """Write a page into a results directory; returns its path."""
+    path = directory / PAGE
+    path.write_text(page, encoding="utf-8")
+    return path
 
 
 @cache

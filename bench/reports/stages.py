@@ -9,7 +9,7 @@ from typing import Final
 from markupsafe import Markup
 
 from bench.analysis.stages import Document
-from bench.reports.charts import LEFT, Place, axis
+from bench.reports.charts import LEFT, Place, axis, scale
 from bench.reports.svg import colour, element, hinted, picture, text
 from bench.reports.worldmap import WIDTH
 
@@ -31,10 +31,7 @@ def draw_stages(
     if not shown:
         return Markup("")
     longest: float = max(sum(each["stages"].values()) for each in shown) * 1.02
-
-    def x(ms: float) -> float:
-        return LEFT + ms / longest * (WIDTH - LEFT - _RIGHT)
-
+    x = scale(longest, _RIGHT)
     bars, y = list[Markup](), 8.0
     for region, title in titles.items():
         mine = [each for each in shown if each["region"] == region]

@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from bench.clusters.counters import check_bounds
 from bench.clusters.local import ClusterOptions, LocalCluster
 from bench.progress import ProgressClock, ProgressReport, Watch, ignore
 from bench.spawn import spawn
@@ -92,14 +93,7 @@ class ThroughputOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("repeats", 1, 100),
-            ("seconds", 0.1, 600.0),
-            ("value_size", 0, 1_000_000),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} = {value:g} must be between {low:g} and {high:g}")
+        check_bounds(self, repeats=(1, 100), seconds=(0.1, 600.0), value_size=(0, 1_000_000))
         for window in self.windows:
             if not 1 <= window <= 65_536:
                 raise ConfigError(f"window {window} must be between 1 and 65536")

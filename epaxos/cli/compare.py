@@ -22,6 +22,7 @@ from bench.compare.save import write_results
 from bench.compare.simulated import compare as run_simulation
 from bench.compare.summary import title
 from bench.compare.verdict import headline
+from bench.reports.charts import titles, where
 from bench.reports.comparison import write_report
 from bench.run_directory import make_directory, measuring
 from bench.trials.trial import Trial
@@ -243,16 +244,16 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
     """One workload: a row per region and run, on a screen of so many columns."""
     runs = {run["run"]: run for run in document["runs"]}
     colours = {run: _COLOURS[i % len(_COLOURS)] for i, run in enumerate(runs)}
-    titles = {r["name"]: r["title"] for r in document["setup"]["topology"]["regions"]}
+    names = titles(document)
     cells = phase["cells"]
     tail = any(cell["answer"]["p99"] is not None for cell in cells)
     percents = ("p50", "p95", "p99") if tail else ("p50", "p95")
     headings = ["region", "", ">optimum"]
     headings += [f">{kind}\n{p}" for kind in ("commit", "answer") for p in percents]
-    names = max(len(_where(cell, titles)) for cell in cells) + max(
+    widest = max(len(where(cell, names)) for cell in cells) + max(
         len(run["label"]) for run in runs.values()
     )
-    room = width - _FIXED_WIDTH - names - 2 * _FIGURE_WIDTH * len(percents)
+    room = width - _FIXED_WIDTH - widest - 2 * _FIGURE_WIDTH * len(percents)
     room = 0 if room < _BAR_WIDTHS[0] else min(room, _BAR_WIDTHS[1])
     table = make_table(
         *headings,
@@ -269,7 +270,7 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
         share = cell["fast_share"]
         style = colours[cell["run"]]
         table.add_row(
-            _where(cell, titles) if region != before else "",
+            where(cell, names) if region != before else "",
             runs[cell["run"]]["label"],
             ms(cell["optimum"]["fast_ms"]),
             *(ms(cell["commit"][p]) for p in percents),
@@ -279,12 +280,6 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
         )
         before = region
     return table
-
-
-def _where(cell: dict[str, Any], titles: dict[str, str]) -> str:
-    """The region of a cell's clients, and that of their replica if it is another one."""
-    region, replica = cell["region"], cell["replica"]
-    return titles[region] if replica == region else f"{titles[region]} → {titles[replica]}"
 
 
 def bar(value: float | None, longest: float, width: int) -> str:

@@ -16,6 +16,7 @@ import typer
 
 import topology
 from bench.analysis.units import ms
+from epaxos.cli.kv import region_name
 from epaxos.cli.options import ClusterFile, Json, Timeout
 from epaxos.cli.output import console, count, make_table, print_json
 from epaxos.core.errors import AddressError, ConfigError, EpaxosError
@@ -108,7 +109,7 @@ def _urls(at: str | None, via: str | None, file: Path | None) -> list[str]:
     settings = load_cluster(file, {}, os.environ)
     members = settings.replicas
     if via is not None:
-        members = [members[find_member(settings, _name(via, settings.topology), "--via")]]
+        members = [members[find_member(settings, region_name(via, settings.topology), "--via")]]
     return [base_url(f"{m.host}:{m.http_port}") for m in members]
 
 
@@ -116,15 +117,6 @@ def _title(text: str) -> str:
     """`Tokyo` for `JP`: what replicas call the region in what they explain."""
     regions = topology.find(topology.DEFAULT).regions
     return next((r.title for r in regions if r.name.casefold() == text.casefold()), text)
-
-
-def _name(text: str, spec: str) -> str:
-    """`JP` for `Tokyo`: what cluster files call the region."""
-    try:
-        regions = topology.find(spec).regions
-    except topology.TopologyError:
-        return text
-    return next((r.name for r in regions if r.title.casefold() == text.casefold()), text)
 
 
 def _find(urls: list[str], request: str, timeout: float) -> tuple[str, dict[str, Any]]:

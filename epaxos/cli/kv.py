@@ -183,17 +183,17 @@ def _target(via: str | None, at: str | None, file: Path | None) -> KvTarget:
     if at is not None:
         return KvTarget([at], "", via)
     if file is None:
-        return KvTarget(DEFAULT_ADDRESSES, "", via and _region_name(via, topology.DEFAULT))
+        return KvTarget(DEFAULT_ADDRESSES, "", via and region_name(via, topology.DEFAULT))
     from epaxos.runtime.config import find_member, load_cluster
 
     cluster = load_cluster(file, {}, os.environ)
     members = cluster.replicas
     if via is not None:
-        members = [members[find_member(cluster, _region_name(via, cluster.topology))]]
+        members = [members[find_member(cluster, region_name(via, cluster.topology))]]
     return KvTarget([f"{m.host}:{m.client_port}" for m in members], cluster.cluster, None)
 
 
-def _region_name(text: str, spec: str) -> str:
+def region_name(text: str, spec: str) -> str:
     """`JP` for `Tokyo`: what replicas call the region that a person knows by its title."""
     try:
         regions = topology.find(spec).regions
