@@ -37,7 +37,7 @@ from epaxos.protocols.epaxos.messages import (
 )
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import find_protocol
-from tests.unit.builders import RTT, hear, payload, replica, sent, unstarted
+from tests.unit.builders import RTT, hear, known, payload, replica, sent, unstarted
 
 CODEC = Codec(find_protocol("epaxos"))
 A, B, C, D, E = range(5)
@@ -342,6 +342,16 @@ def test_work_in_progress_on_the_hole_puts_recovery_off_and_on_other_slots_does_
 
 
 # Restore ---------------------------------------------------------------------------------------
+
+
+def test_a_log_with_a_vote_below_a_promise_is_restored_and_nothing_is_resumed():
+    made = unstarted(A)
+    made.restore(Promised(A, [1], ROUND))
+    made.restore(PreAccepted(A, 1, payload(), ZERO, ZERO))
+    made.wake(0)
+    assert not sent(made)
+    assert known(made) == ("preaccepted", None)
+    assert made.propose(payload(2), 0) == InstanceId(A, 2)
 
 
 def test_a_restored_vote_is_a_promise():

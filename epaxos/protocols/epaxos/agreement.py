@@ -81,6 +81,7 @@ class Agreement(ReplicaState):
         self, instance: Instance, payload: Payload, deps: Deps, now: Micros
     ) -> None:
         assert instance.replica == self.me, "its command leader proposes it"
+        assert instance.promised == 0, "a promise above ballot 0 forbids its votes (H14)"
         attempt = PreAccepting(instance, deps, now)
         instance.attempt = attempt
         if self.n == 1:
@@ -125,7 +126,8 @@ class Agreement(ReplicaState):
     def _vote_preaccepted(
         self, instance: Instance, payload: Payload, initial_deps: Deps, deps: Deps
     ) -> None:
-        assert instance.promised == 0, "a promise above ballot 0 forbids its votes (H14)"
+        """Vote in ballot 0. Requires no promise above it (H14), except in restore: older versions
+        proposed slots that broken peers had taken over, and logged both."""
         instance.phase = PREACCEPTED
         instance.payload = instance.initial_payload = payload
         instance.initial_deps = initial_deps
