@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import orjson
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
@@ -26,9 +25,11 @@ from bench.analysis.statistics import (
     count_percentiles,
     merged_counts,
 )
+from bench.analysis.units import ms
 from bench.analysis.validity import Findings
 from bench.loadtest.counts import KINDS, CommandCounts, LoadCounts
 from bench.loadtest.options import Place
+from bench.run_directory import write_json
 
 Document = dict[str, Any]
 
@@ -159,6 +160,7 @@ def criteria(document: Document, limits: LoadLimits) -> list[Document]:
     found = []
     for step in document["steps"]:
         for row in step["regions"]:
+            where = {"step": step["step"], "wanted": step["wanted"], "region": row["region"]}
             tried = row["answered"] + row["failed"]
             for name, wanted, value, most in (
                 ("max-p99", limits.p99_ms, row["answer"]["p99_found"], True),
@@ -169,12 +171,10 @@ def criteria(document: Document, limits: LoadLimits) -> list[Document]:
                 if limit is None:
                     continue
                 met = value is not None and (value <= limit if most else value >= limit)
-                where = {"step": step["step"], "wanted": step["wanted"], "region": row["region"]}
                 found.append(
-                    {"criterion": name} | where | {"limit": limit, "found": value, "met": met}
+                    {"criterion": name, **where, "limit": limit, "found": value, "met": met}
                 )
             if not row["answered"]:
-                where = {"step": step["step"], "wanted": step["wanted"], "region": row["region"]}
                 found.append(
                     {"criterion": "answers", **where, "limit": 1, "found": 0, "met": False}
                 )
@@ -294,16 +294,13 @@ def text(document: Document) -> str:
 
 
 def _line(name: str, wanted: float, row: Document) -> str:
-    def ms(kind: str, which: str) -> str:
-        value = row[kind][which]
-        return "–" if value is None else f"{value:,.1f}"
-
+    answer, commit = row["answer"], row["commit"]
     fast = "–" if row["fast_share"] is None else f"{row['fast_share'] * 100:.0f} %"
     return (
         f"{name[:15]:<16}{wanted:>7g}{row['sent']:>8,}{row['rate']:>8,.1f}{row['failed']:>8,}"
-        f"{ms('answer', 'p50'):>12}{ms('answer', 'p95'):>8}{ms('answer', 'p99'):>8}"
-        f"{ms('commit', 'p50'):>12}{ms('commit', 'p95'):>8}{ms('commit', 'p99'):>8}"
-        f"{ms('wait', 'p95'):>10}{fast:>7}"
+        f"{ms(answer['p50']):>12}{ms(answer['p95']):>8}{ms(answer['p99']):>8}"
+        f"{ms(commit['p50']):>12}{ms(commit['p95']):>8}{ms(commit['p99']):>8}"
+        f"{ms(row['wait']['p95']):>10}{fast:>7}"
     )
 
 
@@ -347,8 +344,7 @@ def write(directory: Path, document: Document, totals: LoadCounts, places: Seque
     """load.json, steps.csv, and per region histograms of all processes: `.hlog` with an interval
     per step, `.hgrm` of all together. Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
-    option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-    (directory / "load.json").write_bytes(orjson.dumps(document, option=option))
+    write_json(directory / "load.json", document)
     _write_steps(directory / "steps.csv", document)
     for place in places:
         for kind in ("answer", "commit"):

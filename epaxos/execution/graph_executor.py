@@ -14,9 +14,7 @@ from epaxos.core.errors import StorageError
 from epaxos.core.replica import Decided
 from epaxos.core.types import InstanceId, ReplicaId, Slot
 from epaxos.execution.graph import Graph, Vertex
-
-BLOCKED_MAX = 1000
-"""How many entries `blocked` shows at most."""
+from epaxos.execution.interface import BLOCKED_MAX
 
 _ABSENT = Vertex(None)
 

@@ -5,6 +5,9 @@ from typing import Protocol
 from epaxos.core.replica import Decided
 from epaxos.core.types import InstanceId, ReplicaId, Slot
 
+BLOCKED_MAX = 1000
+"""How many entries `blocked` shows at most."""
+
 
 class Executor(Protocol):
     """Orders decided instances; applies nothing itself.

@@ -6,9 +6,7 @@ Does not know what a command does, nor why a slot is missing.
 from epaxos.core.errors import StorageError
 from epaxos.core.replica import Decided
 from epaxos.core.types import InstanceId, ReplicaId, Slot
-
-BLOCKED_MAX = 1000
-"""How many entries `blocked` shows at most."""
+from epaxos.execution.interface import BLOCKED_MAX
 
 
 class SlotExecutor:

@@ -46,7 +46,6 @@ class YcsbB(YcsbA):
     kind: ClassVar[str] = "ycsb-b"
 
     puts: float = bounded(0.05, 0, 1)
-    """Share of writes, 0 to 1; the rest are reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,6 @@ class YcsbC(YcsbA):
     kind: ClassVar[str] = "ycsb-c"
 
     puts: float = bounded(0.0, 0, 1)
-    """Share of writes, 0 to 1; the rest are reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
