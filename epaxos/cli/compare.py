@@ -40,7 +40,7 @@ from epaxos.cli.options import (
 from epaxos.cli.output import STYLES, begin, make_table, print_json, size
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
-from topology import DEFAULT
+from topology import DEFAULT, find, find_homes
 
 app = typer.Typer()
 
@@ -135,6 +135,9 @@ def compare(
             "--clients, --sync-ms and --jitter are for virtual time (real clients are beside their "
             "replica, a real disk is measured, emulated links always vary): add --simulated"
         )
+    regions = () if clients is None else _list(clients, "--clients")
+    # a trial would say the same in the words of an experiment's file
+    find_homes(topology, find(topology, replicas), regions)
     trial = Trial(
         topology=topology,
         replicas=replicas,
@@ -146,7 +149,7 @@ def compare(
         gate=not unsafe_no_gate,
         simulated=simulated,
         jitter=jitter,
-        client_regions=() if clients is None else _list(clients, "--clients"),
+        client_regions=regions,
         sync_ms=SYNC_MS if sync_ms is None else sync_ms,
     )
     options = ComparisonOptions(
