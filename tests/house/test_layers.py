@@ -70,19 +70,6 @@ def test_no_module_of_bench_hides_one_of_the_standard_library():
     assert not found & (sys.stdlib_module_names | {"locust"})
 
 
-def test_every_part_of_bench_has_its_place():
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    contracts = settings["tool"]["importlinter"]["contracts"]
-    (layers,) = (each["layers"] for each in contracts if each["name"].startswith("inside bench"))
-    placed = {word for layer in layers for word in layer.replace("|", ":").split() if word != ":"}
-    found = {
-        f"bench.{entry.stem}"
-        for entry in (ROOT / "bench").iterdir()
-        if entry.suffix == ".py" or any(entry.glob("*.py"))
-    }
-    assert found - {"bench.__init__"} == placed
-
-
 def test_every_part_of_the_simulator_has_its_place():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
