@@ -14,8 +14,6 @@ from typing import Any, Final
 
 MEDIAN_READ_MS: Final = 3.0
 """How far a median read from Figure 4 may be off."""
-TAIL_READ_MS: Final = 10.0
-"""The same for a 99th percentile."""
 
 THROUGHPUT: Final = {
     (3, "epaxos", 0): 53_000,
