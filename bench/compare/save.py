@@ -27,7 +27,7 @@ def write_results(
     """Everything of a comparison but the report; returns what `summary.json` says."""
     document = summarize(options, trials)
     document["verdict"] = judge(document)
-    document["manifest"] = manifest(begun)
+    document["manifest"] = manifest(begun) | {"seed": options.trial.seed}
     write_json(directory / "summary.json", document)
     write_json(directory / "manifest.json", document["manifest"] | {"setup": document["setup"]})
     names = [home.region.name for home in options.trial.homes]

@@ -1,5 +1,6 @@
 """`epaxos bench`: throughput, latency and CPU per command of a local cluster, in closed windows."""
 
+import shutil
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -65,6 +66,7 @@ def bench(
     remarks, screen = begin(title(options), json=json)
     with measuring(directory, remarks) as replicas, show_bar(remarks) as watch:
         runs = run_suite(options, replicas, watch)
+        shutil.rmtree(replicas, ignore_errors=True)  # only a failure's logs are of use
     document = summarize(options, runs) | {"manifest": manifest(begun)}
     write_json(directory / "bench.json", document)
     if json:

@@ -1,5 +1,6 @@
 """`epaxos demo`: leaderlessness, seen live. A leader moves far away; a region dies and returns."""
 
+import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -73,6 +74,7 @@ def _show(demo: Demo, out: Path, json: bool) -> None:
         show_live(remarks, partial(_draw, demo), _line) as watch,
     ):
         outcomes = demos.run(demo, replicas, watch)
+        shutil.rmtree(replicas, ignore_errors=True)  # only a failure's logs are of use
     found = demos.pools(demo, outcomes)
     curves = demos.curves(demo, found)
     said = demos.sentences(demo, found)

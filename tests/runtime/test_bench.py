@@ -48,7 +48,7 @@ def test_unbatched_means_one_command_per_instance(tmp_path):
     heard = []
     runs = run_suite(options, tmp_path, heard.append)
     assert [run.repeat for run in runs] == [0, 1]
-    assert {each.activity.partition(":")[0] for each in heard} == {
+    assert {each.what for each in heard} == {
         "repeat 1 of 2",
         "repeat 2 of 2",
     }
@@ -91,7 +91,7 @@ def test_an_interruption_leaves_nothing(tmp_path):
         start_new_session=True,
     )
     try:
-        assert process.stderr.readline().endswith("s\n")
+        assert process.stderr.readline().endswith(" to go\n")
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     finally:
