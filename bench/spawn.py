@@ -1,11 +1,15 @@
-"""Child processes that end when we do, started so that no Ctrl-C is lost.
+"""Child processes that end when we do, see only what they are given, and cost no Ctrl-C.
 
 A child runs in a session of its own: Ctrl-C reaches only us. Python runs hooks around a fork, and
 swallows a KeyboardInterrupt that falls into one of them; so while a child is being started, an
 interrupt is kept and raised afterwards.
+
+Settings of replicas (EPAXOS_*) in our environment are for `epaxos serve` alone: a cluster of ours
+has those of its file, or the report would state what was not measured.
 """
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -42,6 +46,7 @@ def spawn(
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
+            env=_environment(),
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
@@ -53,6 +58,11 @@ def spawn(
         process.communicate()
         signal.raise_signal(signal.SIGINT)
     return process
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without the settings of replicas."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("EPAXOS_")}
 
 
 def _die_with_parent() -> None:

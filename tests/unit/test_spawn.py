@@ -32,3 +32,11 @@ def test_a_child_is_outside_our_session():
     with spawn([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
         said, _ = child.communicate(timeout=30)
     assert said.strip() == b"True"
+
+
+def test_a_child_sees_no_settings_of_replicas(monkeypatch):
+    monkeypatch.setenv("EPAXOS_DURABILITY", "memory")
+    monkeypatch.setenv("NOT_EPAXOS_DURABILITY", "kept")
+    code = "import os; print(sorted(key for key in os.environ if 'EPAXOS_' in key))"
+    child = spawn([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert child.communicate()[0].decode().strip() == "['NOT_EPAXOS_DURABILITY']"
