@@ -2,11 +2,16 @@
 
 Errors say what to do about them. For requests at a rate there are better clients: `epaxos.client`,
 and the connections of `bench.loadtest`.
+
+Loopback never goes through a proxy, whatever the environment says.
 """
 
+import ipaddress
 import re
 import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any, Final
 
@@ -16,6 +21,7 @@ from epaxos.core.errors import AddressError, CodecError, ConfigError, EpaxosErro
 
 ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 _PROBLEM_BYTES_MAX: Final = 65_536
+_direct: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def base_url(text: str) -> str:
@@ -36,7 +42,7 @@ def fetch(url: str, timeout_s: float, document: object = None, method: str = "GE
     headers = {} if document is None else {"Content-Type": "application/json"}
     request = urllib.request.Request(url, body, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+        with _opener(url)(request, timeout=timeout_s) as answer:
             octets: bytes = answer.read(ANSWER_BYTES_MAX + 1)
     except HTTPException as error:
         raise CodecError(f"{url} did not answer with HTTP ({error!r}); is it a replica?") from None
@@ -66,6 +72,16 @@ def fetch_json(url: str, timeout_s: float) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise CodecError(f"{url} did not answer with a JSON object; is it a replica?")
     return document
+
+
+def _opener(url: str) -> Callable[..., Any]:
+    """What opens a URL: past any proxy if it is on loopback."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return _direct.open if loopback else urllib.request.urlopen
 
 
 def _problem(error: urllib.error.HTTPError) -> str:
