@@ -20,8 +20,13 @@ Commands are sent and counted in generator.py; here is what Locust must be told 
 """
 
 import logging
+import os
 import sys
 from typing import Any
+
+if os.getcwd() in sys.path:  # Locust puts it first: a `topology.py` there would be taken for ours
+    sys.path.remove(os.getcwd())
+    sys.path.append("")
 
 from locust import FastHttpUser, LoadTestShape, constant, events, runners, stats, tag, task
 from locust.argument_parser import get_parser

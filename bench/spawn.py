@@ -6,6 +6,8 @@ interrupt is kept and raised afterwards.
 
 Settings of replicas (EPAXOS_*) in our environment are for `epaxos serve` alone: a cluster of ours
 has those of its file, or the report would state what was not measured.
+A child imports what we are, never what the current directory happens to hold: a `topology.py` there
+is no part of ours. Parts from outside are found in it all the same, last (`epaxos.extensions`).
 """
 
 import ctypes
@@ -15,10 +17,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_ROOT: Final = Path(__file__).resolve().parents[1]
 _libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 Stream = int | IO[Any] | None
@@ -61,8 +65,15 @@ def spawn(
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without the settings of replicas."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("EPAXOS_")}
+    """Ours, without the settings of replicas, and with our modules before those of others."""
+    given = {key: value for key, value in os.environ.items() if not key.startswith("EPAXOS_")}
+    # An empty entry would be the current directory.
+    places = [each for each in given.pop("PYTHONPATH", "").split(os.pathsep) if each]
+    if _ROOT.name not in ("site-packages", "dist-packages"):
+        places.insert(0, str(_ROOT))  # a checkout, perhaps not installed
+    if places:
+        given["PYTHONPATH"] = os.pathsep.join(places)
+    return {**given, "PYTHONSAFEPATH": "1"}
 
 
 def _die_with_parent() -> None:

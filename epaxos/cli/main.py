@@ -6,6 +6,7 @@ named `app`, with one command (the verb itself) or several (then they are its su
 raise the exceptions of `epaxos.core.errors`; nobody but `main` prints an error or ends the process.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -135,7 +136,9 @@ def _complain(message: str, code: ExitCode) -> ExitCode:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script, and of `python -m`."""
+    if sys.path[0] in ("", os.getcwd()):  # `python -m` looks there first: ours come first
+        sys.path.append(sys.path.pop(0))
     sys.exit(run(sys.argv[1:]))
 
 
