@@ -89,6 +89,13 @@ _News = tuple[int, bool, Any]
 """Number of a call, whether it has ended, and its value or how much of it is done."""
 
 
+def cores() -> int:
+    """The cores that this process may use, where the system says it; else those it has."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class _Worker:
     """One process, started again if it dies."""
 

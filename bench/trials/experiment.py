@@ -27,7 +27,6 @@ with a file is told with the file, the key, and what may stand there.
 
 import asyncio
 import difflib
-import os
 import random
 import threading
 import tomllib
@@ -281,8 +280,9 @@ class Experiment:
         from bench.progress import ignore
         from bench.trials.executors import choose
         from bench.trials.sweep import run_sweep
+        from bench.workers import cores
 
-        executor = choose(len(os.sched_getaffinity(0)) if jobs is None else jobs, dask)
+        executor = choose(cores() if jobs is None else jobs, dask)
         return run_sweep(self, Path(out), executor, watch or ignore, stop)
 
 

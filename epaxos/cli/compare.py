@@ -4,7 +4,6 @@ Real replica processes, real sockets and disks; only the distance between region
 `--simulated` the same in virtual time.
 """
 
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -26,6 +25,7 @@ from bench.reports.charts import titles, where
 from bench.reports.comparison import write_report
 from bench.run_directory import make_directory, measuring
 from bench.trials.trial import Trial
+from bench.workers import cores
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import (
     Durability,
@@ -217,7 +217,7 @@ def _measure(
 ) -> dict[str, Any]:
     with measuring(directory, remarks) as replicas, show_bar(remarks) as watch:
         if options.trial.simulated:
-            found = run_simulation(options, watch, os.cpu_count() or 1)
+            found = run_simulation(options, watch, cores())
         else:
             found = run_comparison(options, replicas, watch)
     return write_results(directory, options, found, begun)

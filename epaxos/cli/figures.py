@@ -1,6 +1,5 @@
 """`epaxos figures`: the papers' evaluation figures, measured here and drawn beside theirs."""
 
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from bench.run_directory import make_directory
 from bench.trials.executors import choose
 from bench.trials.store import TrialStore
 from bench.trials.sweep import STORE
+from bench.workers import cores
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import Json, Out
 from epaxos.cli.output import console, make_table, print_json
@@ -67,7 +67,7 @@ def figures(
         _list(studies, json)
         return
     scale = _scale(FULL if full else REDUCED, repeats, seconds, real_seconds, seed)
-    executor = choose(jobs or _cores(), dask)
+    executor = choose(jobs or cores(), dask)
     begun = datetime.now()
     remarks, screen = console(stderr=True), console()
     count = len(evaluate.needed(studies, scale))
@@ -88,10 +88,6 @@ def figures(
         _tell(screen, document, page)
     if any(each["validity"] == "INVALID" for each in document["figures"]):
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _scale(

@@ -4,7 +4,6 @@ Rules of this file: workers ignore Ctrl-C and SIGTERM and end with their parent;
 gets what was found so far, and seeds that a bug of the simulator took along are named.
 """
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bench.workers import cores
 from epaxos.sim.soak import Profile, SoakTally, collect_rarely, run_seeds
 
 CHUNK = 10
@@ -44,7 +44,7 @@ class Soak:
         self.profiles = profiles
         self.seeds = seeds
         self.minutes = minutes
-        self.jobs = jobs or len(os.sched_getaffinity(0))
+        self.jobs = jobs or cores()
         self.tallies = [SoakTally(profile.protocol) for profile in profiles]
         self.lost: list[Lost] = []
         """After the first of them no more seeds are handed out."""

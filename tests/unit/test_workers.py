@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 
 from bench import workers
-from bench.workers import Died, WorkerPool
+from bench.workers import Died, WorkerPool, cores
+from tests.house.sources import ROOT
 
 
 def halves(number, tell):
@@ -65,3 +66,22 @@ def test_what_a_beat_raises_ends_the_run_and_leaves_nothing(monkeypatch):
         list(WorkerPool(2).run([sleeps, sleeps], beat=beat))
     assert len(started) == 2
     assert all(process.poll() is not None for process in started)
+
+
+def test_the_cores_that_we_may_use_where_the_system_says_it(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert cores() == 1
+
+
+@pytest.mark.parametrize(("counted", "expected"), [(8, 8), (None, 1)])
+def test_all_cores_where_it_does_not_as_on_macos(monkeypatch, counted, expected):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: counted)
+    assert cores() == expected
+
+
+def test_nobody_but_cores_asks_the_system_for_them():
+    sources = [*(ROOT / "epaxos").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
+    asking = [path.name for path in sources if "sched_getaffinity" in path.read_text("utf-8")]
+    assert asking == ["workers.py"]
