@@ -6,6 +6,7 @@ named `app`, with one command (the verb itself) or several (then they are its su
 raise the exceptions of `epaxos.core.errors`; nobody but `main` prints an error or ends the process.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -139,6 +140,8 @@ def main() -> None:
     """Entry point of the console script, and of `python -m`."""
     if sys.path[0] in ("", os.getcwd()):  # `python -m` looks there first: ours come first
         sys.path.append(sys.path.pop(0))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a `?` in a table; stderr escapes by itself
     sys.exit(run(sys.argv[1:]))
 
 

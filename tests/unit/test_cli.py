@@ -1,6 +1,7 @@
 """The command as a whole: lazy, one line per error, documented exit codes."""
 
 import errno
+import os
 import subprocess
 import sys
 from types import ModuleType
@@ -183,3 +184,27 @@ def test_printable_escapes_what_a_terminal_must_not_get():
 def test_json_is_one_document(capsys):
     output.print_json({"a": [1, None], 2: "é"})
     assert capsys.readouterr().out == '{\n  "a": [\n    1,\n    null\n  ],\n  "2": "é"\n}\n'
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["topology", "show", "lan:3"],
+        ["topology", "show", "aws-5-2020"],
+        ["topology", "list"],
+        ["museum", "list"],
+        ["experiment", "list"],
+        ["topology", "show", "Genève"],
+    ],
+)
+def test_what_a_stream_cannot_encode_is_replaced(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "epaxos", *arguments],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=60,
+    )
+    said = (done.stdout + done.stderr).decode("ascii")
+    assert said
+    assert "Traceback" not in said
+    assert done.returncode in (ExitCode.OK, ExitCode.CONFIG), said
