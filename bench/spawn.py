@@ -16,15 +16,19 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
+INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends us: in a verb each means what Ctrl-C means (`epaxos.cli.main`)."""
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
+_Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 Stream = int | IO[Any] | None
 """What `subprocess` takes for a stream."""
 
@@ -36,15 +40,14 @@ def spawn(
     stdout: Stream = subprocess.DEVNULL,
     stderr: Stream = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a child. Raises KeyboardInterrupt, and leaves none, if Ctrl-C comes meanwhile."""
+    """Start a child. Raises KeyboardInterrupt, and leaves none, if Ctrl-C comes meanwhile, or
+    another signal that means the same."""
     interrupts: list[int] = []
 
     def keep(number: int, frame: FrameType | None) -> None:
         interrupts.append(number)
 
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, keep) if in_main else None
-    try:
+    with _handled(keep):
         process = subprocess.Popen(
             command,
             stdin=stdin,
@@ -54,14 +57,34 @@ def spawn(
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
-    finally:
-        if in_main:
-            signal.signal(signal.SIGINT, before)
     if interrupts:
         process.kill()
         process.communicate()
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(interrupts[0])
     return process
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Meanwhile nothing that ends us is heard: what is being stopped has a limit of its own, and a
+    second Ctrl-C must leave nothing behind."""
+    with _handled(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handled(handler: _Handler) -> Iterator[None]:
+    """Meanwhile all signals that end us go to a handler, if we are the main thread, which alone
+    hears them. Those that are ignored already stay so."""
+    numbers: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [each for each in INTERRUPTS if signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.signal(each, handler) for each in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _environment() -> dict[str, str]:

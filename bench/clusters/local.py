@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
-from bench.spawn import spawn
+from bench.spawn import spawn, unhurried
 from epaxos.core.errors import AddressError, CodecError, EpaxosError
 from epaxos.http_client import fetch
 from topology import Topology
@@ -310,15 +310,8 @@ class LocalCluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        before = None
-        if threading.current_thread() is threading.main_thread():
-            # A second Ctrl-C must not leave replicas behind: stopping has its own limit.
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
+        with unhurried():
             self.stop_all()
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
 
     def _command(self, directory: Path, i: int) -> list[str]:
         command = [sys.executable, "-m", "epaxos.cli.main", "serve", "--config", str(self.config)]

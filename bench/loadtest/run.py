@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,7 +28,7 @@ from bench.clusters.local import LocalCluster, free_port_numbers
 from bench.loadtest.options import Offer, places
 from bench.loadtest.summary import Document
 from bench.progress import ProgressReport, Watch, ignore
-from bench.spawn import spawn
+from bench.spawn import spawn, unhurried
 from bench.trials.trial import Trial, local_cluster
 from epaxos.core.errors import ConfigError, EpaxosError
 from epaxos.core.quorum import quorums
@@ -322,10 +321,7 @@ class Locust:
 
     def __exit__(self, *_: object) -> None:
         """Ctrl-C lets it end its workers; what is left of its session is killed."""
-        before = None
-        if threading.current_thread() is threading.main_thread():
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
+        with unhurried():
             if not self.ended:
                 self._process.send_signal(signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):
@@ -334,6 +330,3 @@ class Locust:
                 with suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)

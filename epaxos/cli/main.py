@@ -8,6 +8,7 @@ raise the exceptions of `epaxos.core.errors`; nobody but `main` prints an error 
 
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -142,7 +143,24 @@ def main() -> None:
         sys.path.append(sys.path.pop(0))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a `?` in a table; stderr escapes by itself
+    _be_terminable()
     sys.exit(run(sys.argv[1:]))
+
+
+def _be_terminable() -> None:
+    """SIGTERM and SIGHUP mean what Ctrl-C means: what was started is ended, and nothing is left
+    that looks like a result. One that is ignored, as under nohup, stays so; after the first the
+    others are, for a closed terminal may send several, and ending must not be cut short."""
+
+    def interrupt(number: int, frame: object) -> None:
+        for each in heard:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    heard = [each for each in numbers if signal.getsignal(each) == signal.SIG_DFL]
+    for each in heard:
+        signal.signal(each, interrupt)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def run(
     Crashes, lost and copied messages, partitions, slow, full and torn disks, wrong clocks, pauses.
     Seeds are shared out over all cores. Prints its options first. Ends with 1 if a property of
     the protocols was violated."""
-    from epaxos.cli.sim_workers import Soak, terminable
+    from epaxos.cli.sim_workers import Soak
 
     _only_one("--topology", topology, "--replicas", replicas)
     wanted = _seeds(seed, seeds, first_seed, minutes)
@@ -129,9 +129,8 @@ def run(
     found = Soak(profiles, wanted, minutes, jobs)
     remarks = console(stderr=True)
     remarks.print(found.title(), soft_wrap=True)
-    with terminable():
-        found.run(remarks)
-        failed = _report(found, soak, shrink, out, json)
+    found.run(remarks)
+    failed = _report(found, soak, shrink, out, json)
     if found.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if failed:

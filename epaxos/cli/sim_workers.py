@@ -1,7 +1,7 @@
 """Seeds over all cores: whole seeds are handed out, tallies come back.
 
-Rules of this file: workers ignore Ctrl-C and SIGTERM and end with their parent; whoever interrupts
-gets what was found so far, and seeds that a bug of the simulator took along are named.
+Rules of this file: workers ignore Ctrl-C, SIGTERM and SIGHUP and end with their parent; whoever
+interrupts gets what was found so far, and seeds that a bug of the simulator took along are named.
 """
 
 import signal
@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from traceback import format_exception
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bench.spawn import INTERRUPTS
 from bench.workers import cores
 from epaxos.sim.soak import Profile, SoakTally, collect_rarely, run_seeds
 
@@ -194,22 +194,8 @@ class Soak:
         return bool(self.lost) or failures >= FAILURES_MAX
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Meanwhile SIGTERM means what Ctrl-C means."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _prepare() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
     collect_rarely()
 

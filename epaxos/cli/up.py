@@ -112,7 +112,7 @@ def up(
     ports = free_ports(places.n) if free else fixed_ports(places.n)
     if not free:
         check_ports(places, ports)
-    with _directory(data) as directory, _stop_on_sigterm():
+    with _directory(data) as directory, _stop_on_sigint():
         cluster = LocalCluster(places, directory, options, ports)
         try:
             _run(cluster, _Screen(cluster, every, json))
@@ -152,20 +152,13 @@ def _directory(data: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """SIGTERM means what Ctrl-C means."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+def _stop_on_sigint() -> Iterator[None]:
+    """Also where a script started us behind it, which has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, before)
 
 
 def _run(cluster: LocalCluster, screen: "_Screen") -> None:

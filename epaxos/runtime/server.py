@@ -65,7 +65,7 @@ Announce = Callable[[dict[str, Any]], None]
 
 
 def run(config: ServeConfig, announce: Announce) -> None:
-    """Run a replica until SIGTERM or SIGINT.
+    """Run a replica until SIGTERM, SIGINT or SIGHUP.
 
     `announce` is told once, when the replica is ready to serve, where it listens. Raises
     ConfigError, StorageError, AddressError at the start, and later whatever made it fail."""
@@ -91,7 +91,9 @@ async def _main(config: ServeConfig, announce: Announce) -> None:
         if not stop.done():
             stop.set_result(None)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue  # nohup
         loop.add_signal_handler(number, on_signal)
     loop.set_exception_handler(_on_loop_error)
     async with running(config) as server:

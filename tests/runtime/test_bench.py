@@ -82,7 +82,8 @@ def test_the_verb_prints_one_document_and_keeps_it(tmp_path):
     assert not (kept.parent / "replicas").exists()
 
 
-def test_an_interruption_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_leaves_nothing(tmp_path, number):
     process = subprocess.Popen(
         epaxos("bench", "--only", "EPaxos, 3 replicas, memory", "--out", str(tmp_path)),
         stdout=subprocess.PIPE,
@@ -92,7 +93,7 @@ def test_an_interruption_leaves_nothing(tmp_path):
     )
     try:
         assert process.stderr.readline().endswith(" to go\n")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=30)
     finally:
         process.kill()

@@ -39,7 +39,7 @@ def endless():
     process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_interrupts_sees_what_was_found_and_leaves_nobody(endless, number):
     deadline = time.monotonic() + 120
     while len(children_of(endless.pid)) < 2:

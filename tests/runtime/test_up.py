@@ -94,7 +94,7 @@ def get(url, key):
         return answer.read()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_cluster_to_touch_that_stops_in_order(tmp_path, number):
     kept = ["--data", str(tmp_path / "kept"), "--topology", "lan:3", "--json", "--every", "0.2"]
     with running(*kept) as up:

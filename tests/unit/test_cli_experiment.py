@@ -138,7 +138,8 @@ def test_what_is_wrong_is_one_line_that_says_what_to_do(at, capsys, arguments, s
     assert said in error
 
 
-def test_ctrl_c_keeps_what_is_finished_says_so_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_keeps_what_is_finished_says_so_and_leaves_nothing(tmp_path, number):
     path = tmp_path / "long.toml"
     path.write_text(SMALL.replace("repeats = 2", "repeats = 200"), encoding="utf-8")
     process = subprocess.Popen(
@@ -157,7 +158,7 @@ def test_ctrl_c_keeps_what_is_finished_says_so_and_leaves_nothing(tmp_path):
             except subprocess.TimeoutExpired:
                 continue
         children = _children(process.pid)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
