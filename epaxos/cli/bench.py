@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bench.run_directory import make_directory, manifest, measuring, write_json
 from bench.throughput.suite import WINDOWS, ThroughputOptions, run_suite, summarize, title
-from epaxos.cli.options import Json, Out
+from epaxos.cli.options import Json, Out, seed_option
 from epaxos.cli.output import begin, make_table, print_json
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
@@ -43,7 +43,7 @@ def bench(
         typer.Option(metavar="TEXT", help="Only settings with it in their title, like fsync."),
     ] = "",
     value_size: Annotated[int, typer.Option(metavar="BYTES", help="Size of a value.")] = 16,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    seed: Annotated[int, seed_option("Of everything random.")] = 1,
     out: Out = Path("results"),
     json: Json = False,
 ) -> None:

@@ -17,7 +17,7 @@ from bench.trials.store import TrialStore
 from bench.trials.sweep import STORE
 from bench.workers import cores
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.options import Json, Out
+from epaxos.cli.options import Json, Out, seed_option
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import show_sweep
 from epaxos.core.errors import ConfigError
@@ -46,7 +46,7 @@ def figures(
     real_seconds: Annotated[
         float | None, typer.Option(help="Measured per trial with real processes.  [default: 2]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the first repeat.")] = 1,
+    seed: Annotated[int, seed_option("Of the first repeat.")] = 1,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes for simulated trials; one per core.")
     ] = None,

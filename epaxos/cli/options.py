@@ -3,14 +3,24 @@
 An option of one verb stands with the verb."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+
+SEED_MAX: Final = 2**31
+"""Of every seed, in a file of an experiment too: it fits wherever a seed goes, and so do the next
+ones, of repeats. All start at 0."""
+
+
+def seed_option(draws: str) -> Any:
+    """The option of a seed; each verb says what its seed draws."""
+    return typer.Option(min=0, max=SEED_MAX, help=draws)
+
 
 TopologyName = Annotated[str, typer.Option(help="Name or file; `epaxos topology list` shows them.")]
 Replicas = Annotated[int | None, typer.Option(min=1, max=9, help="Only so many of its regions.")]
 Durability = Annotated[str, typer.Option(help="fsync or memory.")]
-LoadSeed = Annotated[int, typer.Option(help="Of commands, arrivals and emulated jitter.")]
+LoadSeed = Annotated[int, seed_option("Of commands, arrivals and emulated jitter.")]
 UnsafeNoGate = Annotated[
     bool, typer.Option("--unsafe-no-gate", help="Do not hold back commands on contended keys.")
 ]

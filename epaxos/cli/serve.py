@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from epaxos.cli.options import UnsafeNoGate
+from epaxos.cli.options import UnsafeNoGate, seed_option
 from epaxos.runtime.config import load_config
 
 app = typer.Typer()
@@ -31,7 +31,7 @@ def serve(
     emulate: Annotated[
         bool | None, typer.Option(help="Hold messages back as the topology says.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of emulated jitter and loss.")] = None,
+    seed: Annotated[int | None, seed_option("Of emulated jitter and loss.")] = None,
     leader: Annotated[str | None, typer.Option(help="First leader: region or letter.")] = None,
     unsafe_no_gate: UnsafeNoGate = False,
     admin: Annotated[bool | None, typer.Option(help="Let HTTP change the emulated links.")] = None,

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 import topology as places
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.options import Json, StateMachineName, UnsafeNoGate
+from epaxos.cli.options import Json, StateMachineName, UnsafeNoGate, seed_option
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.registry import BUILT_IN, find_protocol, protocol_names
@@ -52,11 +52,11 @@ CONTENDED_PER_S: Final = 100
 
 @app.command()
 def run(
-    seed: Annotated[int | None, typer.Option(help="Run this one seed only.")] = None,
+    seed: Annotated[int | None, seed_option("Run this one seed only.")] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help=f"How many seeds to run.  [default: {SEEDS}]")
     ] = None,
-    first_seed: Annotated[int | None, typer.Option(help="The first of them.  [default: 1]")] = None,
+    first_seed: Annotated[int | None, seed_option("The first of them.  [default: 1]")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Run seeds for so long instead of so many.")
     ] = None,
@@ -160,7 +160,7 @@ def replay(
 def contention(
     topology: Annotated[str, typer.Option(help="Regions and delays.")] = places.DEFAULT,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long they send.")] = 30.0,
-    seed: Annotated[int, typer.Option(help="Draws when they send.")] = 1,
+    seed: Annotated[int, seed_option("Draws when they send.")] = 1,
     unsafe_no_gate: UnsafeNoGate = False,
     json: Json = False,
 ) -> None:

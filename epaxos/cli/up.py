@@ -28,7 +28,14 @@ from bench.clusters.local import (
     fixed_ports,
     free_ports,
 )
-from epaxos.cli.options import Durability, Replicas, StateMachineName, TopologyName, UnsafeNoGate
+from epaxos.cli.options import (
+    Durability,
+    Replicas,
+    StateMachineName,
+    TopologyName,
+    UnsafeNoGate,
+    seed_option,
+)
 from epaxos.cli.output import console, count, make_table, milliseconds, size
 from epaxos.core.errors import AddressError, ConfigError
 from epaxos.registry import ProtocolSpec, find_protocol, find_state_machine
@@ -61,7 +68,7 @@ def up(
     emulate: Annotated[
         bool, typer.Option(help="Hold messages back as long as the topology says.")
     ] = True,
-    seed: Annotated[int, typer.Option(help="Of emulated jitter and loss.")] = 1,
+    seed: Annotated[int, seed_option("Of emulated jitter and loss.")] = 1,
     unsafe_no_gate: UnsafeNoGate = False,
     record: Annotated[
         bool,

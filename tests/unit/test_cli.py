@@ -13,6 +13,7 @@ import epaxos
 from epaxos.cli import main, output
 from epaxos.cli.exits import ExitCode, exit_code
 from epaxos.cli.main import VERBS, run
+from epaxos.cli.options import SEED_MAX
 from epaxos.core.errors import (
     AddressError,
     Ambiguous,
@@ -208,3 +209,29 @@ def test_what_a_stream_cannot_encode_is_replaced(arguments):
     assert said
     assert "Traceback" not in said
     assert done.returncode in (ExitCode.OK, ExitCode.CONFIG), said
+
+
+@pytest.mark.parametrize("seed", ["-1", "18446744073709551616", str(SEED_MAX + 1)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "--seed"],
+        ["compare", "--simulated", "--seed"],
+        ["demo", "far-leader", "--seed"],
+        ["demo", "region-down", "--seed"],
+        ["load", "--seed"],
+        ["bench", "--seed"],
+        ["figures", "--seed"],
+        ["up", "--seed"],
+        ["serve", "--config", "none.toml", "--replica", "A", "--seed"],
+        ["sim", "run", "--seed"],
+        ["sim", "run", "--first-seed"],
+        ["sim", "contention", "--seed"],
+    ],
+)
+def test_a_seed_out_of_range_is_refused_alike_by_all_verbs(capsys, arguments, seed):
+    assert run([*arguments, seed]) == ExitCode.CONFIG
+    said = capsys.readouterr().err
+    bound = "greater than or equal to 0 " if seed == "-1" else f"less than or equal to {SEED_MAX} "
+    assert said.startswith(f"error: Invalid value for '{arguments[-1]}': Input should be {bound}")
+    assert said.count("\n") == 1
