@@ -43,7 +43,7 @@ def read_toml(path: Path) -> Topology:
     """The topology in a file. Raises TopologyError."""
     where = f"topology {path}"
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise TopologyError(f"{where}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -104,7 +104,7 @@ class Experiment:
             return cls._parse(place.read_text("utf-8"), text, None)
         path = Path(text)
         try:
-            document = path.read_text("utf-8")
+            document = path.read_text("utf-8-sig")  # editors of Windows begin with a mark
         except (OSError, UnicodeDecodeError) as error:
             said = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ConfigError(f"experiment {path}: {said}") from None

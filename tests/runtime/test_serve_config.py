@@ -95,3 +95,8 @@ def test_the_hash_covers_what_must_be_equal(tmp_path):
     assert config_hash(one) == config_hash(load(tmp_path, "admin = true\n" + GOOD))
     assert config_hash(one) != config_hash(load(tmp_path, "gate = false\n" + GOOD))
     assert config_hash(one) != config_hash(load(tmp_path, GOOD.replace("7002", "7003")))
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "cluster.toml").write_text("\ufeff" + GOOD, encoding="utf-8")
+    assert load_cluster(tmp_path / "cluster.toml", {}, {}).seed == 1

@@ -182,3 +182,8 @@ def test_every_key_of_a_trial_is_documented():
     rows = re.findall(r"^\| (`[^|]+`) \|", PAGE, re.MULTILINE)
     documented = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
     assert documented == [field.name for field in fields(Trial) if field.name != "seed"]
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    path = write(tmp_path, '\ufeff[experiment]\nname = "mine"\n')
+    assert Experiment.load(path).name == "mine"

@@ -301,3 +301,7 @@ def test_written_as_toml_asymmetry_survives(tmp_path):
     again = read(tmp_path, topology.to_toml(found))
     assert again.mean_one_way_us(0, 1) == 115_000
     assert again.losses == found.losses
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    assert read(tmp_path, "\ufeff" + OWN).title == "Three offices"
