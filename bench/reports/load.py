@@ -23,6 +23,8 @@ Rows = tuple[list[str], list[list[str]]]
 _LEFT, _WIDTH, _BAR, _GAP = 130, 900, 16, 14
 _HEIGHT: Final = 260
 _NAMES: Final = ("p50", "p95", "p99")
+_LABEL: Final = 54
+"""Room of a figure beside its bar."""
 _DASHES: Final = (None, "6 3", "2 3")
 
 
@@ -112,15 +114,17 @@ def _bar(row: Document, y: float, longest: float) -> Markup:
         area(p50, "answer", 1),
         area(p50 if commit is None else min(commit, p50), "commit", 0),
     ]
-    last, what = p50, ""
+    last, what, label = p50, "", x(p50) + 6
     for name, look in (("p95", "tick"), ("p99", "tick slow")):
         if answer[name] is not None:
             last, what = answer[name], name
             hint = element("title", f"{name} {last:.1f} ms")
             ends = {"x1": x(last), "x2": x(last), "y1": y - 2, "y2": y + _BAR + 2}
             pieces.append(element("line", hint, class_=look, **ends))
-    pieces.append(text(x(p50) + 6, y + 12, ms(p50)))
-    if x(last) > x(p50) + 60:
+            if x(last) < label + _LABEL:
+                label = x(last) + 8  # no tick strikes the figure through
+    pieces.append(text(label, y + 12, ms(p50)))
+    if x(last) > label + _LABEL:
         pieces.append(text(x(last) + 8, y + 12, f"{what} {ms(last)}", class_="soft"))
     return join(pieces)
 

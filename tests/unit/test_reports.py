@@ -1,6 +1,7 @@
 """The report is one file that needs no network and says what the summary says."""
 
 import json
+import re
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from bench.analysis.stages import Sampled, waterfall
 from bench.compare.verdict import headline, key_figures
+from bench.reports import load
 from bench.reports.comparison import render, write_report
 from bench.reports.figures import render as render_figures
 from bench.reports.load import render as render_load
@@ -195,3 +197,22 @@ def test_land_and_ways_stay_on_the_map():
 def test_a_way_over_the_date_line_is_cut():
     assert way_path((139.7, 35.7), (-122.0, 37.3)).count("M") == 2
     assert way_path((-77.5, 39.0), (-6.3, 53.4)).count("M") == 1
+
+
+@pytest.mark.parametrize("p95", [72.5, 74.0, 79.0, 200.0])
+def test_no_tick_strikes_the_figure_of_a_bar_through(p95):
+    row = {
+        "region": "R1",
+        "answer": {"p50": 72.4, "p95": p95, "p99": p95 + 5},
+        "commit": {"p50": 72.4},
+    }
+    drawn = str(load._bar(row, 0.0, 205.0))
+    ticks = [float(at) for at in re.findall(r"<line[^>]* x1='([\d.]+)'", drawn.replace('"', "'"))]
+    left = [
+        float(at)
+        for at, said in re.findall(r"<text[^>]* x='([\d.]+)'[^>]*>([^<]*)", drawn.replace('"', "'"))
+        if said == "72.4"
+    ]
+    assert len(ticks) == 2
+    assert len(left) == 1
+    assert not [tick for tick in ticks if left[0] <= tick <= left[0] + 45]
