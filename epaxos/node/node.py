@@ -14,7 +14,7 @@ durability for it:
 """
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from operator import gt
 from typing import Any, ClassVar
 
@@ -75,10 +75,10 @@ class Node:
         self._leadership = 0
         """The last leadership that the replica followed (leader protocols)."""
         self._replies: list[Reply | Refusal | QuestionReply] = []
-        self._deadlines: dict[int, list[Run]] = {}
-        """Runs by the period in which their deadline lies."""
+        self._deadlines: dict[int, dict[Run, None]] = {}
+        """Runs without an answer, by the period in which their deadline lies."""
         self._periods: list[int] = []
-        """The keys of `_deadlines`, as a heap."""
+        """The keys of `_deadlines` as a heap, and some that are no longer keys."""
         self._executed_noted: Deps = tuple(self.executor.executed)
         """The executed vector as of the log handed over at the last take."""
         self._executed_durable: Deps = self._executed_noted
@@ -99,7 +99,7 @@ class Node:
             return
         for waiter, operations, keys, arguments, deadline in requests:
             run = Run(waiter, 0, operations, keys, arguments, now, deadline)
-            fault = fault_of(run)
+            fault = fault_of(operations, keys, arguments)
             if fault is None:
                 self._fresh.append(run)
                 self._watch(run)
@@ -131,13 +131,16 @@ class Node:
         if at is not None and at <= now:
             self.replica.wake(now)
         while self._periods and (self._periods[0] + 1) * _PERIOD_US <= now:
-            self._expire(self._deadlines.pop(heapq.heappop(self._periods)))
+            self._expire(self._deadlines.pop(heapq.heappop(self._periods), {}))
 
     def deadline(self) -> Micros | None:
         """When to be woken next."""
         at = self.replica.deadline()
-        if self._periods:
-            late = (self._periods[0] + 1) * _PERIOD_US
+        periods = self._periods
+        while periods and periods[0] not in self._deadlines:
+            heapq.heappop(periods)
+        if periods:
+            late = (periods[0] + 1) * _PERIOD_US
             at = late if at is None else min(at, late)
         if self._sync_at is not None:
             at = self._sync_at if at is None else min(at, self._sync_at)
@@ -239,7 +242,8 @@ class Node:
         for flight in self._flying.values():
             if flight.instance is None:
                 for run in flight.runs:
-                    if not run.done and run.deadline // _PERIOD_US > period:
+                    if not run.done and run.period > period:
+                        self._unwatch(run)
                         self._watch(run, period)
 
     def _sync_if_due(self, log: list[Record], must_sync: bool, now: Micros) -> bool:
@@ -297,8 +301,12 @@ class Node:
 
     def _batches(self, runs: list[Run]) -> list[list[Run]]:
         made, cut = fill_batches(runs, self.limits.batch_commands, self.limits.batch_bytes)
-        for part in cut:
-            self._watch(part)
+        if cut:
+            for run in runs:
+                if run.done:
+                    self._unwatch(run)
+            for part in cut:
+                self._watch(part)
         return made
 
     # Contended keys ----------------------------------------------------------------------------
@@ -313,7 +321,9 @@ class Node:
             if hot.isdisjoint(run.keys):
                 cold.append(run)
                 continue
-            for part, key, reads in divide(run, hot):
+            parts = divide(run, hot)
+            self._unwatch(run)
+            for part, key, reads in parts:
                 if key is not None:
                     self._queue(part, reads, key)
                 else:
@@ -412,8 +422,7 @@ class Node:
                 if len(flight.runs) > 1:
                     part = slice_of(results, start, run.count)
                 replies.append(Reply(run.waiter, run.offset, part, run.arrived, flight))
-                # `_deadlines` keeps the run for as long as its client would have waited; it must
-                # not keep the batch and the answer too.
+                self._unwatch(run)
                 run.waiter = run.flight = None
             start += run.count
 
@@ -422,14 +431,27 @@ class Node:
     def _watch(self, run: Run, period: int | None = None) -> None:
         if period is None:
             period = run.deadline // _PERIOD_US
+        run.period = period
         runs = self._deadlines.get(period)
-        if runs is None:
-            self._deadlines[period] = [run]
-            heapq.heappush(self._periods, period)
+        if runs is not None:
+            runs[run] = None
+            return
+        self._deadlines[period] = {run: None}
+        if len(self._periods) > 2 * len(self._deadlines) + _STALE_PERIODS:
+            self._periods = list(self._deadlines)
+            heapq.heapify(self._periods)
         else:
-            runs.append(run)
+            heapq.heappush(self._periods, period)
 
-    def _expire(self, runs: list[Run]) -> None:
+    def _unwatch(self, run: Run) -> None:
+        """Nobody waits for this run any more: nothing of it is kept until its deadline."""
+        runs = self._deadlines.get(run.period)
+        if runs is not None:
+            runs.pop(run, None)
+            if not runs:
+                del self._deadlines[run.period]
+
+    def _expire(self, runs: Iterable[Run]) -> None:
         """Deadlines have passed. Queued commands were never proposed; others may still happen."""
         queued = False
         for run in runs:
@@ -458,6 +480,8 @@ class Node:
     def _refuse(self, run: Run, error: RequestError, code: str) -> None:
         run.done = True
         self._replies.append(Refusal(run.waiter, run.offset, run.count, error, code))
+        self._unwatch(run)
+        run.waiter = run.flight = None  # a batch in flight keeps its runs until it is executed
 
     def _refuse_request(self, request: Request, error: RequestError, code: str) -> None:
         self._replies.append(Refusal(request.waiter, 0, len(request.keys), error, code))
@@ -502,6 +526,8 @@ _BOOT_SHIFT = 40
 """A batch's number is the boot counter above so many bits of a counter."""
 _PERIOD_US = 10_000
 """Deadlines of clients are kept to this, never early."""
+_STALE_PERIODS = 64
+"""So many entries of the heap of periods may be stale before it is made anew."""
 _SYNC_DELAY_US = 100_000
 """How long what was executed may stay without a sync (R3)."""
 _SUCCESSION_US = 1_000_000

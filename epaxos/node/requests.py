@@ -41,6 +41,7 @@ class Run:
         "keys",
         "offset",
         "operations",
+        "period",
         "waiter",
     )
 
@@ -67,6 +68,8 @@ class Run:
         """Whether the client has its answer or refusal."""
         self.flight: Flight | None = None
         """The batch that carries its commands, once they were proposed."""
+        self.period = -1
+        """Where its node keeps its deadline."""
 
     def drop_columns(self) -> None:
         """Its commands are carried by others from here on: a batch, or parts of it."""

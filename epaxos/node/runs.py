@@ -12,16 +12,16 @@ from epaxos.core.types import ReplicaId
 from epaxos.node.requests import Run
 
 
-def fault_of(run: Run) -> str | None:
-    """What is wrong with a client's columns, in a sentence."""
-    if not run.count == len(run.operations) == len(run.arguments):
+def fault_of(operations: bytes, keys: list[bytes], arguments: list[bytes]) -> str | None:
+    """What is wrong with a client's columns, in a sentence. Who joins requests asks before."""
+    if not len(keys) == len(operations) == len(arguments):
         return "operations, keys and arguments must be columns of equal length"
-    if not run.count:
+    if not keys:
         return "a request needs at least one command"
-    if run.operations.translate(None, _CODES):
+    if operations.translate(None, _CODES):
         return f"operation codes are 0 to {max(_CODES)}"
-    if _CAS in run.operations:
-        for code, argument in zip(run.operations, run.arguments):
+    if _CAS in operations:
+        for code, argument in zip(operations, arguments):
             if code == _CAS:
                 try:
                     decode_cas(argument)
@@ -44,14 +44,15 @@ def batch_of(origin: ReplicaId, number: int, runs: list[Run]) -> Batch:
 
 
 def slice_of(results: Results, start: int, count: int) -> Results:
-    """The results of some neighbouring commands."""
+    """The results of some neighbouring commands; `start` counts from the first of `results`."""
+    index = results.index + start
     if not results.statuses:
-        return Results(results.replica, results.slot, start, count, b"", [], [])
+        return Results(results.replica, results.slot, index, count, b"", [], [])
     stop = start + count
     return Results(
         results.replica,
         results.slot,
-        start,
+        index,
         count,
         results.statuses[start:stop],
         results.values[start:stop],

@@ -1,6 +1,7 @@
 """A node around a replica whose decisions the test controls: batches, answers, refusals,
 restore."""
 
+import gc
 import random
 import sys
 import weakref
@@ -24,6 +25,7 @@ from epaxos.node.requests import (
     Refusal,
     Reply,
     Request,
+    Run,
 )
 from epaxos.protocols.epaxos.messages import Committed
 from epaxos.registry import find_protocol
@@ -176,7 +178,74 @@ def test_a_request_cut_into_parts_leaves_no_copy_of_its_columns():
     made.request([puts("b", "p", "new")], 0)
     made.take(0)
     assert [keys_of(p) for p in made.replica.proposed] == [["p", "q"], ["r"], ["new"]]
-    assert [run.keys for runs in made._deadlines.values() for run in runs if run.done] == [[], []]
+    # The parts of the first and of the second request wait; nothing else is kept.
+    runs = [run for watched in made._deadlines.values() for run in watched]
+    assert [(run.waiter, run.count, run.done, run.keys) for run in runs] == [
+        ("a", 2, False, []),
+        ("a", 1, False, []),
+        ("b", 1, False, [b"p"]),
+        ("b", 1, False, []),
+    ]
+
+
+def runs_kept():
+    """How many runs there are; a node is not asked, since whoever keeps one keeps it from all."""
+    gc.collect()
+    return sum(type(each) is Run for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("patience", [5 * SECOND, 1 << 50])
+def test_nothing_is_kept_of_what_was_answered_however_patient_its_client_is(patience):
+    made, before, now = node(), runs_kept(), 10
+    made.request([puts("slow", "kept", deadline=now + patience)], now)
+    made.take(now)
+    for slot in range(2, 502):
+        now += 20_000
+        made.request([puts(slot, f"k{slot}", deadline=now + patience)], now)
+        made.take(now)
+        made.replica.decide(slot)
+        assert len(made.take(now).replies) == 1
+    assert runs_kept() - before == 1
+    assert len(made._periods) < 200, "times are kept of what waits"
+    made.replica.decide(1)
+    assert len(made.take(now).replies) == 1
+    assert runs_kept() == before
+    now += 200_000
+    made.wake(now)
+    made.take(now)
+    made.take(now)
+    assert made.deadline() is None
+
+
+def test_nothing_is_kept_of_what_was_refused():
+    class Client:
+        """Something that can be watched."""
+
+    made, client = node(), Client()
+    gone = weakref.ref(client)
+    made.request([puts(client, "x", deadline=SECOND)], 10)
+    made.take(10)
+    made.wake(2 * SECOND)
+    (refusal,) = made.take(2 * SECOND).replies
+    assert refusal.waiter is client
+    del refusal, client
+    assert gone() is None, "a batch in flight keeps nobody who no longer waits"
+
+
+def test_a_deadline_is_kept_beside_answers_of_the_same_period():
+    made = node()
+    made.request([puts("a", "x", deadline=SECOND)], 10)
+    made.request([puts("b", "y", deadline=SECOND)], 20)
+    made.take(20)
+    made.request([puts("c", "z", deadline=SECOND)], 30)
+    made.take(30)
+    made.replica.decide(1)
+    assert [reply.waiter for reply in made.take(40).replies] == ["a", "b"]
+    made.take(200_000)  # what was executed becomes durable
+    made.take(200_000)
+    assert SECOND <= made.deadline() <= SECOND + 20_000
+    made.wake(2 * SECOND)
+    assert [refusal.waiter for refusal in made.take(2 * SECOND).replies] == ["c"]
 
 
 def test_large_values_make_small_batches():
