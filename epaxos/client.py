@@ -40,6 +40,7 @@ from epaxos.core.command import (
     Version,
     encode_cas,
     format_version,
+    oversize,
 )
 from epaxos.core.errors import Ambiguous, CodecError, ConfigError, Definite
 from epaxos.core.replica import Path
@@ -425,6 +426,7 @@ class EPaxosClient:
         """One command, with everything that the replica said about it.
 
         Raises Unavailable, InvalidArgument (definite) or Ambiguous."""
+        check_size(key, argument)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
         failures: list[str] = []
@@ -456,6 +458,13 @@ class EPaxosClient:
                 code = "no-answer"
             endpoint.avoid_until = loop.time() + AVOID_S
         raise Unavailable("; ".join(failures) or "the time was over before it was sent", code)
+
+
+def check_size(key: bytes, argument: bytes) -> None:
+    """Raises InvalidArgument for a command that every replica refuses for its size: nothing needs
+    to be sent to know that."""
+    if (fault := oversize(key, argument)) is not None:
+        raise InvalidArgument(fault)
 
 
 async def _attempt(

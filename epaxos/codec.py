@@ -14,7 +14,7 @@ from zlib import crc32
 
 import msgspec
 
-from epaxos.core.command import UNDECODABLE, Payload, Results
+from epaxos.core.command import PAYLOAD_BYTES_MAX, UNDECODABLE, Payload, Results
 from epaxos.core.errors import CodecError
 from epaxos.core.replica import Executed, Message, Record
 from epaxos.registry import ProtocolSpec
@@ -25,8 +25,9 @@ PROTOCOL_VERSION: Final = 1
 FRAME_HEADER: Final = struct.Struct("<II")
 """Body length in bytes, CRC-32 of the body."""
 
-FRAME_BYTES_MAX: Final = 32 * 1024 * 1024
-"""No frame, between replicas or from a client, is larger."""
+FRAME_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + 64 * 1024
+"""No frame, between replicas or from a client, is larger, and no record. What surrounds one payload
+takes less than 300 bytes: with nine members two vectors of ten times nine, and a few numbers."""
 
 
 class ClientHello(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -111,6 +112,13 @@ def _decode_hook(kind: type, value: Any) -> Payload:
     raise TypeError(f"{kind.__name__} does not decode from {type(value).__name__}")
 
 
+def _decode_sent(kind: type, value: Any) -> Payload:
+    """A peer's payload: with one that is larger we could not make every message of ours."""
+    if isinstance(value, bytes) and len(value) > PAYLOAD_BYTES_MAX:
+        raise CodecError(f"a payload has {len(value):,} bytes, over {PAYLOAD_BYTES_MAX:,}")
+    return _decode_hook(kind, value)
+
+
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_hook)
 _client_decoder: msgspec.msgpack.Decoder[ClientFrame] = msgspec.msgpack.Decoder(ClientFrame)
 
@@ -119,8 +127,9 @@ encode = _encoder.encode
 
 
 def encode_frame(value: msgspec.Struct) -> bytes:
-    """A whole frame, header and body."""
+    """A whole frame, header and body. Nothing is made that a receiver refuses for its size."""
     body = _encoder.encode(value)
+    assert len(body) <= FRAME_BYTES_MAX, f"a {type(value).__name__} of {len(body):,} bytes"
     return FRAME_HEADER.pack(len(body), crc32(body)) + body
 
 
@@ -161,7 +170,7 @@ class Codec:
     def __init__(self, protocol: ProtocolSpec) -> None:
         messages: Any = reduce(or_, protocol.messages)
         records: Any = reduce(or_, (Executed, *protocol.records))
-        self._messages = msgspec.msgpack.Decoder(messages, dec_hook=_decode_hook)
+        self._messages = msgspec.msgpack.Decoder(messages, dec_hook=_decode_sent)
         self._records = msgspec.msgpack.Decoder(records, dec_hook=_decode_hook)
 
     def decode_message(self, body: bytes | memoryview) -> Message:

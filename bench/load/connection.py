@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
 from epaxos.codec import (
+    FRAME_BYTES_MAX,
     PROTOCOL_VERSION,
     ClientHello,
     ServerHello,
@@ -22,7 +23,6 @@ from epaxos.runtime.framing import FrameBuffer
 
 HOP_PROBES: Final = 20
 """Greetings per replica, for the median of a client's hop."""
-_ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024
 
 OnFrame: TypeAlias = Callable[[Any], None]
 """Takes a ClientAnswer or a ClientRefusal."""
@@ -34,7 +34,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, on_frame: OnFrame, on_lost: Callable[[], None] = lambda: None) -> None:
         self.greeted: asyncio.Future[ServerHello] = asyncio.get_running_loop().create_future()
         self.wire: asyncio.Transport | None = None
-        self._buffer = FrameBuffer(_ANSWER_BYTES_MAX)
+        self._buffer = FrameBuffer(FRAME_BYTES_MAX)
         self._on_frame = on_frame
         self._on_lost = on_lost
 

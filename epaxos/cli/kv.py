@@ -18,7 +18,7 @@ import topology
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import ClusterFile, Json, Timeout
 from epaxos.cli.output import milliseconds, print_json, printable
-from epaxos.client import Answer, EPaxosClient, InvalidArgument, Unavailable
+from epaxos.client import Answer, EPaxosClient, InvalidArgument, Unavailable, check_size
 from epaxos.codec import ServerHello
 from epaxos.core.command import (
     NO_VERSION,
@@ -204,8 +204,10 @@ def region_name(text: str, spec: str) -> str:
 
 
 def _run(operation: Operation, key: str, argument: bytes, to: KvTarget, timeout: float) -> KvAnswer:
+    name = os.fsencode(key)
     try:
-        return asyncio.run(_execute(operation, os.fsencode(key), argument, to, timeout))
+        check_size(name, argument)
+        return asyncio.run(_execute(operation, name, argument, to, timeout))
     except Unavailable as error:
         if error.code == "unreachable":
             raise AddressError(str(error)) from None

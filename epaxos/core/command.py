@@ -25,6 +25,22 @@ UNDECODABLE: Final = (
 """All that msgspec raises for bytes that do not decode."""
 
 
+VALUE_BYTES_MAX: Final = 32 * 1024 * 1024
+"""A value up to so many bytes is never too large, whatever its key is and however it is written."""
+
+PAYLOAD_BYTES_MAX: Final = VALUE_BYTES_MAX + 64 * 1024
+"""No encoded batch is larger: what is over it is refused before anything is proposed. Frames and
+records carry so much, and what surrounds it, with room to spare (`epaxos.codec`)."""
+
+BATCH_ENVELOPE_BYTES: Final = 34
+"""The most that a batch takes beside its commands: the array, origin (9) and number (9), and the
+headers of three columns (5 each)."""
+
+COMMAND_ENVELOPE_BYTES: Final = 11
+"""The most that a command takes in a batch beside its key and argument: its operation code, and a
+header (5) for each of the two."""
+
+
 class Operation(IntEnum):
     """The verb of a command; one byte in a batch's `operations` column."""
 
@@ -121,6 +137,23 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The key of each command."""
     arguments: list[bytes]
     """The value, or the encoded operands, of each command."""
+
+
+def commands_bytes(keys: Sequence[bytes], arguments: Sequence[bytes]) -> int:
+    """The most bytes that some commands take in an encoded batch, its envelope apart."""
+    return sum(map(len, keys)) + sum(map(len, arguments)) + COMMAND_ENVELOPE_BYTES * len(keys)
+
+
+def oversize(key: bytes, argument: bytes, payload_bytes: int = PAYLOAD_BYTES_MAX) -> str | None:
+    """Why a command cannot be proposed, not even in a batch of its own; None if it can."""
+    size = BATCH_ENVELOPE_BYTES + commands_bytes((key,), (argument,))
+    if size <= payload_bytes:
+        return None
+    return (
+        f"the command takes {size:,} bytes, over the limit of {payload_bytes:,}: a value may have "
+        f"{max(0, payload_bytes - (PAYLOAD_BYTES_MAX - VALUE_BYTES_MAX)):,} bytes; store less "
+        "under one key"
+    )
 
 
 class Footprint:

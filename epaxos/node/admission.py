@@ -16,7 +16,7 @@ columns to its parts, and is done.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from epaxos.core.command import Footprint, Operation
+from epaxos.core.command import BATCH_ENVELOPE_BYTES, Footprint, Operation, commands_bytes
 from epaxos.core.types import Slot
 from epaxos.node.requests import Run
 
@@ -200,26 +200,26 @@ def fill_batches(
 ) -> tuple[list[list[Run]], list[Run]]:
     """Runs in their order as batches within the limits, and the parts of those that had to be cut.
 
-    A run that is larger than a batch makes batches of its own; a command alone is never too
-    large."""
+    No batch takes more than `bytes_max` encoded, but for a command that alone does. A run that is
+    larger than a batch makes batches of its own."""
+    room = bytes_max - BATCH_ENVELOPE_BYTES
     made: list[list[Run]] = []
     cut: list[Run] = []
     batch: list[Run] = []
     commands = size = 0
     for run in runs:
         count = run.count
-        weight = sum(map(len, run.keys)) + sum(map(len, run.arguments))
-        if commands + count <= commands_max and size + weight <= bytes_max:
+        if commands + count <= commands_max and size + run.size <= room:
             batch.append(run)
             commands += count
-            size += weight
+            size += run.size
             continue
         if batch:
             made.append(batch)
-        if count <= commands_max and weight <= bytes_max:
-            batch, commands, size = [run], count, weight
+        if count <= commands_max and run.size <= room:
+            batch, commands, size = [run], count, run.size
             continue
-        parts = _cut(run, max(1, min(commands_max, bytes_max // max(1, weight // count))))
+        parts = _cut(run, commands_max, room)
         made += [[part] for part in parts]
         cut += parts
         batch, commands, size = [], 0, 0
@@ -228,9 +228,17 @@ def fill_batches(
     return made, cut
 
 
-def _cut(run: Run, step: int) -> list[Run]:
-    count = run.count
-    parts = [run.part(start, min(start + step, count)) for start in range(0, count, step)]
+def _cut(run: Run, commands_max: int, room: int) -> list[Run]:
+    """Each part takes in as many neighbours as fit, and at least one command."""
+    parts: list[Run] = []
+    start = size = 0
+    for place, (key, argument) in enumerate(zip(run.keys, run.arguments)):
+        needed = commands_bytes((key,), (argument,))
+        if place > start and (place - start == commands_max or size + needed > room):
+            parts.append(run.part(start, place))
+            start, size = place, 0
+        size += needed
+    parts.append(run.part(start, run.count))
     run.done = True
     run.drop_columns()
     return parts

@@ -40,7 +40,7 @@ from epaxos.node.requests import (
     Request,
     Run,
 )
-from epaxos.node.runs import batch_of, fault_of, slice_of
+from epaxos.node.runs import batch_of, fault_of, oversize_in, slice_of
 from epaxos.node.sampling import Sampler
 from epaxos.registry import ProtocolSpec
 
@@ -100,6 +100,8 @@ class Node:
         for waiter, operations, keys, arguments, deadline in requests:
             run = Run(waiter, 0, operations, keys, arguments, now, deadline)
             fault = fault_of(operations, keys, arguments)
+            if fault is None:
+                fault = oversize_in(run, self.limits.payload_bytes)
             if fault is None:
                 self._fresh.append(run)
                 self._watch(run)
@@ -300,7 +302,9 @@ class Node:
         return flight
 
     def _batches(self, runs: list[Run]) -> list[list[Run]]:
-        made, cut = fill_batches(runs, self.limits.batch_commands, self.limits.batch_bytes)
+        limits = self.limits
+        bytes_max = min(limits.batch_bytes, limits.payload_bytes)
+        made, cut = fill_batches(runs, limits.batch_commands, bytes_max)
         if cut:
             for run in runs:
                 if run.done:

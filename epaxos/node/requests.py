@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from epaxos.core.command import Payload, Results
+from epaxos.core.command import PAYLOAD_BYTES_MAX, Payload, Results, commands_bytes
 from epaxos.core.errors import RequestError
 from epaxos.core.replica import Message, Path, Record
 from epaxos.core.stamps import Stamps
@@ -42,6 +42,7 @@ class Run:
         "offset",
         "operations",
         "period",
+        "size",
         "waiter",
     )
 
@@ -62,6 +63,8 @@ class Run:
         self.keys = keys
         self.arguments = arguments
         self.count = len(keys)
+        self.size = commands_bytes(keys, arguments)
+        """The most bytes that its commands take in an encoded batch."""
         self.arrived = arrived
         self.deadline = deadline
         self.done = False
@@ -223,8 +226,9 @@ class Limits:
     batch_commands: int = 4096
     """At most so many commands in one batch."""
     batch_bytes: int = 4 * 1024 * 1024
-    """At most so many bytes of keys and arguments in one batch, unless one command alone is
-    larger."""
+    """No encoded batch is larger, unless one command alone is."""
+    payload_bytes: int = PAYLOAD_BYTES_MAX
+    """A command that takes more than so many bytes in a batch of its own is refused, `invalid`."""
     queued_commands: int = 65_536
     """Commands on contended keys that may wait unproposed; beyond: refused, `overloaded`."""
     live_bytes: int = 1 << 30

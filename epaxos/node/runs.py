@@ -6,7 +6,14 @@ command and a batch are.
 Rules of this file: pure functions over columns; no protocol, no time.
 """
 
-from epaxos.core.command import Batch, Operation, Results, decode_cas
+from epaxos.core.command import (
+    BATCH_ENVELOPE_BYTES,
+    Batch,
+    Operation,
+    Results,
+    decode_cas,
+    oversize,
+)
 from epaxos.core.errors import CodecError
 from epaxos.core.types import ReplicaId
 from epaxos.node.requests import Run
@@ -27,6 +34,15 @@ def fault_of(operations: bytes, keys: list[bytes], arguments: list[bytes]) -> st
                     decode_cas(argument)
                 except CodecError as error:
                     return str(error)
+    return None
+
+
+def oversize_in(run: Run, payload_bytes: int) -> str | None:
+    """Why one of its commands cannot be proposed for its size, not even in a batch of its own."""
+    if run.size + BATCH_ENVELOPE_BYTES > payload_bytes:
+        for key, argument in zip(run.keys, run.arguments):
+            if (fault := oversize(key, argument, payload_bytes)) is not None:
+                return fault
     return None
 
 

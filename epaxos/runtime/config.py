@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from epaxos.codec import FRAME_BYTES_MAX
+from epaxos.core.command import VALUE_BYTES_MAX
 from epaxos.core.errors import ConfigError
 from epaxos.core.types import REPLICAS_MAX, ReplicaId, replica_name
 from epaxos.registry import find_protocol, find_state_machine
@@ -259,7 +259,7 @@ def _check(cluster: Cluster, source: str) -> None:
         ("explain_per_s", 0, 1_000_000),
         ("patience_ms", 1, 3_600_000),
         ("grace_ms", 0, 3_600_000),
-        ("body_bytes", 1, FRAME_BYTES_MAX // 2),
+        ("body_bytes", 1, VALUE_BYTES_MAX),
         ("connections", 1, 1_000_000),
         ("record_mib", 1, 1 << 20),
     ):

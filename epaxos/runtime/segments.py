@@ -42,7 +42,8 @@ RECORD_BYTES: Final = _RECORD.size
 """Size of a record's header; records start at multiples of 8."""
 
 BODY_BYTES_MAX: Final = FRAME_BYTES_MAX
-"""No record has a larger body; checked before anything is allocated."""
+"""No record has a larger body: none is written, and none is read, which is checked before anything
+is allocated."""
 
 _ZEROS: Final = bytes(1 << 20)
 
@@ -115,6 +116,7 @@ def pack_record(
     kind: int, sequence: int, synced: int, body: bytes, chain: int, seed: int
 ) -> tuple[bytes, int]:
     """A record, padded, and its CRC."""
+    assert len(body) <= BODY_BYTES_MAX, f"a record of {len(body):,} bytes: no start would read it"
     fields = _FIELDS.pack(len(body), chain, kind, sequence, synced)
     crc = crc32(body, crc32(fields, seed))
     return b"".join((_CRC.pack(crc), fields, body, bytes(-len(body) & 7))), crc

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
+from epaxos.core.command import BATCH_ENVELOPE_BYTES, commands_bytes
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Decided, Message, Path
 from epaxos.core.types import ReplicaId
@@ -208,7 +209,7 @@ class Meter:
         self.seen[member]["requested"] += commands
         self.met["bound_batch"] += commands > self._batch_max
         if commands > 1:
-            size = sum(map(len, request.keys)) + sum(map(len, request.arguments))
+            size = BATCH_ENVELOPE_BYTES + commands_bytes(request.keys, request.arguments)
             self.met["bound_batch_bytes"] += size > self._batch_bytes_max
 
     def healed(self) -> None:

@@ -16,6 +16,7 @@ from epaxos.client import (
     Unavailable,
     parse_address,
 )
+from epaxos.core.command import VALUE_BYTES_MAX
 from epaxos.core.errors import Ambiguous, ConfigError
 from epaxos.core.replica import Path
 
@@ -112,6 +113,14 @@ async def test_invalid_is_not_tried_elsewhere(replicas):
         with pytest.raises(InvalidArgument):
             await client.put("", "1")
     assert not replicas[1].requests
+
+
+async def test_too_large_a_command_is_refused_before_it_is_sent(replicas):
+    async with EPaxosClient([replicas[0].address]) as client:
+        with pytest.raises(InvalidArgument, match="a value may have"):
+            await client.put("x", bytes(VALUE_BYTES_MAX + 64 * 1024))
+        assert not replicas[0].requests
+        assert (await client.put("x", "1")).value == b"1"
 
 
 @pytest.mark.parametrize("react", [refuse(False, "outcome-unknown"), lambda request: "hang up"])

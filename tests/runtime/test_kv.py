@@ -1,6 +1,7 @@
 """`epaxos kv` as a person uses it, against a store behind the client port."""
 
 import asyncio
+import io
 import json
 import re
 import threading
@@ -191,6 +192,17 @@ def test_what_a_replica_calls_invalid_was_asked_wrongly(capfd):
     with cluster(react=refuse(True, "invalid")) as (replica,):
         code = run(["kv", "put", "", "1", "--at", replica.address])
         assert (code, capfd.readouterr().err) == (ExitCode.CONFIG, "error: because of invalid\n")
+
+
+@pytest.mark.parametrize("verb", ["put", "cas"])
+def test_a_value_over_the_limit_is_refused_before_anybody_is_asked(verb, capfd, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes(40_000_000))))
+    with cluster() as (replica,):
+        options = ["--expect-none"] if verb == "cas" else []
+        code = run(["kv", verb, "big", "-", "--at", replica.address, *options])
+        assert not replica.requests
+    assert code == ExitCode.CONFIG
+    assert "a value may have 33,554,432 bytes" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """The pure rules of admission: contended keys, divided runs, full batches."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from epaxos.core.command import Operation
+from epaxos.core.command import BATCH_ENVELOPE_BYTES, Operation, Payload, commands_bytes
 from epaxos.node.admission import HotQueue, Wanted, contended_keys, divide, fill_batches
 from epaxos.node.requests import Run
+from epaxos.node.runs import batch_of
 
 CODES = {"p": Operation.PUT, "g": Operation.GET, "d": Operation.DELETE}
 
@@ -84,21 +87,51 @@ def test_divided_runs(commands, hot, expected):
 
 
 @pytest.mark.parametrize(
-    ("runs", "commands_max", "bytes_max", "expected", "cut"),
+    ("runs", "commands_max", "room_for", "expected", "cut"),
     [
-        ([], 2, 100, [], []),
-        (["pa", "pb"], 2, 100, [["pa", "pb"]], []),
-        (["pa", "pb", "pc"], 2, 100, [["pa", "pb"], ["pc"]], []),
-        (["pa pb pc", "pd"], 2, 100, [["pa pb"], ["pc"], ["pd"]], ["pa pb", "pc"]),
-        (["pd", "pa pb pc"], 2, 100, [["pd"], ["pa pb"], ["pc"]], ["pa pb", "pc"]),
-        (["pa pb", "pc"], 9, 4, [["pa pb"], ["pc"]], []),
-        (["pa pb pc"], 9, 4, [["pa pb"], ["pc"]], ["pa pb", "pc"]),
-        (["pa"], 9, 1, [["pa"]], ["pa"]),
-        (["pa", "pb"], 9, 1, [["pa"], ["pb"]], ["pa", "pb"]),
+        ([], 2, 9, [], []),
+        (["pa", "pb"], 2, 9, [["pa", "pb"]], []),
+        (["pa", "pb", "pc"], 2, 9, [["pa", "pb"], ["pc"]], []),
+        (["pa pb pc", "pd"], 2, 9, [["pa pb"], ["pc"], ["pd"]], ["pa pb", "pc"]),
+        (["pd", "pa pb pc"], 2, 9, [["pd"], ["pa pb"], ["pc"]], ["pa pb", "pc"]),
+        (["pa pb", "pc"], 9, 2, [["pa pb"], ["pc"]], []),
+        (["pa pb pc"], 9, 2, [["pa pb"], ["pc"]], ["pa pb", "pc"]),
+        (["pa"], 9, 0, [["pa"]], ["pa"]),
+        (["pa", "pb"], 9, 0, [["pa"], ["pb"]], ["pa", "pb"]),
     ],
 )
-def test_filled_batches(runs, commands_max, bytes_max, expected, cut):
-    """A key and its value take one byte each."""
+def test_filled_batches(runs, commands_max, room_for, expected, cut):
+    """`room_for`: for so many commands there are bytes enough."""
+    bytes_max = BATCH_ENVELOPE_BYTES + room_for * commands_bytes([b"k"], [b"v"])
     made, parts = fill_batches(map(run, runs), commands_max, bytes_max)
     assert [[said(each) for each in batch] for batch in made] == expected
     assert [said(part) for part in parts] == cut
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 90), min_size=1, max_size=6), max_size=6),
+    st.integers(1, 6),
+    st.integers(1, 200),
+)
+def test_no_batch_of_several_commands_is_over_a_limit(sizes, commands_max, bytes_max):
+    """Every size is that of one value; one run per list."""
+    runs = [
+        Run(
+            "client", 0, b"\1" * len(each), [b"k"] * len(each), [bytes(size) for size in each], 5, 9
+        )
+        for each in sizes
+    ]
+    made, _ = fill_batches(runs, commands_max, bytes_max)
+    batches = [batch_of(8, 2**63, batch) for batch in made]
+    assert [len(a) for batch in batches for a in batch.arguments] == [s for e in sizes for s in e]
+    for batch in batches:
+        if len(batch.keys) > 1:
+            assert len(batch.keys) <= commands_max
+            assert len(Payload.of(batch).encoded) <= bytes_max
+
+
+def test_a_run_is_cut_by_the_weight_of_its_commands_not_by_their_average():
+    values = [bytes(12 << 20)] * 3 + [b"v"] * 5000
+    heavy = Run("client", 0, b"\1" * len(values), [b"k"] * len(values), values, 5, 99)
+    made, _ = fill_batches([heavy], 4096, 4 << 20)
+    assert [sum(run.count for run in batch) for batch in made] == [1, 1, 1, 4096, 904]

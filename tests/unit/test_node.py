@@ -123,6 +123,27 @@ def test_what_arrives_together_leaves_as_one_batch():
     assert ready.log == [Executed(b"\0", [1])]
 
 
+def test_a_command_over_the_bound_of_a_payload_is_refused_before_anything_is_proposed():
+    made = node(payload_bytes=100)
+    keys, values = [b"a", b"b", b"c"], [b"", bytes(100 - 34 - 11), b""]
+    made.request([Request("large", b"\1" * 3, keys, values, 5 * SECOND), puts("small", "x")], 10)
+    ready = made.take(10)
+    (refusal,) = ready.replies
+    assert (refusal.waiter, refusal.count, refusal.code) == ("large", 3, "invalid")
+    assert isinstance(refusal.error, Definite)
+    assert "over the limit of 100" in str(refusal.error)
+    assert [keys_of(p) for p in made.replica.proposed] == [["x"]]
+
+
+def test_commands_that_fit_one_by_one_share_batches_within_the_bound_of_a_payload():
+    made = node(payload_bytes=100)
+    values = [bytes(20)] * 5
+    made.request([Request("a", b"\1" * 5, [b"x"] * 5, values, 5 * SECOND)], 10)
+    made.take(10)
+    assert [keys_of(p) for p in made.replica.proposed] == [["x"] * 2, ["x"] * 2, ["x"]]
+    assert all(len(p.encoded) <= 100 for p in made.replica.proposed)
+
+
 def test_batch_numbers_are_unique_over_restarts():
     numbers = set()
     for boot in (1, 2):
