@@ -4,7 +4,7 @@ with the last forgotten slot, an equal ballot, a duplicate, the last try."""
 import pytest
 
 from epaxos.codec import FRAME_BYTES_MAX, encode_frame
-from epaxos.core.command import Batch, Payload
+from epaxos.core.command import VALUE_BYTES_MAX, Batch, Payload
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import EVERYONE, Path
 from epaxos.core.types import InstanceId, make_ballot, next_ballot
@@ -30,6 +30,7 @@ from epaxos.protocols.epaxos.messages import (
     Waiting,
 )
 from epaxos.protocols.epaxos.recovery import (
+    VOTE_ENVELOPE_BYTES,
     Action,
     Objector,
     decide,
@@ -37,6 +38,7 @@ from epaxos.protocols.epaxos.recovery import (
     settle,
 )
 from epaxos.protocols.epaxos.replica import VALIDATE_RESENDS, WAITING_RESENDS
+from epaxos.sim.tunables import tuned
 from tests.unit.builders import RESEND, RTT, known, payload, replica, run, sent, unstarted
 
 A, B, C, D, E = range(5)
@@ -444,20 +446,23 @@ def test_what_is_forgotten_does_not_object():
     assert [(each.replica, each.slot) for each in answer.objections] == [(A, 4)]
 
 
-def test_answers_are_cut_where_their_payloads_reach_the_bound(monkeypatch):
-    """A payload of exactly the bound ends its answer; a Nop costs nothing."""
+@pytest.mark.parametrize(("less", "cut"), [(0, [[1, 2], [3, 4]]), (1, [[1], [2], [3], [4]])])
+def test_answers_are_cut_before_their_votes_are_over_the_bound(less, cut):
+    """One vote with a payload and one without fill an answer just so; with a byte less every vote
+    has its own."""
     one = payload()
-    monkeypatch.setattr("epaxos.protocols.epaxos.recovery.VOTE_BYTES_PER_ANSWER", len(one.encoded))
     made = replica(B)
     for slot in (1, 3):
         made.receive(A, PreAccept(A, slot, one, ZERO), 10)
     made.out.take()
-    made.receive(C, Recover(A, [1, 2, 3, 4], ballot(C)), 20)
-    answers, _ = said(made)
-    assert [[vote.slot for vote in answer.votes] for answer in answers] == [[1], [2, 3], [4]]
-    assert made.statistics()["votes_cut"] == 1
-    made.receive(C, Recover(A, [2, 3], ballot(C)), 30)
-    assert made.statistics()["votes_cut"] == 1
+    bound = 2 * VOTE_ENVELOPE_BYTES + len(one.encoded) - less
+    with tuned((("epaxos.VOTE_BYTES_PER_ANSWER", bound),)):
+        made.receive(C, Recover(A, [1, 2, 3, 4], ballot(C)), 20)
+        answers, _ = said(made)
+        assert [[vote.slot for vote in answer.votes] for answer in answers] == cut
+        assert made.statistics()["votes_cut"] == 1
+        made.receive(C, Recover(A, [2], ballot(C)), 30)
+        assert made.statistics()["votes_cut"] == 1
 
 
 def test_a_vote_of_a_forgotten_slot_is_no_answer():
@@ -762,6 +767,18 @@ def test_large_payloads_are_answered_in_parts_that_fit_a_frame():
     answers = [message for _, message in sent(made, RecoverOk)]
     assert [vote.slot for answer in answers for vote in answer.votes] == list(range(1, 14))
     assert all(len(encode_frame(answer)) < FRAME_BYTES_MAX for answer in answers)
+
+
+def test_the_largest_payload_behind_others_has_an_answer_of_its_own():
+    made = replica(1)
+    whole = VALUE_BYTES_MAX
+    for slot, size in enumerate((1 << 20, 1 << 20, whole, 1), 1):
+        made.receive(0, PreAccept(0, slot, payload(slot, size=size), (slot - 1, 0, 0, 0, 0)), 0)
+    made.out.take()
+    made.receive(2, Recover(0, [1, 2, 3, 4], 18), 0)
+    answers = [message for _, message in sent(made, RecoverOk)]
+    assert [[vote.slot for vote in answer.votes] for answer in answers] == [[1, 2], [3], [4]]
+    assert all(encode_frame(answer) for answer in answers)
 
 
 def test_small_payloads_are_answered_at_once():

@@ -2,9 +2,11 @@
 
 import pytest
 
+from epaxos.codec import encode_frame
+from epaxos.core.command import VALUE_BYTES_MAX
 from epaxos.protocols.multipaxos import log as log_module
-from epaxos.protocols.multipaxos.log import SlotLog
-from epaxos.protocols.multipaxos.messages import Vote
+from epaxos.protocols.multipaxos.log import SlotLog, encoded_size
+from epaxos.protocols.multipaxos.messages import Learn, Promise, Vote
 from tests.unit.multipaxos_builders import B1A as B1
 from tests.unit.multipaxos_builders import B2B, payload_of
 
@@ -67,7 +69,7 @@ def test_votes_leave_out_what_is_chosen_without_a_gap():
     assert log.votes(9) == ([], 0)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("CHUNK_SLOTS", 2), ("CHUNK_BYTES", 20)])
+@pytest.mark.parametrize(("name", "limit"), [("CHUNK_SLOTS", 2), ("CHUNK_BYTES", 90)])
 def test_votes_and_values_come_in_chunks(monkeypatch, name, limit):
     monkeypatch.setattr(log_module, name, limit)
     log = filled(X, Y, X, Y, X)
@@ -84,11 +86,32 @@ def test_votes_and_values_come_in_chunks(monkeypatch, name, limit):
     assert log.values(6, 9) == []
 
 
-def test_votes_stop_when_they_hold_just_as_much_as_a_message_may(monkeypatch):
+@pytest.mark.parametrize(("less", "count"), [(0, 2), (1, 1)])
+def test_votes_and_values_stop_before_they_hold_more_than_a_message_may(monkeypatch, less, count):
     log = filled(X, Y, Z)
-    monkeypatch.setattr(log_module, "CHUNK_BYTES", len(X.encoded))
+    monkeypatch.setattr(log_module, "CHUNK_BYTES", encoded_size(X) + encoded_size(Y) - less)
     found, until = log.votes(1)
-    assert ([vote.slot for vote in found], until) == ([1], 1)
+    assert ([vote.slot for vote in found], until) == ([1, 2][:count], count)
+    for slot in (1, 2, 3):
+        log.choose(slot, log.entries[slot])
+    assert log.values(1, 3) == [X, Y][:count]
+
+
+def test_the_largest_payload_behind_a_small_one_has_a_message_of_its_own():
+    small, whole = payload_of(0, 1, "x" * 900_000), payload_of(0, 2, "x" * VALUE_BYTES_MAX)
+    log = filled(small, whole, X)
+    votes = []
+    first = 1
+    while first:
+        found, until = log.votes(first)
+        assert encode_frame(Promise(B1, first, until, 0, found))
+        votes.append([vote.slot for vote in found])
+        first = until and until + 1
+    assert votes == [[1], [2], [3]]
+    for slot in (1, 2, 3):
+        log.choose(slot, log.entries[slot])
+        assert len(log.values(slot, 3)) == 1
+        assert encode_frame(Learn(slot, log.values(slot, 3)))
 
 
 def test_votes_that_end_with_the_last_slot_are_all(monkeypatch):
@@ -96,14 +119,6 @@ def test_votes_that_end_with_the_last_slot_are_all(monkeypatch):
     monkeypatch.setattr(log_module, "CHUNK_BYTES", 1)
     found, until = log.votes(1)
     assert ([vote.slot for vote in found], until) == ([1], 0)
-
-
-def test_values_stop_when_they_hold_just_as_much_as_a_message_may(monkeypatch):
-    log = filled(X, Y, Z)
-    for slot in (1, 2, 3):
-        log.choose(slot, log.entries[slot])
-    monkeypatch.setattr(log_module, "CHUNK_BYTES", len(X.encoded))
-    assert log.values(1, 3) == [X]
 
 
 def test_nothing_is_voted_for_below_the_floor_nor_in_a_lower_ballot():

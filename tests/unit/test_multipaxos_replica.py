@@ -6,7 +6,7 @@ from epaxos.codec import Codec
 from epaxos.core.errors import Definite, StorageError
 from epaxos.core.replica import EVERYONE, RECORD_TAG_PROTOCOL, Path
 from epaxos.core.types import InstanceId, make_ballot
-from epaxos.protocols.multipaxos.log import SLOTS_AHEAD_MAX
+from epaxos.protocols.multipaxos.log import SLOTS_AHEAD_MAX, encoded_size
 from epaxos.protocols.multipaxos.messages import (
     MESSAGES,
     RECORDS,
@@ -620,7 +620,7 @@ def test_a_repetition_stops_when_it_holds_just_as_much_as_a_message_may():
     for payload in (X, Y):
         made.propose(payload, 40)
     later(made, 40 + wait)
-    with tuned((("multipaxos.CHUNK_BYTES", 2 * len(X.encoded)),)):
+    with tuned((("multipaxos.CHUNK_BYTES", 2 * encoded_size(X)),)):
         again = later(made, 40 + 3 * wait, Accept)
     assert [(member, m.slot) for _, member, m in again] == [(B, 1), (C, 1)]
 

@@ -54,7 +54,9 @@ from epaxos.protocols.epaxos.messages import (
 )
 
 VOTE_BYTES_PER_ANSWER = 4 * 1024 * 1024
-"""A RecoverOk ends where its payloads reach this; a frame that holds one batch more still fits."""
+"""The votes of a RecoverOk take no more, unless it is one vote alone."""
+VOTE_ENVELOPE_BYTES = 200
+"""The most that a vote takes beside its payload: two vectors of nine slots, three numbers."""
 
 RULES: Final[dict[str, str]] = {
     "1": "a vote of the quorum was committed",
@@ -280,11 +282,13 @@ class Recovery(Agreement):
                     self._end_attempt(instance)
                     self.columns.taken_over(m.replica, slot, now)
                     promised.append(slot)
-            if room <= 0:
+            payload = instance.payload
+            size = VOTE_ENVELOPE_BYTES + (0 if payload is None else len(payload.encoded))
+            if size > room:
                 answers.append(RecoverOk(m.replica, m.ballot, []))
                 room = VOTE_BYTES_PER_ANSWER
             answers[-1].votes.append(instance.vote())
-            room -= 0 if instance.payload is None else len(instance.payload.encoded)
+            room -= size
         if promised:
             self.out.record(Promised(m.replica, promised, m.ballot))
         self.counts["votes_cut"] += len(answers) > 1

@@ -13,10 +13,13 @@ from epaxos.core.types import Ballot, Slot
 from epaxos.protocols.multipaxos.messages import Vote
 
 CHUNK_BYTES = 1 << 20
-"""A Promise or a Learn ends after so many bytes of payload."""
+"""The slots of a Promise or a Learn take no more, unless it is one slot alone."""
 
 CHUNK_SLOTS = 4096
-"""And after so many slots."""
+"""And they are no more than so many."""
+
+SLOT_ENVELOPE_BYTES = 24
+"""The most that a slot takes in a message beside its payload: two numbers and two headers."""
 
 ENTRY_BYTES = 600
 """Estimate of what one slot holds in memory beside its payload."""
@@ -108,29 +111,29 @@ class SlotLog:
     def votes(self, first: Slot) -> tuple[list[Vote], Slot]:
         """Votes for slots from `first` on that are not known chosen without a gap, and up to which
         slot they are complete (0: all)."""
-        votes = []
-        size = 0
+        votes: list[Vote] = []
+        room = CHUNK_BYTES
         for slot in range(max(first, self.chosen + 1), self.last + 1):
             entry = self.entries.get(slot)
             if entry is None:
                 continue
+            room -= encoded_size(entry.payload)
+            if votes and (room < 0 or len(votes) >= CHUNK_SLOTS):
+                return votes, votes[-1].slot
             votes.append(Vote(slot, entry.ballot, entry.payload))
-            size += encoded_size(entry.payload)
-            if (size >= CHUNK_BYTES or len(votes) >= CHUNK_SLOTS) and slot < self.last:
-                return votes, slot
         return votes, 0
 
     def values(self, first: Slot, last: Slot) -> list[Payload | None]:
         """Chosen values from `first` on, as many as one message carries."""
         assert first > self.floor, "what is forgotten cannot be told"
         payloads: list[Payload | None] = []
-        size = 0
+        room = CHUNK_BYTES
         for slot in range(first, min(last, self.chosen) + 1):
             payload = self.entries[slot].payload
-            payloads.append(payload)
-            size += encoded_size(payload)
-            if size >= CHUNK_BYTES or len(payloads) >= CHUNK_SLOTS:
+            room -= encoded_size(payload)
+            if payloads and (room < 0 or len(payloads) >= CHUNK_SLOTS):
                 break
+            payloads.append(payload)
         return payloads
 
     def open(self, last: Slot) -> Iterator[tuple[Slot, Entry]]:
@@ -154,8 +157,8 @@ class SlotLog:
 
 
 def encoded_size(payload: Payload | None) -> int:
-    """Bytes of a payload in a message."""
-    return 1 if payload is None else len(payload.encoded)
+    """The most bytes that a slot with this payload takes in a message."""
+    return SLOT_ENVELOPE_BYTES + (0 if payload is None else len(payload.encoded))
 
 
 def size_of(payload: Payload | None) -> int:
