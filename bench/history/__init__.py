@@ -1,0 +1,1 @@
+"""Histories of calls: kept while a load runs, read from files, judged for linearizability."""
