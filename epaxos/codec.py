@@ -53,7 +53,10 @@ class ServerHello(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False)
 
 
 class ClientRequest(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """Client -> replica: one command or many. The i-th command is number first + i."""
+    """Client -> replica: one command or many. The i-th command is number first + i.
+
+    What is invalid is refused by the frame: if one of its commands is, none of them happens, and
+    other frames have fates of their own."""
 
     first: int
     """Number of the first command; a connection numbers its commands 0, 1, 2, ... in order."""
@@ -68,7 +71,8 @@ class ClientRequest(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=Fals
 
 
 class ClientAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
-    """Replica -> client: a run of executed commands."""
+    """Replica -> client: a run of executed commands. What one request answers may come in several
+    runs; who joins them goes by the numbers."""
 
     first: int
     """Number of the run's first command."""

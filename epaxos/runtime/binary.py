@@ -1,12 +1,14 @@
 """The client port: columns in, columns out.
 
 Frames of one connection that arrived in one tick become one request, answers to it leave in one
-write per tick. A connection numbers its commands 0, 1, 2, ...; there is no session: what a client
-does not know the fate of stays unknown to it.
+write per tick, or in several where they are large. A connection numbers its commands 0, 1, 2, ...;
+there is no session: what a client does not know the fate of stays unknown to it.
 
 Rules of this file: a frame that is malformed, too large or out of order closes its connection with
-one line in the log. Everything per connection is bounded: bytes before the hello, commands in
-flight (reading pauses), bytes not read by the client (the connection ends).
+one line in the log. A frame that is invalid is refused alone, whatever it was joined with. Whatever
+goes wrong with an answer closes its connection, never the replica. Everything per connection is
+bounded: bytes before the hello, commands in flight and bytes of answers (reading pauses), and how
+long a client may read nothing (the connection ends).
 """
 
 import asyncio
@@ -29,8 +31,10 @@ from epaxos.codec import (
 from epaxos.core.errors import CodecError, Definite
 from epaxos.core.types import Micros
 from epaxos.node.requests import Refusal, Reply, Request
+from epaxos.node.runs import fault_of
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.framing import FrameBuffer
+from epaxos.runtime.unread import AnswerQueue, UnreadDeadline
 
 KEY_BYTES_MAX: Final = 1024
 """The longest key, on every port."""
@@ -39,7 +43,9 @@ HELLO_DEADLINE_S: Final = 10.0
 IN_FLIGHT_MAX: Final = 65_536
 """Commands of one connection without an answer; beyond it, the connection is not read."""
 UNREAD_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Answers that a client does not read; beyond it, its connection ends."""
+"""Bytes of answers that one connection waits for; beyond it, the connection is not read."""
+PATIENCE_US_MAX: Final = 3_600_000_000
+"""An hour: no request waits longer, whatever its client says."""
 
 log = structlog.get_logger()
 
@@ -63,8 +69,7 @@ class _RequestWaiter:
                 int(flight.path),
                 committed - reply.arrived,
                 now - reply.arrived,
-            ),
-            reply.results.count,
+            )
         )
 
     def refuse(self, refusal: Refusal) -> None:
@@ -76,9 +81,11 @@ class _RequestWaiter:
                 definite,
                 refusal.code,
                 str(refusal.error),
-            ),
-            refusal.count,
+            )
         )
+
+    def give_up(self, error: Exception) -> None:
+        self.connection.fail(error)
 
 
 class _JoinedFrames:
@@ -95,7 +102,7 @@ class _JoinedFrames:
 
     def join(self, request: ClientRequest) -> bool:
         """Take one more frame in, if it fits."""
-        if request.patience_us != self.patience_us:
+        if request.patience_us != self.patience_us or request.first != self.first + len(self.keys):
             return False
         self.operations.append(request.operations)
         self.keys += request.keys
@@ -115,9 +122,14 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._greeted = False
         self._paused = False
         self._columns: list[_JoinedFrames] = []
-        self._parts: list[bytes] = []
+        self._answers = AnswerQueue()
+        self._is_listed = False
+        """Whether the port knows that there are answers to write."""
+        self._is_full = False
+        """Whether the client does not take all that was written."""
+        self._unread = UnreadDeadline(self.close)
         self.in_flight = 0
-        """Commands without an answer."""
+        """Commands whose answer was not written."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast("asyncio.Transport", transport)
@@ -147,22 +159,31 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._wire = None
         if self._deadline is not None:
             self._deadline.cancel()
+        self._unread.cancel()
         self._columns.clear()
-        self._parts.clear()
+        self._answers.clear()
         self._port.forget(self)
 
     def pause_writing(self) -> None:
+        self._is_full = True
         self._pause()
+        if self._wire is not None:
+            self._unread.begin(self._wire)
 
     def resume_writing(self) -> None:
+        self._is_full = False
+        self._unread.cancel()
+        if self._answers:
+            self._list()
+            self._port.schedule()
         self._resume()
 
     def close(self, why: str) -> None:
         """End the connection, with a reason in the log."""
         if self._wire is not None:
             peer = self._wire.get_extra_info("peername")
-            log.warning("client connection closed", why=why, address=str(peer))
             self._wire.abort()
+            log.warning("client connection closed", why=why, address=str(peer))
 
     def hang_up(self) -> None:
         """End the connection in order: the client has got everything it will get."""
@@ -177,32 +198,51 @@ class ClientConnection(asyncio.BufferedProtocol):
                 b"".join(columns.operations),
                 columns.keys,
                 columns.arguments,
-                now + (columns.patience_us or patience_us),
+                now + min(columns.patience_us or patience_us, PATIENCE_US_MAX),
             )
             for columns in self._columns
         ]
         self._columns.clear()
         return requests
 
-    def answer(self, frame: ClientAnswer | ClientRefusal, count: int) -> None:
-        """Put an answer into this tick's write."""
-        self.in_flight -= count
+    def answer(self, frame: ClientAnswer | ClientRefusal) -> None:
+        """Tell the client, with this tick's write if it takes that much."""
         if self._wire is None:
             return
-        if not self._parts:
-            self._port.answered(self)
-        self._parts.append(encode_frame(frame))
+        self._answers.add(frame)
+        if not self._is_full:
+            self._list()
 
     def flush(self) -> None:
-        """Write this tick's answers."""
-        if self._wire is None:
+        """Encode and write answers; only some if they are large, so that others have their turn."""
+        self._is_listed = False
+        if self._wire is None or self._is_full:
             return
-        self._wire.write(b"".join(self._parts))
-        self._parts.clear()
-        if self._wire.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            self.close("the client does not read its answers")
-        elif self._paused:
+        try:
+            data, commands = self._answers.encode()
+            self._wire.write(data)
+        except Exception as error:
+            self._port.count_fault()
+            self.fail(error)
+            return
+        self.in_flight -= commands
+        if self._answers:
+            if not self._is_full:
+                self._list()
+            if self._answers.bytes > UNREAD_BYTES_MAX:
+                self._pause()
+        if self._paused:
             self._resume()
+
+    def fail(self, error: Exception) -> None:
+        """An answer cannot be given: the client learns no more, the replica goes on."""
+        self._answers.clear()
+        self.close(f"an answer could not be given: {error!r}")
+
+    def _list(self) -> None:
+        if not self._is_listed:
+            self._is_listed = True
+            self._port.answered(self)
 
     def _hello(self, hello: ClientHello) -> None:
         port = self._port
@@ -233,14 +273,14 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.in_flight += count
         lengths = [*map(len, request.keys)]
         if max(lengths) > KEY_BYTES_MAX or not min(lengths):
-            why = f"a key must have 1 to {KEY_BYTES_MAX} bytes"
-            self.answer(ClientRefusal(request.first, count, True, "invalid", why), count)
-            self._port.schedule()
+            self._refuse(request, "invalid", f"a key must have 1 to {KEY_BYTES_MAX} bytes")
+            return
+        fault = fault_of(request.operations, request.keys, request.arguments)
+        if fault is not None:
+            self._refuse(request, "invalid", fault)
             return
         if self._port.draining:
-            why = "this replica is stopping; ask another"
-            self.answer(ClientRefusal(request.first, count, True, "not-proposed", why), count)
-            self._port.schedule()
+            self._refuse(request, "not-proposed", "this replica is stopping; ask another")
             return
         if not self._columns:
             self._port.requested(self)
@@ -249,18 +289,27 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self.in_flight > IN_FLIGHT_MAX:
             self._pause()
 
+    def _refuse(self, request: ClientRequest, code: str, why: str) -> None:
+        count = len(request.keys)
+        self._port.count_refusal(code, count)
+        self.answer(ClientRefusal(request.first, count, True, code, why))
+        self._port.schedule()
+
     def _pause(self) -> None:
         if not self._paused and self._wire is not None:
             self._paused = True
             self._wire.pause_reading()
 
     def _resume(self) -> None:
-        wire = self._wire
-        if self._paused and wire is not None and self.in_flight <= IN_FLIGHT_MAX // 2:
-            _, high = wire.get_write_buffer_limits()
-            if wire.get_write_buffer_size() <= high:
-                self._paused = False
-                wire.resume_reading()
+        if (
+            self._paused
+            and self._wire is not None
+            and not self._is_full
+            and self.in_flight <= IN_FLIGHT_MAX // 2
+            and self._answers.bytes <= UNREAD_BYTES_MAX // 2
+        ):
+            self._paused = False
+            self._wire.resume_reading()
 
 
 class ClientPort:
@@ -277,6 +326,8 @@ class ClientPort:
         self._connections: dict[ClientConnection, None] = {}
         self._requested: list[ClientConnection] = []
         self._answered: list[ClientConnection] = []
+        self._is_scheduled = False
+        """Whether answers will be written between ticks."""
         self._server: asyncio.Server | None = None
         driver.add_source(self)
 
@@ -287,7 +338,7 @@ class ClientPort:
 
     @property
     def in_flight(self) -> int:
-        """Commands without an answer."""
+        """Commands whose answer was not written."""
         return sum(connection.in_flight for connection in self._connections)
 
     async def start(self, listener: socket.socket) -> None:
@@ -322,12 +373,22 @@ class ClientPort:
         self._driver.schedule()
 
     def answered(self, connection: ClientConnection) -> None:
-        """A connection has the first answer of this tick."""
+        """A connection has answers to write."""
         self._answered.append(connection)
 
+    def count_refusal(self, code: str, count: int) -> None:
+        """The port refused commands that the node never saw."""
+        self._driver.count_refusal(code, count)
+
+    def count_fault(self) -> None:
+        """An answer could not be given."""
+        self._driver.faults += 1
+
     def schedule(self) -> None:
-        """An answer was given without the node: have it written."""
-        asyncio.get_running_loop().call_soon(self.flush)
+        """There are answers to write, and no tick need be near."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush_later)
 
     def collect(self, now: Micros) -> list[Request]:
         requested, self._requested = self._requested, []
@@ -340,3 +401,9 @@ class ClientPort:
         answered, self._answered = self._answered, []
         for connection in answered:
             connection.flush()
+        if self._answered:
+            self.schedule()
+
+    def _flush_later(self) -> None:
+        self._is_scheduled = False
+        self.flush()

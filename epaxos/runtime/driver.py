@@ -10,12 +10,14 @@ One callback of the event loop per tick, scheduled when something arrived; what 
 runs is the next tick's: that is group commit. An alarm stands for the node's deadline.
 
 Rules of this file: fail-stop. Whatever a step raises ends the process; after it no byte leaves. The
-only call of `sync` in the running system is here.
+one exception is the last line: what a waiter raises ends that waiter's connection. The only call of
+`sync` in the running system is here.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from epaxos.core.replica import Message, Path, Record
@@ -40,6 +42,10 @@ class Waiter(Protocol):
 
     def refuse(self, refusal: Refusal) -> None:
         """A run of commands did not succeed."""
+        ...
+
+    def give_up(self, error: Exception) -> None:
+        """`reply` or `refuse` raised: who waits learns no more."""
         ...
 
 
@@ -107,6 +113,8 @@ class Driver:
         """Commands executed for clients of this replica."""
         self.refusals: dict[str, int] = {}
         """Commands refused, by code."""
+        self.faults = 0
+        """Answers that could not be given to whoever waits: that connection is closed."""
         self.commit_latency = Distribution()
         self.execute_latency = Distribution()
         self.sync_latency = Distribution()
@@ -129,6 +137,10 @@ class Driver:
         self._lag_alarm.close()
         for waiter, _ in self._questions:
             waiter.cancel()
+
+    def count_refusal(self, code: str, count: int) -> None:
+        """So many commands were refused."""
+        self.refusals[code] = self.refusals.get(code, 0) + count
 
     def add_source(self, source: Source) -> None:
         """A port whose requests are collected at the start of each tick."""
@@ -237,16 +249,29 @@ class Driver:
                 committed = reply.flight.committed_at or now
                 self.commit_latency.record(committed - reply.arrived, count)
                 self.execute_latency.record(now - reply.arrived, count)
-                cast("Waiter", reply.waiter).reply(reply, now)
+                self._tell(cast("Waiter", reply.waiter), reply, now)
             elif isinstance(reply, Refusal):
-                self.refusals[reply.code] = self.refusals.get(reply.code, 0) + reply.count
-                cast("Waiter", reply.waiter).refuse(reply)
+                self.count_refusal(reply.code, reply.count)
+                self._tell(cast("Waiter", reply.waiter), reply, now)
             else:
                 waiter = cast("asyncio.Future[QuestionReply]", reply.waiter)
                 if not waiter.done():
                     waiter.set_result(reply)
         for port in self._sources:
             port.flush()
+
+    def _tell(self, waiter: Waiter, reply: Reply | Refusal, now: Micros) -> None:
+        """Give an answer. Everything behind it is done and durable, so what goes wrong here is the
+        misfortune of one client, and no reason to end a replica."""
+        try:
+            if isinstance(reply, Reply):
+                waiter.reply(reply, now)
+            else:
+                waiter.refuse(reply)
+        except Exception as error:
+            self.faults += 1
+            with suppress(Exception):
+                waiter.give_up(error)
 
     def _arm(self) -> None:
         """Have the alarm ring no later than the node's deadline. One that is set earlier stays."""

@@ -43,6 +43,11 @@ class _ReplicaCollector(Collector):
             "epaxos_commands", "Commands executed for clients", value=driver.commands
         )
         yield _counter("refusals", "Commands refused", "code", driver.refusals)
+        yield CounterMetricFamily(
+            "epaxos_answer_faults",
+            "Answers that could not be given: their connections were closed",
+            value=driver.faults,
+        )
         yield _histogram(
             "commit_latency", "Arrival to commit", driver.commit_latency, _WAN_BOUNDS_US
         )

@@ -50,7 +50,8 @@ from epaxos.runtime.binary import KEY_BYTES_MAX
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.links import LinkChange, LinkSettings
 from epaxos.runtime.status import StatusView
-from epaxos.runtime.webserver import WebServer, problem
+from epaxos.runtime.unread import CHUNK_BYTES
+from epaxos.runtime.webserver import Value, WebServer, problem
 
 BODY_DEADLINE_S: Final = 30.0
 GRAPH_MAX: Final = 1_000
@@ -102,6 +103,10 @@ class _Waiting:
     def refuse(self, refusal: Refusal) -> None:
         if not self.answer.done():
             self.answer.set_result(refusal)
+
+    def give_up(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class HttpPort:
@@ -217,8 +222,11 @@ class HttpPort:
         known = request.headers.get("If-None-Match")
         if known is not None and (known.strip() == "*" or etag in _split(known)):
             return web.Response(status=304, headers=headers)
+        value = results.values[0]
         return web.Response(
-            body=results.values[0], headers=headers, content_type="application/octet-stream"
+            body=value if len(value) <= CHUNK_BYTES else Value(value),
+            headers=headers,
+            content_type="application/octet-stream",
         )
 
     async def _write(

@@ -119,6 +119,7 @@ def _document(
         "clients": {
             "binary": parts.clients.connections,
             "binary_in_flight": parts.clients.in_flight,
+            "answer_faults": driver.faults,
             **http,
         },
         "process": {

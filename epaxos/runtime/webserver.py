@@ -1,9 +1,11 @@
 """aiohttp's low-level server with the limits that it leaves open.
 
 As it comes, aiohttp keeps silent, half-header and idle connections for more than a minute, accepts
-any number of them, and logs a traceback per malformed request. Here a connection has
-`HEADER_DEADLINE_S` from its first byte (or from its opening) to the end of its headers, there is a
-cap on connections, and what cannot be parsed is answered with a problem document and one line.
+any number of them, waits for ever for a client that does not read, copies a whole body per client,
+and logs a traceback per malformed request. Here a connection has `HEADER_DEADLINE_S` from its first
+byte (or from its opening) to the end of its headers, a client that reads nothing of its answer for
+`UNREAD_DEADLINE_S` loses it, there is a cap on connections, and what cannot be parsed is answered
+with a problem document and one line.
 """
 
 import asyncio
@@ -13,9 +15,12 @@ from typing import Any, Final
 import orjson
 import structlog
 from aiohttp import http_parser, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 from aiohttp.web_protocol import RequestHandler
 
 from epaxos.core.errors import ConfigError
+from epaxos.runtime.unread import CHUNK_BYTES, UnreadDeadline
 
 HEADER_DEADLINE_S: Final = 10.0
 KEEP_ALIVE_S: Final = 75.0
@@ -49,13 +54,34 @@ def problem(
     )
 
 
+class Value(Payload):
+    """A body that is copied only as its client takes it."""
+
+    _autoclose = True
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value)
+        self._size = len(value)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        text: str = self._value.decode(encoding, errors)
+        return text
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        view = memoryview(self._value)
+        for start in range(0, len(view), CHUNK_BYTES):
+            await writer.write(view[start : start + CHUNK_BYTES])
+            await writer.drain()
+
+
 class _HttpConnection(RequestHandler):
-    __slots__ = ("_header_deadline", "_refused")
+    __slots__ = ("_header_deadline", "_refused", "_unread")
 
     def __init__(self, manager: "WebServer", **options: Any) -> None:
         super().__init__(manager, **options)
         self._header_deadline: asyncio.TimerHandle | None = None
         self._refused = False
+        self._unread = UnreadDeadline(self._not_read)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(self._manager, WebServer)
@@ -70,8 +96,18 @@ class _HttpConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._cancel_deadline()
+        self._unread.cancel()
         if not self._refused:
             super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.transport is not None:
+            self._unread.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -115,6 +151,11 @@ class _HttpConnection(RequestHandler):
         self._header_deadline = None
         if not self._request_in_progress:
             self.force_close()
+
+    def _not_read(self, why: str) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+            log.warning("http connection closed", why=why, address=str(self.peername))
 
 
 class WebServer(web.Server):

@@ -7,6 +7,7 @@ import pytest
 from fakenode import ports
 
 from epaxos.codec import (
+    FRAME_BYTES_MAX,
     FRAME_HEADER,
     PROTOCOL_VERSION,
     ClientAnswer,
@@ -18,6 +19,8 @@ from epaxos.codec import (
     encode_frame,
 )
 from epaxos.core.command import Operation, Status
+from epaxos.runtime.alarm import clock
+from epaxos.runtime.binary import PATIENCE_US_MAX
 
 
 class Client:
@@ -38,6 +41,7 @@ class Client:
     async def read(self):
         async with asyncio.timeout(5):
             length, _ = FRAME_HEADER.unpack(await self.reader.readexactly(8))
+            assert length <= FRAME_BYTES_MAX
             return decode_client(await self.reader.readexactly(length))
 
     async def ended(self):
@@ -56,6 +60,12 @@ async def connected(parts, hello=True):
         yield client
     finally:
         client.writer.close()
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 # what is awaited has no event
+            await asyncio.sleep(0.002)
 
 
 async def test_frames_of_one_moment_are_one_request_and_one_answer():
@@ -199,7 +209,7 @@ async def test_a_client_with_too_much_in_flight_is_not_read_until_it_is_answered
 
 
 async def test_a_client_that_does_not_read_loses_its_connection(monkeypatch):
-    monkeypatch.setattr("epaxos.runtime.binary.UNREAD_BYTES_MAX", 100_000)
+    monkeypatch.setattr("epaxos.runtime.unread.UNREAD_DEADLINE_S", 0.2)
     async with ports() as p, connected(p) as c:
         p.node.data[b"big"] = (b"x" * 1_000_000, (0, 1, 0))
         c.writer.transport.pause_reading()
@@ -208,6 +218,117 @@ async def test_a_client_that_does_not_read_loses_its_connection(monkeypatch):
             while p.clients.connections:  # noqa: ASYNC110 # the port has no event
                 await asyncio.sleep(0.01)
         assert p.failures == []
+
+
+MIB = 1 << 20
+
+
+def gets(count, key=b"big", first=0):
+    return encode_frame(ClientRequest(first, 0, bytes(count), [key] * count, [b""] * count))
+
+
+async def test_a_small_request_for_much_is_answered_in_parts_and_holds_little():
+    """Many reads of one MiB were one frame that no client takes, and 4000 ended the replica."""
+    async with ports() as p, connected(p) as c:
+        p.node.data[b"big"] = (b"x" * MIB, (0, 1, 0))
+        c.writer.transport.pause_reading()
+        c.writer.write(gets(60))
+        (connection,) = p.clients._connections
+        await until(lambda: connection._is_full)
+        for _ in range(20):
+            assert connection._wire.get_write_buffer_size() < 3 * MIB
+            await asyncio.sleep(0.001)
+        assert p.clients.in_flight > 30
+        c.writer.transport.resume_reading()
+        told = 0
+        while told < 60:
+            answer = await c.read()
+            assert answer.first == told
+            assert answer.results.values == [b"x" * MIB] * answer.results.count
+            assert answer.results.index == told
+            told += answer.results.count
+        assert p.clients.in_flight == 0
+        assert p.failures == []
+
+
+async def test_who_asks_for_little_does_not_wait_for_who_asks_for_much():
+    async with ports() as p, connected(p) as c, connected(p) as other:
+        p.node.data[b"big"] = (b"x" * MIB, (0, 1, 0))
+        c.writer.write(gets(60))
+        assert (await c.read()).first == 0
+        other.put(b"a")
+        assert (await other.read()).first == 0
+        assert p.clients.in_flight > 0, "the first has not got everything yet"
+
+
+async def test_a_client_whose_answers_are_many_bytes_is_not_read_until_it_took_them(monkeypatch):
+    monkeypatch.setattr("epaxos.runtime.binary.UNREAD_BYTES_MAX", 4 * MIB)
+    async with ports() as p, connected(p) as c:
+        p.node.data[b"big"] = (b"x" * 100_000, (0, 1, 0))
+        (connection,) = p.clients._connections
+        request, waiting = p.node.request, []
+
+        def watched(requests, now):
+            waiting.append(connection._answers.bytes)
+            request(requests, now)
+
+        p.node.request = watched
+        c.writer.write(gets(100))
+        told = (await c.read()).results.count
+        assert connection._answers.bytes > 4 * MIB
+        c.writer.write(gets(100, first=100))
+        while told < 200:
+            told += (await c.read()).results.count
+        first, second = waiting
+        assert (first, second <= 2 * MIB) == (0, True)
+        assert p.clients.in_flight == 0
+
+
+async def test_an_answer_that_cannot_be_encoded_costs_one_connection(monkeypatch):
+    real = encode_frame
+
+    def encode(frame):
+        if isinstance(frame, ClientAnswer) and frame.results.values:
+            raise MemoryError
+        return real(frame)
+
+    async with ports() as p, connected(p) as bad, connected(p) as good:
+        monkeypatch.setattr("epaxos.runtime.unread.encode_frame", encode)
+        bad.writer.write(gets(1))
+        await bad.ended()
+        good.put(b"a")
+        assert (await good.read()).first == 0
+        assert p.failures == []
+        assert p.driver.faults == 1
+
+
+async def test_frames_that_arrive_together_have_fates_of_their_own():
+    async with ports() as p, connected(p) as c:
+        ahead = ClientRequest(0, 0, b"\1", [b"a"], [b"v"])
+        bad = ClientRequest(1, 0, b"\1\3", [b"b", b"bad"], [b"v", b"not a compare-and-set"])
+        unknown = ClientRequest(3, 0, b"\x63", [b"c"], [b"v"])
+        behind = ClientRequest(4, 0, b"\1\0", [b"d", b"d"], [b"v", b""])
+        c.writer.write(b"".join(map(encode_frame, (ahead, bad, unknown, behind))))
+        frames = []
+        while sum(1 if isinstance(f, ClientRefusal) else f.results.count for f in frames) < 5:
+            frames.append(await c.read())
+        refused = [f for f in frames if isinstance(f, ClientRefusal)]
+        assert [(f.first, f.count, f.definite, f.code) for f in refused] == [
+            (1, 2, True, "invalid"),
+            (3, 1, True, "invalid"),
+        ]
+        assert "compare-and-set" in refused[0].detail
+        assert [(f.first, f.results.count) for f in frames if f not in refused] == [(0, 1), (4, 2)]
+        assert sorted(p.node.data) == [b"a", b"d"]
+        assert p.driver.refusals == {"invalid": 3}
+
+
+async def test_patience_has_an_end():
+    async with ports() as p, connected(p) as c:
+        p.node.react = "silent"
+        c.put(b"a", patience=1 << 62)
+        await until(lambda: p.node.held)
+        assert p.node.held[0].deadline - clock() <= PATIENCE_US_MAX
 
 
 async def test_while_draining_commands_are_refused_definitely_and_old_ones_answered():

@@ -27,6 +27,9 @@ class Waiter:
     def refuse(self, refusal):
         self.trace.append(("refuse", refusal.code))
 
+    def give_up(self, error):
+        self.trace.append(("give up", repr(error)))
+
 
 class Scene:
     """A driver whose log, links and replies write into one trace."""
@@ -106,6 +109,33 @@ async def test_a_failure_ends_everything_and_nothing_leaves(scene, what):
     assert scene.failures == [trouble]
     assert [e for e in scene.trace if e[0] in ("send", "reply")] == []
     assert len(scene.node.requests) == 1
+
+
+@pytest.mark.parametrize("react", ["", "overloaded"])
+async def test_a_waiter_that_fails_costs_its_own_answer_alone(scene, react):
+    class Broken(Waiter):
+        def reply(self, reply, now):
+            raise MemoryError
+
+        def refuse(self, refusal):
+            raise MemoryError
+
+    class Hopeless(Broken):
+        def give_up(self, error):
+            raise MemoryError
+
+    scene.driver.start()
+    scene.node.react = react
+    for kind in (Broken, Hopeless, Waiter):
+        scene.driver.submit(Request(kind(scene.trace), b"\1", [b"k"], [b"v"], clock() + 10**6))
+    await settle()
+    assert scene.failures == []
+    told = ("refuse", react) if react else ("reply", True)
+    assert [e for e in scene.trace if e[0] in ("give up", "reply", "refuse")] == [
+        ("give up", "MemoryError()"),
+        told,
+    ]
+    assert scene.driver.faults == 2
 
 
 async def test_a_step_takes_a_bounded_number_of_messages_in_order(scene):

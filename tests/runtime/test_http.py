@@ -342,6 +342,65 @@ async def test_connections_beyond_the_cap_get_a_503():
             assert r.status == 200
 
 
+MIB = 1 << 20
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 # what is awaited has no event
+            await asyncio.sleep(0.002)
+
+
+async def test_many_reads_of_a_large_value_are_all_answered_and_held_once():
+    async with ports(connections=100) as p:
+        value = bytes(range(256)) * (4 * MIB // 256)
+        p.node.data[b"big"] = (value, (0, 1, 0))
+        async with p.web.head(p.url + "/v1/kv/big") as r:
+            assert (r.status, r.headers["Content-Length"]) == (200, str(4 * MIB))
+        request = b"GET /v1/kv/big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        streams = [await asyncio.open_connection(*p.http_address) for _ in range(20)]
+        for _, writer in streams:
+            writer.transport.pause_reading()
+            writer.write(request)
+        await until(lambda: sum(c.writing_paused for c in p.http.web.connections) == 20)
+        for connection in p.http.web.connections:
+            assert connection.transport.get_write_buffer_size() < MIB
+        for reader, writer in streams:
+            writer.transport.resume_reading()
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            assert body == value
+            writer.close()
+        assert p.failures == []
+
+
+async def test_a_client_that_does_not_read_its_answer_loses_its_connection(monkeypatch):
+    monkeypatch.setattr("epaxos.runtime.unread.UNREAD_DEADLINE_S", 0.2)
+    async with ports() as p:
+        p.node.data[b"big"] = (bytes(20 * MIB), (0, 1, 0))
+        _, writer = await asyncio.open_connection(*p.http_address)
+        writer.transport.pause_reading()
+        writer.write(b"GET /v1/kv/big HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: p.http.web.connections)
+        await until(lambda: not p.http.web.connections and not p.http.in_flight)
+        writer.close()
+        async with p.web.get(p.url + "/livez") as r:
+            assert r.status == 200
+
+
+async def test_an_answer_that_cannot_be_given_costs_one_request(monkeypatch):
+    async with ports() as p:
+        url = p.url + "/v1/kv/k"
+        with monkeypatch.context() as patch:
+            patch.setattr("epaxos.runtime.http._Waiting.reply", lambda *args: 1 / 0)
+            async with p.web.put(url, data=b"v") as r:
+                await check_problem(r, 500, "internal")
+        async with p.web.get(url) as r:
+            assert (r.status, await r.read()) == (200, b"v")
+        assert p.failures == []
+        assert p.driver.faults == 1
+
+
 async def test_a_client_that_goes_away_does_not_stop_its_command():
     async with ports() as p:
         p.node.react = "silent"
