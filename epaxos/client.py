@@ -55,6 +55,9 @@ CONNECT_TIMEOUT_S: Final = 1.0
 AVOID_S: Final = 3.0
 """For so long an address that failed is asked only after all others."""
 
+_PATIENCE_S_MAX: Final = 3600.0
+"""No replica lets a request wait longer."""
+
 Text: TypeAlias = bytes | str
 """Keys and values; a str is encoded as UTF-8."""
 
@@ -473,7 +476,7 @@ async def _attempt(
     """One command over one connection. Raises _NotSent, Unavailable, InvalidArgument, Ambiguous."""
     # The replica is told a little less than we wait: its word on the fate is better than none. It
     # joins neighbours of equal patience, hence the rounding.
-    patience_ms = max(1, int(seconds * 90) * 10)
+    patience_ms = max(1, int(min(seconds, _PATIENCE_S_MAX) * 90) * 10)
     future = link.send(operation, key, argument, patience_ms * 1000)
     try:
         async with asyncio.timeout(seconds):

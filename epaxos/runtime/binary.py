@@ -44,6 +44,8 @@ IN_FLIGHT_MAX: Final = 65_536
 """Commands of one connection without an answer; beyond it, the connection is not read."""
 UNREAD_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of answers that one connection waits for; beyond it, the connection is not read."""
+JOINED_BYTES_MAX: Final = 256 * 1024
+"""Frames that are joined have so many bytes together at most."""
 PATIENCE_US_MAX: Final = 3_600_000_000
 """An hour: no request waits longer, whatever its client says."""
 
@@ -89,21 +91,29 @@ class _RequestWaiter:
 
 
 class _JoinedFrames:
-    """Consecutive commands with the same patience, on their way into one request."""
+    """Consecutive commands with the same patience, on their way into one request.
 
-    __slots__ = ("arguments", "first", "keys", "operations", "patience_us")
+    A large frame stays alone: the node may refuse it for its size."""
 
-    def __init__(self, request: ClientRequest) -> None:
+    __slots__ = ("arguments", "first", "keys", "operations", "patience_us", "size")
+
+    def __init__(self, request: ClientRequest, size: int) -> None:
+        self.size = size
         self.first = request.first
         self.patience_us = request.patience_us
         self.operations = [request.operations]
         self.keys = request.keys
         self.arguments = request.arguments
 
-    def join(self, request: ClientRequest) -> bool:
+    def join(self, request: ClientRequest, size: int) -> bool:
         """Take one more frame in, if it fits."""
-        if request.patience_us != self.patience_us or request.first != self.first + len(self.keys):
+        if (
+            request.patience_us != self.patience_us
+            or request.first != self.first + len(self.keys)
+            or self.size + size > JOINED_BYTES_MAX
+        ):
             return False
+        self.size += size
         self.operations.append(request.operations)
         self.keys += request.keys
         self.arguments += request.arguments
@@ -147,7 +157,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             for body in self._buffer.cut(nbytes):
                 frame = decode_client(body)
                 if self._greeted and isinstance(frame, ClientRequest):
-                    self._request(frame)
+                    self._request(frame, len(body))
                 elif not self._greeted and isinstance(frame, ClientHello):
                     self._hello(frame)
                 else:
@@ -261,7 +271,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._greeted = True
         self._buffer.limit = FRAME_BYTES_MAX
 
-    def _request(self, request: ClientRequest) -> None:
+    def _request(self, request: ClientRequest, size: int) -> None:
         count = len(request.keys)
         if not count == len(request.operations) == len(request.arguments):
             raise CodecError("a request has columns of different lengths")
@@ -284,8 +294,8 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         if not self._columns:
             self._port.requested(self)
-        if not self._columns or not self._columns[-1].join(request):
-            self._columns.append(_JoinedFrames(request))
+        if not self._columns or not self._columns[-1].join(request, size):
+            self._columns.append(_JoinedFrames(request, size))
         if self.in_flight > IN_FLIGHT_MAX:
             self._pause()
 

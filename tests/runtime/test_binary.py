@@ -323,6 +323,18 @@ async def test_frames_that_arrive_together_have_fates_of_their_own():
         assert p.driver.refusals == {"invalid": 3}
 
 
+async def test_a_large_frame_is_a_request_of_its_own():
+    """The node refuses a request for the size of one command."""
+    async with ports() as p, connected(p) as c:
+        small = [encode_frame(ClientRequest(i, 0, b"\1", [b"a"], [b"v"])) for i in (0, 2)]
+        large = encode_frame(ClientRequest(1, 0, b"\1", [b"b"], [b"v" * 300_000]))
+        c.writer.write(small[0] + large + small[1])
+        told = 0
+        while told < 3:
+            told += (await c.read()).results.count
+        assert all(r.keys in ([b"a"], [b"b"]) for r in p.node.requests)
+
+
 async def test_patience_has_an_end():
     async with ports() as p, connected(p) as c:
         p.node.react = "silent"

@@ -157,6 +157,12 @@ async def test_silence_ends_at_the_deadline(replicas):
     assert 0 < replicas[0].requests[-1].patience_us < 200_000
 
 
+async def test_who_would_wait_for_ever_asks_a_replica_for_an_hour(replicas):
+    async with EPaxosClient([replicas[0].address], timeout=float("inf")) as client:
+        assert await client.get("x") is None
+    assert 3_000_000_000 < replicas[0].requests[-1].patience_us <= 3_600_000_000
+
+
 async def test_reconnects_after_a_loss(replicas):
     async with EPaxosClient([replicas[0].address]) as client:
         await client.put("x", "1")
