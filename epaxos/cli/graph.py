@@ -17,8 +17,9 @@ import orjson
 import typer
 
 from epaxos.cli.options import Timeout
-from epaxos.cli.output import console, count, make_table, print_json
+from epaxos.cli.output import console, count, make_table, print_json, printable
 from epaxos.core.errors import CodecError, ConfigError
+from epaxos.core.types import parse_instance, replica_name
 from epaxos.http_client import base_url, fetch_json
 
 app = typer.Typer()
@@ -103,9 +104,9 @@ def dependency_graph(document: dict[str, Any]) -> "nx.DiGraph[str]":
             graph.add_node(
                 name,
                 **_place(name),
-                status=str(instance["status"]),
+                status=_printable(instance["status"]),
                 nop=bool(instance.get("nop")),
-                keys=", ".join(instance.get("keys") or ()),
+                keys=", ".join(map(_printable, instance.get("keys") or ())),
             )
         for source, target in document["edges"]:
             for name in (source, target):
@@ -119,8 +120,14 @@ def dependency_graph(document: dict[str, Any]) -> "nx.DiGraph[str]":
 
 
 def _place(name: str) -> dict[str, Any]:
-    column, _, slot = name.rpartition(".")
-    return {"column": column, "slot": int(slot)}
+    replica, slot = parse_instance(name)
+    return {"column": replica_name(replica), "slot": slot}
+
+
+def _printable(text: str) -> str:
+    """Text that every reader of a file takes: XML has no place for control characters, not even
+    escaped, and Graphviz none for NUL."""
+    return printable(text.encode("utf-8", "surrogatepass"))
 
 
 def _add_components(graph: "nx.DiGraph[str]") -> None:

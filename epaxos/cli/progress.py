@@ -53,7 +53,7 @@ def show_bar(remarks: Console) -> Iterator[Watch[ProgressReport]]:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         TaskProgressColumn(),
-        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[left]}", markup=False),
     )
     with Progress(*columns, console=remarks, transient=True) as bars:
         task = bars.add_task("", total=1.0, left="")

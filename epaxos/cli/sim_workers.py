@@ -202,7 +202,7 @@ def _prepare() -> None:
 
 def _progress(remarks: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeRemainingColumn(),
         console=remarks,

@@ -88,9 +88,23 @@ def test_dot_boxes_components_and_escapes_keys():
     assert "<b>C.2</b><br/>Nop" in text
 
 
+@pytest.mark.parametrize("key", ["\x00", "\x01", "a\nb", "\ud800", "\ufffe", "\x7f", "\u2028"])
+def test_every_key_is_written_so_that_readers_take_it(key):
+    graph = dependency_graph({**DOCUMENT, "instances": [instance("A.1", [key])]})
+    content = render(graph, GraphFormat.GRAPHML)
+    read = nx.read_graphml(io.BytesIO(content)).nodes["A.1"]["keys"]
+    assert read == graph.nodes["A.1"]["keys"]
+    assert read.isprintable()
+    assert read.startswith(("\\", "a\\n"))
+    dot = render(graph, GraphFormat.DOT).decode()
+    assert all(line.isprintable() for line in dot.splitlines())
+
+
 @pytest.mark.parametrize(
     "document",
     [
+        {"instances": [{"id": 'A.1"; x="', "status": "committed"}], "edges": []},
+        {"instances": [{"id": "\x01.1", "status": "committed"}], "edges": []},
         {},
         {"instances": [], "edges": 3},
         {"instances": [{"id": "nonsense"}], "edges": []},

@@ -1,6 +1,8 @@
 """Progress is counted and estimated in one place, and shown in one way."""
 
+import ast
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -8,6 +10,8 @@ from rich.console import Console
 from bench import progress
 from bench.progress import ProgressClock, ProgressReport
 from epaxos.cli.progress import line, say_lines, show_bar
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -88,3 +92,12 @@ def test_on_a_terminal_a_bar_is_drawn_and_gone():
     assert "MP @CA · 2 % conflicts" in out.getvalue()
     assert "25%" in out.getvalue()
     assert "\n\n" not in out.getvalue()
+
+
+def test_no_column_of_a_bar_reads_markup():
+    """What a column shows may be a name that a person chose."""
+    for path in [*(ROOT / "epaxos").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "TextColumn":
+                said = {keyword.arg: keyword.value for keyword in call.keywords}
+                assert ast.unparse(said["markup"]) == "False", path
