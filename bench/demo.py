@@ -31,6 +31,7 @@ from bench.trials.executors import Stopped
 from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.core.errors import CodecError, ConfigError
 from epaxos.http_client import fetch
+from epaxos.percentile import median
 from topology import DEFAULT, Topology, best_leader, find, worst_leader
 
 MULTIPAXOS: Final = "Multi-Paxos"
@@ -318,10 +319,7 @@ def pools(demo: Demo, outcomes: dict[str, Outcome]) -> dict[str, PooledTrials]:
 def curves(demo: Demo, found: dict[str, PooledTrials]) -> Steps:
     """Like `DemoReport.steps`, but true medians, from the samples."""
     return {
-        title: [
-            [None if value != value else value for value in medians(pool, name, STEP_S).values]
-            for name in pool.regions
-        ]
+        title: [list(medians(pool, name, STEP_S).values) for name in pool.regions]
         for title, pool in found.items()
     }
 
@@ -390,7 +388,11 @@ def _moved(demo: Demo, found: dict[str, PooledTrials]) -> list[str]:
     near, far = (regions[index].title for index in demo.leaders)
     before = {title: _medians(demo, pool, after=False) for title, pool in found.items()}
     after = {title: _medians(demo, pool, after=True) for title, pool in found.items()}
-    led = [(b, a, r.title) for b, a, r in zip(before[MULTIPAXOS], after[MULTIPAXOS], regions)]
+    led = [
+        (b, a, r.title)
+        for b, a, r in zip(before[MULTIPAXOS], after[MULTIPAXOS], regions)
+        if b is not None and a is not None
+    ]
     slower = [(a - b, b, a, title) for b, a, title in led if a > b * 1.05]
     said = []
     if slower:
@@ -402,7 +404,14 @@ def _moved(demo: Demo, found: dict[str, PooledTrials]) -> list[str]:
         )
     else:
         said.append(f"Moving Multi-Paxos's leader from {near} to {far} made no region slower.")
-    drift = max(abs(a - b) for b, a in zip(before[EPAXOS], after[EPAXOS]))
+    drift = max(
+        (
+            abs(a - b)
+            for b, a in zip(before[EPAXOS], after[EPAXOS])
+            if b is not None and a is not None
+        ),
+        default=0.0,
+    )
     said.append(
         f"EPaxos has no leader to move: no region's median changed by more than {drift:.1f} ms."
     )
@@ -410,7 +419,12 @@ def _moved(demo: Demo, found: dict[str, PooledTrials]) -> list[str]:
     if lost:
         said[0] += f" Around the move {lost:,} of its commands stayed unanswered."
     wins = [
-        sum(e < m * 0.99 for e, m in zip(after[EPAXOS], at[MULTIPAXOS])) for at in (before, after)
+        sum(
+            e < m * 0.99
+            for e, m in zip(after[EPAXOS], at[MULTIPAXOS])
+            if e is not None and m is not None
+        )
+        for at in (before, after)
     ]
     said.append(
         f"EPaxos answered faster in {wins[0]} of {len(regions)} regions while the leader was in "
@@ -419,18 +433,18 @@ def _moved(demo: Demo, found: dict[str, PooledTrials]) -> list[str]:
     return said
 
 
-def _medians(demo: Demo, pool: PooledTrials, *, after: bool) -> list[float]:
-    """Per region, of what was asked before the event, or some time after it."""
+def _medians(demo: Demo, pool: PooledTrials, *, after: bool) -> list[float | None]:
+    """Per region, of what was asked before the event, or some time after it; None: nothing."""
     first_us = pool.trial.warmup_s * 1e6
     edge_us = first_us + (demo.from_s + (_SETTLED_S if after else -_SETTLED_S)) * 1e6
-    found = []
+    found: list[float | None] = []
     for region in range(len(pool.regions)):
         values = [
             s.answer_us / 1000
             for s in pool.samples
             if s.region == region and (s.start_us >= edge_us) is after
         ]
-        found.append(float(np.median(values)) if values else float("nan"))
+        found.append(median(values))
     return found
 
 

@@ -5,8 +5,9 @@
 
 Every region of the topology gets a user class whose host is that region's replica, or the nearest
 one. Region and operation stand in the name of each request, so Locust's tables, CSV files and web
-page show them apart; protocol, path and region stand in its `context`. Percentiles keep three
-digits, where Locust itself would round 141 ms to 140.
+page show them apart; protocol, path and region stand in its `context`. Percentiles are those of
+everything else here (epaxos.percentile), of three digits, where Locust itself would round 141 ms to
+140 and take the upper one of two in the middle.
 
 With --rate the load is open: commands are sent at Poisson moments, whether those before have
 returned or not, and latency counts from the intended moment. Without it users wait for their answer
@@ -35,19 +36,35 @@ from locust.env import Environment
 from bench.loadtest.options import HTTP_PORT, TARGETS
 from bench.loadtest.session import LoadSession, check, make_places
 from epaxos.core.errors import EpaxosError
+from epaxos.percentile import bucket, midpoint, weighted
 from topology import DEFAULT, TopologyError
 
 log = logging.getLogger("epaxos")
 
 
 def three_digits(milliseconds: float) -> float:
-    """What Locust keeps of a response time: three digits, at least tenths of a millisecond."""
-    if milliseconds < 100:
-        return round(milliseconds, 1)
-    return round(milliseconds) if milliseconds < 1000 else round(milliseconds, -1)
+    """What Locust keeps of a response time: the midpoint of its bucket."""
+    return midpoint(bucket(max(0, round(milliseconds * 1000)))) / 1000
+
+
+def response_time_percentile(times: dict[float, int], requests: int, share: float) -> float:
+    """What Locust states of those: 0 where there are none. It counts the requests once more."""
+    return next(weighted(times, (round(share * 100, 6),)), 0)
+
+
+def percentile_fields(self: Any, entry: Any, use_current: bool = False) -> list[Any]:
+    """What Locust writes into its CSV files, where it would cut milliseconds to whole ones."""
+    if not entry.num_requests:
+        return list(self.percentiles_na)
+    ask = entry.get_response_time_percentile
+    if use_current and entry.use_response_times_cache:
+        ask = entry.get_current_response_time_percentile
+    return [ask(share) or 0 for share in self.percentiles_to_report]
 
 
 stats.bucket_response_time = three_digits  # type: ignore[assignment] # made to be replaced
+stats.calculate_response_time_percentile = response_time_percentile  # type: ignore[assignment]
+stats.StatsCSV._percentile_fields = percentile_fields  # type: ignore[assignment,method-assign]
 runners.WORKER_REPORT_INTERVAL = 1.0
 
 

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeVar
 from hdrh.histogram import HdrHistogram
 
 from bench.analysis.stages import PATH, Sampled, answered
-from bench.analysis.statistics import Counts, count_percentile
 from bench.clusters.local import LocalCluster
 from bench.load.client import LoadProcess
 from bench.load.samples import Demand, LoadResult, Spec, Target
 from epaxos.core.errors import ConfigError
+from epaxos.percentile import Counts, bucket, count_percentile
 from epaxos.runtime.alarm import clock
 
 COOLDOWN_S: Final = 0.3
@@ -157,7 +157,7 @@ def _counts_of(text: str | None) -> Counts:
     if text is None:
         return {}
     return {
-        item.value_iterated_to: item.count_added_in_this_iter_step
+        bucket(item.value_iterated_to): item.count_added_in_this_iter_step
         for item in HdrHistogram.decode(text).get_recorded_iterator()
     }
 
@@ -201,7 +201,7 @@ class LoadMeter:
         errors = [each.link_us for each in watched if each.link_us is not None]
         return Measured(
             load,
-            tuple(last["log"]["sync"]["p50_us"] for last in lasts),
+            tuple(last["log"]["sync"]["p50_us"] or 0 for last in lasts),
             Costs(
                 commands=counts.of(lambda status: int(status["commands"])),
                 messages=counts.of(_sent_messages),
@@ -244,15 +244,19 @@ def health(found: Measured, machine: Machine) -> dict[str, Any]:
     others_s = None if machine.busy_s is None else max(0.0, machine.busy_s - ours_s)
     return {
         "loop_lag_p99_ms": machine.loop_lag_p99_us / 1000,
-        "link_error_p99_ms": None if error_us is None else error_us / 1000,
-        "client_lag_p99_ms": load.loop_lag.p99_us / 1000,
-        "start_error_p99_ms": load.start_error.p99_us / 1000,
+        "link_error_p99_ms": _ms(error_us),
+        "client_lag_p99_ms": _ms(load.loop_lag.p99_us),
+        "start_error_p99_ms": _ms(load.start_error.p99_us),
         "client_cpu": round(load.cpu_share, 4),
         "machine_cpu": round(ours_s / available_s, 4),
         "others_cpu": None if others_s is None else round(others_s / available_s, 4),
         "sync_p50_ms": max(found.sync_us) / 1000,
         "dropped_messages": machine.dropped,
     }
+
+
+def _ms(us: int | None) -> float | None:
+    return None if us is None else us / 1000
 
 
 def sampled_batches(cluster: LocalCluster, demand: Demand) -> tuple[tuple[Sampled, ...], ...]:

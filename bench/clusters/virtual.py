@@ -41,7 +41,7 @@ _SLICES: Final = 40
 """How often in a load somebody is told how far it is."""
 _STAMP_BYTES: Final = len(encode_stamp(0))
 """What real replicas send with each write over an emulated link."""
-_NONE: Final = Spread(0, 0, 0, 0)
+_NONE: Final = Spread()
 
 
 class VirtualCluster:

@@ -220,9 +220,8 @@ def _cell(options: ComparisonOptions, compared: ComparedTrial, region: int) -> d
         "replica": options.trial.sites.regions[home.replica].name,
         "samples": len(samples),
         "optimum": to_builtins(best),
-        "commit": commit | {"interval": statistics.median_interval(commits, region)},
-        "answer": statistics.percentiles(answers)
-        | {"interval": statistics.median_interval(answers, region)},
+        "commit": commit | {"interval": _interval(commits, region)},
+        "answer": statistics.percentiles(answers) | {"interval": _interval(answers, region)},
         "ratio": None
         if commit["p50"] is None or best.fast_ms is None
         else round(commit["p50"] / best.fast_ms, 4),
@@ -260,15 +259,37 @@ def _comparisons(
                     "run": ours.cluster.name,
                     "against": compared.cluster.name,
                     "region": home.region.name,
-                    "commit": statistics.median_difference(
+                    "commit": _difference(
                         [s.commit_us for s in a], [s.commit_us for s in b], options.trial.seed
                     ),
-                    "answer": statistics.median_difference(
+                    "answer": _difference(
                         [s.answer_us for s in a], [s.answer_us for s in b], options.trial.seed
                     ),
                 }
             )
     return found
+
+
+def _interval(values_us: Sequence[int], seed: int) -> tuple[float | None, ...] | None:
+    """95 % interval of a median, in ms; None for no samples."""
+    found = statistics.interval([statistics.ascending(values_us)], 50, seed)
+    return None if found is None else tuple(map(statistics.ms_of, found))
+
+
+def _difference(
+    a_us: Sequence[int], b_us: Sequence[int], seed: int
+) -> dict[str, float | bool | None] | None:
+    """How much larger the median of `a` is than that of `b`; None where one has no samples."""
+    a, b = statistics.ascending(a_us), statistics.ascending(b_us)
+    found = statistics.difference([a], [b], 50, seed)
+    if found is None:
+        return None
+    return {
+        "median_ms": statistics.ms_of(found.value),
+        "low_ms": statistics.ms_of(found.low),
+        "high_ms": statistics.ms_of(found.high),
+        "significant": found.significant,
+    }
 
 
 def _costs(compared: ComparedTrial) -> dict[str, Any]:

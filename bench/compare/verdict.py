@@ -9,11 +9,11 @@ be believed says analysis.validity.
 
 from collections.abc import Callable
 from math import ceil, inf
-from statistics import median
 from typing import Any, Final, NamedTuple
 
 from bench.analysis.units import ms, percent
 from bench.analysis.validity import validity
+from epaxos.percentile import median
 
 LEVEL_SHARE: Final = 0.01
 """Smaller differences, in parts of the other's median, are called level."""
@@ -79,7 +79,7 @@ def key_figures(summary: dict[str, Any]) -> list[KeyFigure]:
     if count > 1:
         typical += f", median over the {count} regions"
         slowest += f" in the slowest of the {count} regions"
-    wanted: list[tuple[dict[str, Any], str, Callable[[list[float]], float], str]] = [
+    wanted: list[tuple[dict[str, Any], str, Callable[[list[float]], float | None], str]] = [
         (cold, "p50", median, typical),
         (cold, tail, max, slowest),
         *((phase, "p50", median, typical) for phase in hot),
@@ -122,8 +122,8 @@ def _rival(summary: dict[str, Any]) -> dict[str, Any] | None:
     against = {row["against"] for row in cold["comparisons"]}
 
     def order(run: dict[str, Any]) -> tuple[bool, float]:
-        medians = _regional(cold, run, "p50")
-        return run["placement"] != "best", median(medians) if medians else inf
+        typical = median(_regional(cold, run, "p50"))
+        return run["placement"] != "best", inf if typical is None else typical
 
     return min((run for run in summary["runs"] if run["run"] in against), key=order, default=None)
 

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from bench.analysis.statistics import Ms
+from bench.analysis.statistics import MARKED, Ms
 from bench.drawing.style import INK, Look
+from epaxos.percentile import rank
 
 Point = tuple[float | None, float | None]
 """A median and a 99th percentile in ms; None: not known."""
@@ -95,13 +96,19 @@ def tail(axes: Axes, values: Ms, look: Look, label: str | None, *, least: float 
     ordered = np.sort(values)
     count = len(ordered)
     shares = np.geomspace(1, max(least, 1 / count), _TAIL_POINTS)
-    ranks = np.clip(np.ceil((1 - shares) * count).astype(int), 0, count - 1)
     plotted = look.plotted | {"marker": None}
-    axes.plot(ordered[ranks], shares, label=label, **plotted)
-    for share in (0.5, 0.1, 0.01, 0.001):
-        if share * count >= 1:
-            rank = min(count - 1, int(np.ceil((1 - share) * count)))
-            axes.plot(ordered[rank], share, marker=look.marker, color=look.colour, markersize=3.2)
+    longer_ms = [ordered[rank(100 * (1 - float(share)), count) - 1] for share in shares]
+    axes.plot(longer_ms, shares, label=label, **plotted)
+    mark_tail(axes, ordered, look, 3.2)
+
+
+def mark_tail(axes: Axes, ordered: Ms, look: Look, size: float | None = None) -> None:
+    """Marks at the percentiles of ascending samples, where any sample lies above."""
+    for percent in MARKED:
+        share = 1 - percent / 100
+        if share * len(ordered) >= 1:
+            found = ordered[rank(percent, len(ordered)) - 1]
+            axes.plot(found, share, marker=look.marker, color=look.colour, markersize=size)
 
 
 def tail_axes(axes: Axes, *, least: float = 1e-3) -> None:

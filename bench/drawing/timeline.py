@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from bench.analysis.statistics import Ms
 from bench.clusters.faults import Happened
 from bench.drawing import style
+from bench.drawing.draw import gaps
+from epaxos.percentile import median
 
 _MARKS: Final = 12
 """How many markers a line gets, at most about so many."""
@@ -24,16 +26,14 @@ class Curve:
 
     at_s: list[float]
     """The middle of each step."""
-    values: list[float]
+    values: list[float] | list[float | None]
+    """None is a gap."""
 
 
-def median_per_step(starts: Ms, values: Ms, edges: Ms) -> list[float]:
-    """The median of the values that begin between each two neighbouring edges; NaN for none."""
+def median_per_step(starts: Ms, values: Ms, edges: Ms) -> list[float | None]:
+    """The median of the values that begin between each two neighbouring edges; None for none."""
     steps = np.digitize(starts, edges) - 1
-    return [
-        float(np.median(values[steps == step])) if (steps == step).any() else float("nan")
-        for step in range(len(edges) - 1)
-    ]
+    return [median(values[steps == step].tolist()) for step in range(len(edges) - 1)]
 
 
 def shade(axes: Axes, events: Sequence[Happened], end_s: float) -> None:
@@ -49,4 +49,4 @@ def shade(axes: Axes, events: Sequence[Happened], end_s: float) -> None:
 def draw_curve(axes: Axes, curve: Curve, look: style.Look, label: str | None = None) -> None:
     """A line with a marker now and then."""
     every = max(1, len(curve.at_s) // _MARKS)
-    axes.plot(curve.at_s, curve.values, markevery=every, label=label, **look.plotted)
+    axes.plot(curve.at_s, gaps(curve.values), markevery=every, label=label, **look.plotted)

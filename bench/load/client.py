@@ -21,6 +21,7 @@ import select
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -28,7 +29,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from hdrh.histogram import HdrHistogram
 
 from bench.load.connection import Connection, connect, measure_hop
 from bench.load.samples import CLOSED, OPEN, Fates, LoadResult, Sample, Spec, Target, spread
@@ -36,6 +36,7 @@ from bench.spawn import spawn
 from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
 from epaxos.core.errors import CodecError, EpaxosError
 from epaxos.core.types import Micros
+from epaxos.percentile import Counts, bucket
 from epaxos.runtime.alarm import LATENESS_US, Alarm, clock
 from epaxos.workload import Asker, Command
 
@@ -211,8 +212,8 @@ class _Load:
         # All arrivals in one order: an alarm and an index are all the schedule there is.
         self._plan = sorted((at, r.index) for r in self.regions for at in r.starts)
         self._at = 0
-        self._errors = HdrHistogram(1, 60_000_000, 3)
-        self._lags = HdrHistogram(1, 60_000_000, 3)
+        self._errors: Counts = defaultdict(int)
+        self._lags: Counts = defaultdict(int)
         loop = asyncio.get_running_loop()
         self._alarm = Alarm(loop, self._send_due)
         self._lag_alarm = Alarm(loop, self._measure_lag)
@@ -284,7 +285,7 @@ class _Load:
             region = self.regions[index]
             region.send(start, region.askers[0])
             at += 1
-            self._errors.record_value(max(1, self.now() - start))
+            self._errors[bucket(max(0, self.now() - start))] += 1
         self._at = at
         self._arm()
 
@@ -296,7 +297,7 @@ class _Load:
 
     def _measure_lag(self) -> None:
         now = clock()
-        self._lags.record_value(max(1, now - self._lag_due))
+        self._lags[bucket(max(0, now - self._lag_due))] += 1
         self._lag_due = now + LAG_PERIOD_US
         self._lag_alarm.set(self._lag_due)
 

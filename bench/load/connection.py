@@ -4,7 +4,6 @@ Rules of this file: it carries frames; what they mean is its owner's business.
 """
 
 import asyncio
-import statistics
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
@@ -18,6 +17,7 @@ from epaxos.codec import (
 )
 from epaxos.core.errors import CodecError
 from epaxos.core.types import Micros
+from epaxos.percentile import median
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.framing import FrameBuffer
 
@@ -87,4 +87,4 @@ async def measure_hop(port: int) -> Micros:
         connection.close()
         times.append(took)
         await asyncio.sleep(0.002)
-    return round(statistics.median(times))
+    return median(times) or 0

@@ -3,14 +3,14 @@
 Rules of this file: data only. Real clients (client.py) and virtual ones fill it, analysis reads it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
-from hdrh.histogram import HdrHistogram
 
 from epaxos.core.command import Operation
 from epaxos.core.types import Micros, replica_name
+from epaxos.percentile import count_percentiles
 from epaxos.workload import Workload, parse_workload
 
 OPEN: Final = "open"
@@ -124,12 +124,12 @@ class Fates(msgspec.Struct):
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """A small distribution, in µs."""
+    """A small distribution, in µs; None without samples."""
 
-    count: int
-    p50_us: int
-    p99_us: int
-    max_us: int
+    count: int = 0
+    p50_us: int | None = None
+    p99_us: int | None = None
+    max_us: int | None = None
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,9 +155,6 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float
 
 
-def spread(values: HdrHistogram) -> Spread:
-    """The summary of a histogram of µs."""
-    if not values.total_count:
-        return Spread(0, 0, 0, 0)
-    p50, p99 = (int(values.get_value_at_percentile(p)) for p in (50, 99))
-    return Spread(int(values.total_count), p50, p99, int(values.get_max_value()))
+def spread(counts: Mapping[int, int]) -> Spread:
+    """The summary of counts per bucket of µs."""
+    return Spread(sum(counts.values()), *count_percentiles(counts, (50, 99, 100)))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.analysis.statistics import Counts
+from epaxos.percentile import Counts
 
 KINDS: Final = ("answer", "service", "commit", "wait")
 """answer: intended start to answer. service: sending to answer. commit: intended start until the

@@ -25,12 +25,12 @@ import gevent
 import msgspec
 from gevent.event import AsyncResult
 
-from bench.analysis.statistics import bucket
 from bench.loadtest.counts import Health, LoadCounts, Window
 from bench.loadtest.http import HttpAnswer, HttpPool
 from bench.loadtest.options import Offer, Place
 from bench.loadtest.targets import HttpRequest, Meaning, make_target
 from epaxos.core.types import Micros
+from epaxos.percentile import bucket
 from epaxos.runtime.alarm import LATENESS_US, clock, timerfd_create, timerfd_settime
 from epaxos.workload import OWN_KEY, Command, Workload
 

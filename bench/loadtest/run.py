@@ -22,6 +22,7 @@ from typing import Final
 
 import orjson
 
+from bench.analysis.statistics import ms_of
 from bench.analysis.validity import LAG_MS, LINK_ERROR_MS, Findings
 from bench.clusters.counters import SETTLE_S, Late, Lateness
 from bench.clusters.local import LocalCluster, free_port_numbers
@@ -270,7 +271,7 @@ def _replica(
         "region": title,
         "loop_lag_p99_ms": lag_ms,
         "link_error_p99_ms": error_ms,
-        "sync_p50_ms": status["log"]["sync"]["p50_us"] / 1000,
+        "sync_p50_ms": ms_of(status["log"]["sync"]["p50_us"]),
         "cpu_s": status["process"]["cpu_s"],
         "commands": status["commands"],
     }

@@ -7,8 +7,7 @@ Rules of this file: pure, but for the files that it writes; every threshold stan
 """
 
 import csv
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from math import floor, log2, sqrt
 from pathlib import Path
@@ -19,17 +18,19 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
 from bench.analysis.statistics import (
-    SAMPLES_FOR_P99,
-    Counts,
-    count_percentile,
-    count_percentiles,
+    PERCENTS,
+    WHY_NONE,
+    counted_percentiles,
+    field_of,
     merged_counts,
 )
+from bench.analysis.statistics import ms_of as _ms
 from bench.analysis.units import ms
 from bench.analysis.validity import Findings
 from bench.loadtest.counts import KINDS, CommandCounts, LoadCounts
 from bench.loadtest.options import Place
 from bench.run_directory import write_json
+from epaxos.percentile import Counts, count_percentile, count_percentiles, midpoint
 
 Document = dict[str, Any]
 
@@ -113,24 +114,12 @@ def _row(commands: CommandCounts, sent: int, measured_s: float) -> Document:
 
 
 def percentiles(counts: Counts) -> Document:
-    """In ms. A p99 is stated from SAMPLES_FOR_P99 samples on; `p99_found` is for criteria, which
-    take what there is."""
-    samples = sum(counts.values())
-    p99 = _ms(count_percentile(counts, 99))
-    mean = sum(us * count for us, count in counts.items()) / samples if samples else None
+    """In ms, with `samples`. `p99_found` is for criteria, which take what there is."""
     return {
-        "samples": samples,
-        "p50": _ms(count_percentile(counts, 50)),
-        "p95": _ms(count_percentile(counts, 95)),
-        "p99": p99 if samples >= SAMPLES_FOR_P99 else None,
-        "p99_found": p99,
-        "mean": _ms(mean),
-        "max": _ms(max(counts, default=None)),
+        "samples": sum(counts.values()),
+        **counted_percentiles(counts),
+        "p99_found": _ms(count_percentile(counts, 99)),
     }
-
-
-def _ms(us: float | None) -> float | None:
-    return None if us is None else round(us / 1000, 3)
 
 
 def _operations(totals: LoadCounts) -> list[Document]:
@@ -150,7 +139,7 @@ def _generator(process: str, totals: LoadCounts) -> Document:
         "lateness_p99_ms": _ms(count_percentile(health.lateness, 99)),
         "lateness_max_ms": _ms(health.lateness_max_us),
         "start_error_p99_ms": _ms(count_percentile(health.start_error, 99)),
-        "start_error_max_ms": _ms(max(health.start_error, default=None)),
+        "start_error_max_ms": _ms(count_percentile(health.start_error, 100)),
         "cpu_share": round(health.cpu_us / health.wall_us, 3) if health.wall_us else 0.0,
     }
 
@@ -265,17 +254,16 @@ def text(document: Document) -> str:
     lines = [
         f"{setup['title']}",
         "",
-        f"{'region':<16}{what:>7}{'sent':>8}{'ok/s':>8}{'failed':>8}"
-        f"{'answer p50':>12}{'p95':>8}{'p99':>8}{'commit p50':>12}{'p95':>8}{'p99':>8}"
-        f"{'wait p95':>10}{'fast':>7}",
+        f"{'region':<14}{what:>6}{'sent':>8}{'ok/s':>8}{'failed':>7}"
+        f"{'answer p50':>11}{'p95':>8}{'p99':>8}{'p99.9':>8}{'commit p50':>11}{'fast':>6}",
     ]
     for step in document["steps"]:
         lines += [_line(row["region"], step["wanted"], row) for row in step["regions"]]
         if len(step["regions"]) > 1:
             lines.append(_line("all", step["wanted"], step["total"]))
     lines += [
-        "times in ms from the intended start; commit and wait as the replicas say it; a p99 needs "
-        f"{SAMPLES_FOR_P99:,} answers",
+        "times in ms from the intended start; commit as the replicas say it; all else in load.json",
+        WHY_NONE,
         "",
     ]
     for each in document["generators"]:
@@ -297,10 +285,9 @@ def _line(name: str, wanted: float, row: Document) -> str:
     answer, commit = row["answer"], row["commit"]
     fast = "–" if row["fast_share"] is None else f"{row['fast_share'] * 100:.0f} %"
     return (
-        f"{name[:15]:<16}{wanted:>7g}{row['sent']:>8,}{row['rate']:>8,.1f}{row['failed']:>8,}"
-        f"{ms(answer['p50']):>12}{ms(answer['p95']):>8}{ms(answer['p99']):>8}"
-        f"{ms(commit['p50']):>12}{ms(commit['p95']):>8}{ms(commit['p99']):>8}"
-        f"{ms(row['wait']['p95']):>10}{fast:>7}"
+        f"{name[:13]:<14}{wanted:>6g}{row['sent']:>8,}{row['rate']:>8,.1f}{row['failed']:>7,}"
+        f"{ms(answer['p50']):>11}{ms(answer['p95']):>8}{ms(answer['p99']):>8}"
+        f"{ms(answer['p99_9']):>8}{ms(commit['p50']):>11}{fast:>6}"
     )
 
 
@@ -354,7 +341,7 @@ def write(directory: Path, document: Document, totals: LoadCounts, places: Seque
 def _write_steps(path: Path, document: Document) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        kinds = [(kind, p) for kind in KINDS for p in ("p50", "p95", "p99")]
+        kinds = [(kind, p) for kind in KINDS for p in map(field_of, PERCENTS)]
         plain = ("sent", "answered", "failed", "rate")
         heads = [f"{kind}_{p}_ms" for kind, p in kinds]
         writer.writerow(["step", "wanted", "users", "measured_s", "region", *plain, *heads])
@@ -393,22 +380,28 @@ def _distribution(counts: Counts) -> str:
     """What HdrHistogram tools plot: values in ms at percentiles that grow denser towards 100. The
     library's own writer takes seconds."""
     values = sorted(counts)
-    sums = list(accumulate(counts[us] for us in values))
-    total, share = sums[-1], 0.0
+    sums = dict(zip(map(midpoint, values), accumulate(counts[us] for us in values)))
+    longest, total = midpoint(values[-1]), sum(counts.values())
+    shares = list(_denser(total))
     lines = ["       Value     Percentile TotalCount 1/(1-Percentile)", ""]
-    while True:
-        at = min(bisect_left(sums, share * total - 1e-9), len(values) - 1)
-        if sums[at] == total:
+    found = count_percentiles(counts, [share * 100 for share in shares])
+    for share, us in zip(shares, found):
+        if us is None or us == longest:
             break
-        ms = values[at] / 1000
-        lines.append(f"{ms:12.3f} {share:2.12f} {sums[at]:10d} {1 / (1 - share):14.2f}")
-        ticks = _TICKS * 2.0 ** (floor(log2(1 / (1 - share))) + 1)
-        share += 1 / ticks
-    lines.append(f"{values[-1] / 1000:12.3f} {1.0:2.12f} {total:10d}")
-    mean = sum(us * counts[us] for us in values) / total
-    deviation = sqrt(sum((us - mean) ** 2 * counts[us] for us in values) / total)
+        lines.append(f"{us / 1000:12.3f} {share:2.12f} {sums[us]:10d} {1 / (1 - share):14.2f}")
+    lines.append(f"{longest / 1000:12.3f} {1.0:2.12f} {total:10d}")
+    mean = sum(midpoint(us) * counts[us] for us in values) / total
+    deviation = sqrt(sum((midpoint(us) - mean) ** 2 * counts[us] for us in values) / total)
     lines += [
         f"#[Mean    = {mean / 1000:12.3f}, StdDeviation   = {deviation / 1000:12.3f}]",
-        f"#[Max     = {values[-1] / 1000:12.3f}, Total count    = {total:12d}]",
+        f"#[Max     = {longest / 1000:12.3f}, Total count    = {total:12d}]",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _denser(total: int) -> Iterator[float]:
+    """Shares from 0 upwards, until less than one of so many samples lies above."""
+    share = 0.0
+    while (1 - share) * total >= 1:
+        yield share
+        share += 1 / (_TICKS * 2.0 ** (floor(log2(1 / (1 - share))) + 1))

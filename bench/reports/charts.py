@@ -294,7 +294,7 @@ class _Panel:
             x, beyond = self.x(value), 1 - share
             shown += [f"{x:.1f},{self.y(before):.1f}", f"{x:.1f},{self.y(beyond):.1f}"]
             for tail in _MARKED:
-                if not dashed and beyond <= tail < before:
+                if not dashed and round(beyond, 6) <= tail < before:
                     marks.append(mark(number, x, self.y(tail), 3.6))
             before = beyond
         curve = element(

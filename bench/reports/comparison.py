@@ -10,6 +10,7 @@ Rules of this file: every number shown stands in summary.json; nothing is comput
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.statistics import WHY_NONE
 from bench.compare.verdict import headline, key_figures
 from bench.reports import charts, svg
 from bench.reports.page import render_page, write_html
@@ -39,6 +40,7 @@ def render(summary: Document) -> str:
         map=charts.draw_map(summary),
         phases=[_phase(summary, phase) for phase in summary["phases"]],
         costs=_costs(summary),
+        why_none=WHY_NONE,
         conditions=_conditions(summary),
         method=_method(summary),
         command_line=manifest["command_line"],

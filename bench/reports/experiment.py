@@ -14,6 +14,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from bench.analysis.statistics import WHY_NONE
 from bench.drawing.style import INK
 from bench.reports.page import PAGE, render_page
 from bench.trials.plots import SERIES_MAX
@@ -53,6 +54,7 @@ def render(results: Results) -> str:
         load=f"Results.load({str(results.directory)!r}).plot.bars(only=…)",
         pictures=_pictures(results),
         table=Markup(results.table().html()),  # it escapes what it shows
+        why_none=WHY_NONE,
         what={key: manifest[key] for key in ("experiment", "trial", "case") if manifest[key]},
         command_line=manifest["command_line"],
         manifest={

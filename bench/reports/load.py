@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from bench.analysis.statistics import PERCENTS, WHY_NONE, field_of
 from bench.analysis.units import ms, percent
 from bench.loadtest.summary import broken
 from bench.reports.page import render_page, write_html
@@ -23,6 +24,7 @@ Rows = tuple[list[str], list[list[str]]]
 _LEFT, _WIDTH, _BAR, _GAP = 130, 900, 16, 14
 _HEIGHT: Final = 260
 _NAMES: Final = ("p50", "p95", "p99")
+_FIELDS: Final = tuple(map(field_of, PERCENTS))
 _LABEL: Final = 54
 """Room of a figure beside its bar."""
 _DASHES: Final = (None, "6 3", "2 3")
@@ -50,6 +52,7 @@ def render(document: Document) -> str:
         unit=_unit(document),
         steps=[(step, _bars(step, longest), _table(step)) for step in steps],
         operations=_operations(document),
+        why_none=WHY_NONE,
         generators=_generators(document),
         replicas=_replicas(document),
         configured={
@@ -175,25 +178,25 @@ def _curve(series: int, name: str, points: list[tuple[float, float]]) -> Markup:
 
 def _table(step: Document) -> Rows:
     heads = ["region", "sent", "good", "failed", "answers/s"]
-    heads += [f"{kind} {name}" for kind in ("answer", "commit") for name in _NAMES]
+    heads += [f"{kind} p{each:g}" for kind in ("answer", "commit") for each in PERCENTS]
     heads += ["wait p95", "fast path", "shared keys"]
     rows = []
     for row in [*step["regions"], {"region": "all"} | step["total"]]:
         cells = [row["region"], f"{row['sent']:,}", f"{row['answered']:,}", f"{row['failed']:,}"]
         cells.append(ms(row["rate"]))
-        cells += [ms(row[kind][name]) for kind in ("answer", "commit") for name in _NAMES]
+        cells += [ms(row[kind][name]) for kind in ("answer", "commit") for name in _FIELDS]
         cells += [ms(row["wait"]["p95"]), percent(row["fast_share"]), percent(row["shared_share"])]
         rows.append(cells)
     return heads, rows
 
 
 def _operations(document: Document) -> Rows:
-    heads = ["step", "region", "operation", "good", "failed", *(f"answer {n}" for n in _NAMES)]
+    heads = ["step", "region", "operation", "good", "failed", *(f"answer p{p:g}" for p in PERCENTS)]
     wanted = {step["step"]: f"{step['wanted']:g}" for step in document["steps"]}
     return heads, [
         [wanted.get(each["step"], ""), each["region"], each["operation"]]
         + [f"{each['answered']:,}", f"{each['failed']:,}"]
-        + [ms(each["answer"][name]) for name in _NAMES]
+        + [ms(each["answer"][name]) for name in _FIELDS]
         for each in document["operations"]
     ]
 

@@ -11,22 +11,23 @@ of a whole case, warm-up included, from what each process says of itself.
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 import msgspec
 import orjson
 
+from bench.analysis.statistics import stated
 from bench.clusters.counters import check_bounds
 from bench.clusters.local import ClusterOptions, LocalCluster
 from bench.progress import ProgressClock, ProgressReport, Watch, ignore
 from bench.spawn import spawn
 from bench.throughput.window import Form, WindowResult, WindowSpec
 from epaxos.core.errors import ConfigError, EpaxosError
+from epaxos.percentile import median
 from topology import find
 
 ECHO: Final = "echo"
@@ -363,7 +364,7 @@ def title(options: ThroughputOptions) -> str:
 def _row(case: Case, runs: list[WindowRun]) -> dict[str, Any]:
     rates = [run.result.commands_per_s for run in runs]
     names = list(runs[0].cpu_us)
-    cpu_us = {name: round(median(run.cpu_us[name] for run in runs), 2) for name in names}
+    cpu_us = {name: _median([run.cpu_us[name] for run in runs], 2) for name in names}
     shares = [run.fast_share for run in runs if run.fast_share is not None]
     sizes = [run.commands_per_instance for run in runs if run.commands_per_instance is not None]
     return {
@@ -376,18 +377,33 @@ def _row(case: Case, runs: list[WindowRun]) -> dict[str, Any]:
         "form": case.form,
         "one_key": case.one_key,
         "window": case.window,
-        "commands_per_s": round(median(rates)),
+        "commands_per_s": _median(rates, 0),
         "repeats": [round(rate) for rate in rates],
-        "p50_ms": round(median(run.result.p50_us for run in runs) / 1000, 3),
-        "p99_ms": round(median(run.result.p99_us for run in runs) / 1000, 3)
-        if all(run.result.marked >= 1000 for run in runs)
-        else None,
+        **_latencies([run.result for run in runs]),
         "cpu_us": cpu_us,
         "cpu_us_all": round(sum(cpu_us.values()), 2),
-        "commands_per_instance": round(median(sizes), 1) if sizes else None,
-        "fast_share": round(median(shares), 4) if shares else None,
-        "syncs_per_command": round(median(run.syncs_per_command for run in runs), 4),
+        "commands_per_instance": _median(sizes, 1) if sizes else None,
+        "fast_share": _median(shares, 4) if shares else None,
+        "syncs_per_command": _median([run.syncs_per_command for run in runs], 4),
     }
+
+
+def _latencies(results: Sequence[WindowResult]) -> dict[str, float | None]:
+    """`p50_ms`, `p99_ms`, `p99_9_ms`: medians of the repeats; None where one has too few."""
+    fewest = min(result.marked for result in results)
+    found_us = {
+        50: median([result.p50_us or 0 for result in results]),
+        99: median([result.p99_us or 0 for result in results]),
+        99.9: median([result.p99_9_us or 0 for result in results]),
+    }
+    return {f"{name}_ms": value for name, value in stated(found_us, fewest).items()}
+
+
+def _median(values: Sequence[float], digits: int) -> float:
+    """Of the repeats, of which there is at least one."""
+    found = median(values)
+    assert found is not None
+    return round(found, digits or None)
 
 
 def sentences(rows: list[dict[str, Any]]) -> list[str]:

@@ -12,23 +12,24 @@ import asyncio
 import gc
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
-from hdrh.histogram import HdrHistogram
 
+from bench.analysis.statistics import merged_counts
 from bench.load.connection import Connection, connect
 from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
 from epaxos.core.command import Operation
+from epaxos.percentile import Counts, bucket, count_percentiles
 from epaxos.runtime.alarm import clock
 
 Form = Literal["columns", "single"]
 """Many commands per frame, or one."""
 
-_US_MAX: Final = 60_000_000
 _DRAIN_S: Final = 10.0
 """How long the last answers may take."""
 _UNKNOWN: Final = -1
@@ -55,8 +56,10 @@ class WindowResult(msgspec.Struct, frozen=True, kw_only=True):
     """What the client process found."""
 
     commands_per_s: float
-    p50_us: int
-    p99_us: int
+    p50_us: int | None
+    p99_us: int | None
+    p99_9_us: int | None
+    """None: no latency was taken."""
     marked: int
     """Commands whose latency was taken."""
     refused: int
@@ -75,7 +78,7 @@ class _Window:
     def __init__(self, spec: WindowSpec, index: int, size: int) -> None:
         self.size = size
         self.connection: Connection | None = None
-        self.latency = HdrHistogram(1, _US_MAX, 3)
+        self.latency: Counts = defaultdict(int)
         self.answered = 0
         self.refused = 0
         self.sent = 0
@@ -127,7 +130,7 @@ class _Window:
         self._free += count
         if frame.first <= self._mark < frame.first + count:
             if isinstance(frame, ClientAnswer):
-                self.latency.record_value(max(1, clock() - self._marked_at))
+                self.latency[bucket(clock() - self._marked_at)] += 1
             self._mark = _UNKNOWN
 
     def on_read(self) -> None:
@@ -174,13 +177,13 @@ async def run_window(spec: WindowSpec) -> WindowResult:
         window.send(window.size)
     await asyncio.sleep(spec.warmup_s)
     for window in windows:
-        window.latency.reset()
+        window.latency.clear()
     before, begun = sum(w.answered for w in windows), clock()
     await asyncio.sleep(spec.duration_s)
     after, ended = sum(w.answered for w in windows), clock()
-    latency = HdrHistogram(1, _US_MAX, 3)
+    latency = merged_counts(window.latency for window in windows)
+    p50_us, p99_us, p99_9_us = count_percentiles(latency, (50, 99, 99.9))
     for window in windows:
-        latency.add(window.latency)
         window.open = False
     limit = clock() + round(_DRAIN_S * 1e6)
     # Polled, so that the way of an answer does not have to look for the end.
@@ -192,9 +195,10 @@ async def run_window(spec: WindowSpec) -> WindowResult:
             window.connection.wire.abort()
     return WindowResult(
         commands_per_s=(after - before) / (ended - begun) * 1e6,
-        p50_us=int(latency.get_value_at_percentile(50)) if latency.total_count else 0,
-        p99_us=int(latency.get_value_at_percentile(99)) if latency.total_count else 0,
-        marked=int(latency.total_count),
+        p50_us=p50_us,
+        p99_us=p99_us,
+        p99_9_us=p99_9_us,
+        marked=sum(latency.values()),
         refused=sum(w.refused for w in windows),
         answered=sum(w.answered for w in windows),
         unanswered=sum(w.waiting for w in windows),

@@ -3,8 +3,8 @@
 A configuration is a trial without its seed. What is stated of a cell is a mean over its repeats:
 its p50 is the mean of the medians of each repeat. Intervals are those of analysis.statistics.
 
-Rules of this file: milliseconds, names of regions; the same trials give the same figures. A p99 is
-stated only from SAMPLES_FOR_P99 samples per cell.
+Rules of this file: milliseconds, names of regions; the same trials give the same figures. A p99 or
+p99.9 is stated only where all repeats of a cell together have samples enough.
 """
 
 from collections import Counter
@@ -16,14 +16,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.statistics import SAMPLES_FOR_P99, Values, ascending, interval, levels, quantile
+from bench.analysis.statistics import (
+    PERCENTS,
+    Values,
+    ascending,
+    field_of,
+    interval,
+    is_stated,
+    levels,
+    mean_percentile,
+)
 from bench.trials.store import StoredTrial
 from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError
 from epaxos.core.replica import Path
 from epaxos.registry import find_protocol
 
-PERCENTS: Final = (50, 95, 99)
 LATENCIES: Final = ("commit", "answer")
 _KEYS: Final = tuple(field.name for field in fields(Trial) if field.name != "seed")
 
@@ -110,11 +118,11 @@ class Cell:
         """Of all repeats."""
         return sum(map(len, self.values("answer")))
 
-    def percentile(self, latency: str, percent: int) -> float | None:
-        """None for no samples, and for a p99 of too few."""
-        if percent >= 99 and self.samples < SAMPLES_FOR_P99:
+    def percentile(self, latency: str, percent: float) -> float | None:
+        """Mean over the repeats; None for too few samples."""
+        if not is_stated(percent, self.samples):
             return None
-        found = quantile(self.values(latency), percent / 100)
+        found = mean_percentile(self.values(latency), percent)
         return None if found is None else round(found, 3)
 
     def record(self, seed: int) -> dict[str, Any]:
@@ -133,8 +141,8 @@ class Cell:
         }
         for latency in LATENCIES:
             for percent in PERCENTS:
-                found[f"{latency}_p{percent}_ms"] = self.percentile(latency, percent)
-            low, high = interval(self.values(latency), 0.5, seed) or (None, None)
+                found[f"{latency}_{field_of(percent)}_ms"] = self.percentile(latency, percent)
+            low, high = interval(self.values(latency), 50, seed) or (None, None)
             found[f"{latency}_p50_low_ms"] = None if low is None else round(low, 3)
             found[f"{latency}_p50_high_ms"] = None if high is None else round(high, 3)
         return found | self._counts(trials) | _costs(trials)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from bench.analysis.statistics import Difference, difference, levels
+from bench.analysis.statistics import PERCENTS, Difference, difference, field_of, levels
 from bench.analysis.units import ms
-from bench.trials.cells import LATENCIES, PERCENTS, Cell, flat, worst
+from bench.trials.cells import LATENCIES, Cell, flat, worst
 from bench.trials.results import Results, Table, shown
 from epaxos.core.errors import ConfigError
 
@@ -32,7 +32,7 @@ class Row:
     label: str
     a: Cell
     b: Cell
-    differences: dict[tuple[str, int], Difference | None]
+    differences: dict[tuple[str, float], Difference | None]
     """By latency (`commit`, `answer`) and percent, `b` less `a`, in ms."""
 
     @property
@@ -58,7 +58,7 @@ class Row:
     def record(self) -> dict[str, Any]:
         found: dict[str, Any] = {"configuration": self.label, "region": self.a.region}
         for (latency, percent), each in self.differences.items():
-            name = f"{latency}_p{percent}"
+            name = f"{latency}_{field_of(percent)}"
             found[f"{name}_a_ms"] = self.a.percentile(latency, percent)
             found[f"{name}_b_ms"] = self.b.percentile(latency, percent)
             found[name] = None if each is None else asdict(each) | {"significant": each.significant}
@@ -195,16 +195,14 @@ def _by_place(results: Results, keys: Sequence[str]) -> dict[tuple[Any, ...], Ce
     }
 
 
-def _all(seed: int, pair: tuple[Cell, Cell]) -> dict[tuple[str, int], Difference | None]:
+def _all(seed: int, pair: tuple[Cell, Cell]) -> dict[tuple[str, float], Difference | None]:
     a, b = pair
-    found: dict[tuple[str, int], Difference | None] = {}
+    found: dict[tuple[str, float], Difference | None] = {}
     for latency in LATENCIES:
         for percent in PERCENTS:
             stated = all(cell.percentile(latency, percent) is not None for cell in pair)
             found[latency, percent] = (
-                difference(b.values(latency), a.values(latency), percent / 100, seed)
-                if stated
-                else None
+                difference(b.values(latency), a.values(latency), percent, seed) if stated else None
             )
     return found
 

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.drawing.draw import gaps, mark_tail
 from bench.drawing.style import (
     EPAXOS,
     FAULT,
@@ -177,13 +178,8 @@ class Plots:
         if not count:
             return
         beyond = 1 - np.arange(count) / count
-        axes.step(
-            together, beyond, where="post", label=name, color=look.colour, linestyle=look.line
-        )
-        for share in (0.5, 0.1, 0.01, 0.001):
-            if share * count >= 1:
-                rank = min(count - 1, ceil((1 - share) * count))
-                axes.plot(together[rank], share, marker=look.marker, color=look.colour)
+        axes.step(together, beyond, where="pre", label=name, color=look.colour, linestyle=look.line)
+        mark_tail(axes, together, look)
 
     def _bars(self, axes: Axes, cells: Sequence[Cell], value: str, by: str) -> None:
         regions = list(dict.fromkeys(cell.title for cell in cells))
@@ -237,7 +233,7 @@ class Plots:
             rates = np.histogram(start, edges)[0] / step_s / len(repeats)
             middle = edges[:-1] + step_s / 2
             look = {"color": colour, "marker": marker, "markersize": 2.5, "linewidth": 1}
-            axes[0].plot(middle, medians, label=cell.title, **look)
+            axes[0].plot(middle, gaps(medians), label=cell.title, **look)
             axes[1].plot(middle, rates, **look)
 
     def _finish(self, figure: Figure, axes: Sequence[Axes]) -> None:

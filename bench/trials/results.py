@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bench.analysis.statistics import levels
+from bench.analysis.statistics import PERCENTS, WHY_NONE, field_of, levels
 from bench.analysis.units import ms
 from bench.trials.cells import Cell, Configuration, gather, swept_keys, worst
 from bench.trials.store import StoredTrial, read
@@ -225,8 +225,6 @@ class Results:
     def table(self) -> Table:
         """A row per cell."""
         keys = [key for key in self.swept if key not in ("protocol", "leader")]
-        tail = any(cell.percentile("answer", 99) is not None for cell in self.cells)
-        percents = (50, 95, 99) if tail else (50, 95)
         rows: list[list[str]] = []
         for record, cell in zip(self.records(), self.cells):
             settings = cell.configuration.settings
@@ -241,12 +239,13 @@ class Results:
                     ms(record["commit_p50_ms"]),
                     ms(record["answer_p50_ms"]),
                     "–" if low is None else f"{low:,.1f} to {high:,.1f}",
-                    *(ms(record[f"answer_p{percent}_ms"]) for percent in percents[1:]),
+                    *(ms(record[f"answer_{field_of(percent)}_ms"]) for percent in PERCENTS[1:]),
                     "" if share is None else f"{share * 100:.1f} %",
                     f"{record['answered']:,} of {record['sent']:,}",
                     "" if record["validity"] == "VALID" else record["validity"],
                 ]
             )
+        why = [WHY_NONE] if any("–" in row for row in rows) else []
         repeats = max((len(each.repeats) for each in self.configurations), default=1)
         return Table(
             [
@@ -257,14 +256,14 @@ class Results:
                 ">commit p50",
                 ">answer p50",
                 ">95 %",
-                *(f">p{percent}" for percent in percents[1:]),
+                *(f">p{percent:g}" for percent in PERCENTS[1:]),
                 ">fast",
                 ">answered",
                 "",
             ],
             rows,
             self.title,
-            [self.conditions, f"times in ms; intervals over {levels(repeats)}"],
+            [self.conditions, f"times in ms; intervals over {levels(repeats)}", *why],
         )
 
     @property

@@ -3,19 +3,20 @@
 import shutil
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.analysis.statistics import WHY_NONE
 from bench.run_directory import make_directory, manifest, measuring, write_json
 from bench.throughput.suite import WINDOWS, ThroughputOptions, run_suite, summarize, title
 from epaxos.cli.options import Json, Out, seed_option
 from epaxos.cli.output import begin, make_table, print_json
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
+from epaxos.percentile import median
 
 app = typer.Typer()
 
@@ -88,6 +89,8 @@ def print_document(screen: Console, document: dict[str, Any]) -> None:
     """The table and its sentences, for a person."""
     screen.print()
     screen.print(rows_table(document["rows"]))
+    if any(row["p99_9_ms"] is None for row in document["rows"]):
+        screen.print(WHY_NONE)
     for sentence in document["sentences"]:
         screen.print(sentence, soft_wrap=not screen.is_terminal)
 
@@ -102,6 +105,7 @@ def rows_table(rows: list[dict[str, Any]]) -> Table:
         ">spread",
         ">p50 ms",
         ">p99",
+        ">p99.9",
         ">µs client",
         ">replicas",
         ">busiest",
@@ -124,6 +128,7 @@ def rows_table(rows: list[dict[str, Any]]) -> Table:
             _spread(row["repeats"]),
             _fine(row["p50_ms"]),
             _fine(row["p99_ms"]),
+            _fine(row["p99_9_ms"]),
             _fine(row["cpu_us"]["client"]),
             _fine(sum(replicas.values())),
             f"{busiest} {_fine(replicas[busiest])}" if len(replicas) > 1 else "",
@@ -135,7 +140,10 @@ def rows_table(rows: list[dict[str, Any]]) -> Table:
 
 def _spread(rates: list[int]) -> str:
     """How far the repeats lie apart, in parts of their median."""
-    return "" if len(rates) < 2 else f"{(max(rates) - min(rates)) / median(rates) * 100:.0f} %"
+    middle = median(rates)
+    if len(rates) < 2 or not middle:
+        return ""
+    return f"{(max(rates) - min(rates)) / middle * 100:.0f} %"
 
 
 def _fine(value: float | None) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.statistics import PERCENTS, WHY_NONE, field_of
 from bench.analysis.units import ms, percent
 from bench.clusters.counters import SYNC_MS
 from bench.compare.compare import ComparisonOptions
@@ -46,10 +47,12 @@ app = typer.Typer()
 
 _BAR_WIDTHS: Final = (6, 30)
 """Of the longest bar: where there is room for less, there is none."""
-_FIXED_WIDTH: Final = 26
+_FIXED_WIDTH: Final = 24
 """What a table takes beside names, percentiles and bars: optimum, fast path, gaps."""
-_FIGURE_WIDTH: Final = 9
-"""What a percentile takes."""
+_GAP: Final = 3
+"""Between two columns."""
+_Column = tuple[str, float]
+"""Latency (`commit`, `answer`) and percentile."""
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _COLOURS: Final = ("cyan", "yellow", "magenta", "blue", "white")
 """One per run, everywhere; the label says the same without colour."""
@@ -227,6 +230,10 @@ def print_document(screen: Console, document: dict[str, Any]) -> None:
     """Tables, costs, verdict and validity, for a person."""
     for phase in document["phases"]:
         screen.print(phase_table(document, phase, screen.width))
+    cells = [cell for phase in document["phases"] for cell in phase["cells"]]
+    if any(cell["answer"][field_of(each)] is None for cell in cells for each in PERCENTS):
+        screen.print(WHY_NONE)
+        screen.print()
     screen.print(_costs_table(document))
     screen.print(Text(headline(document), style="bold"))
     screen.print()
@@ -249,17 +256,15 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
     colours = {run: _COLOURS[i % len(_COLOURS)] for i, run in enumerate(runs)}
     names = titles(document)
     cells = phase["cells"]
-    tail = any(cell["answer"]["p99"] is not None for cell in cells)
-    percents = ("p50", "p95", "p99") if tail else ("p50", "p95")
-    headings = ["region", "", ">optimum"]
-    headings += [f">{kind}\n{p}" for kind in ("commit", "answer") for p in percents]
     widest = max(len(where(cell, names)) for cell in cells) + max(
         len(run["label"]) for run in runs.values()
     )
-    room = width - _FIXED_WIDTH - widest - 2 * _FIGURE_WIDTH * len(percents)
-    room = 0 if room < _BAR_WIDTHS[0] else min(room, _BAR_WIDTHS[1])
+    room = width - _FIXED_WIDTH - widest
+    columns, room = _percentile_columns(cells, room)
+    room = 0 if room - _GAP < _BAR_WIDTHS[0] else min(room - _GAP, _BAR_WIDTHS[1])
     table = make_table(
-        *headings,
+        *("region", "", ">optimum"),
+        *(f">{kind if each == 50 else ''}\np{each:g}" for kind, each in columns),
         *([""] if room else []),
         ">fast\npath",
         title=f"{phase['title']}, times in ms",
@@ -276,13 +281,26 @@ def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> 
             where(cell, names) if region != before else "",
             runs[cell["run"]]["label"],
             ms(cell["optimum"]["fast_ms"]),
-            *(ms(cell["commit"][p]) for p in percents),
-            *(ms(cell["answer"][p]) for p in percents),
+            *(ms(cell[kind][field_of(each)]) for kind, each in columns),
             *([Text(bar(cell["answer"]["p50"], longest, room), style=style)] if room else []),
             "" if share is None else percent(share),
         )
         before = region
     return table
+
+
+def _percentile_columns(cells: list[dict[str, Any]], room: int) -> tuple[list[_Column], int]:
+    """Columns of percentiles, and what they leave of the room: all of the answers, and of the
+    commits as many as fit; a commit is seldom far from its answer, and the report shows all."""
+    taken: dict[_Column, int] = {}
+    for kind in ("answer", "commit"):
+        for each in PERCENTS:
+            figures = (len(ms(cell[kind][field_of(each)])) for cell in cells)
+            wide = _GAP + max(len(kind) if each == 50 else 0, len(f"p{each:g}"), *figures)
+            if kind == "answer" or sum(taken.values()) + wide <= room:
+                taken[kind, each] = wide
+    order = sorted(taken, key=lambda column: column[0] == "answer")
+    return order, room - sum(taken.values())
 
 
 def bar(value: float | None, longest: float, width: int) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.statistics import PERCENTS, WHY_NONE, field_of
 from bench.analysis.units import ms, percent
 from bench.clusters.local import free_port_numbers
 from bench.loadtest.options import parse_limits, parse_seconds, parse_steps, places
@@ -229,6 +230,9 @@ def _live_table(live: dict[str, Any]) -> Table:
 def _print_document(screen: Console, document: dict[str, Any]) -> None:
     screen.print()
     screen.print(results_table(document))
+    rows = [row["answer"] for step in document["steps"] for row in step["regions"]]
+    if any(row[field_of(each)] is None for row in rows for each in PERCENTS):
+        screen.print(WHY_NONE)
     for each in document["generators"]:
         error = each["start_error_p99_ms"]
         starts = "" if error is None else f" · starts {error:.2f} ms late at the p99"
@@ -256,7 +260,7 @@ def results_table(document: dict[str, Any]) -> Table:
     table = make_table(
         *([f">{what}"] if several else []),
         *("region", ">sent", ">good/s", ">failed", ">answer\np50", ">\np95", ">\np99"),
-        *(">commit\np50", ">\np95", ">\np99", ">wait\np95", ">fast\npath"),
+        *(">\np99.9", ">commit\np50", ">wait\np95", ">fast\npath"),
     )
     for step in document["steps"]:
         rows = list(step["regions"])
@@ -269,7 +273,8 @@ def results_table(document: dict[str, Any]) -> Table:
                 f"{row['sent']:,}",
                 f"{row['rate']:,.1f}",
                 f"{row['failed']:,}",
-                *(ms(row[k][p]) for k in ("answer", "commit") for p in ("p50", "p95", "p99")),
+                *(ms(row["answer"][field_of(each)]) for each in PERCENTS),
+                ms(row["commit"]["p50"]),
                 ms(row["wait"]["p95"]),
                 percent(row["fast_share"]),
             )

@@ -186,8 +186,9 @@ def contention(
         return
     screen.print(f"  answered      {found.answered:,} of {found.sent:,}")
     for label, value in (("p50", found.p50_us), ("p99", found.p99_us)):
-        in_round_trips = value / found.rtt_max_us
-        screen.print(f"  {label}           {value / 1000:,.1f} ms  ({in_round_trips:.1f} RTT_max)")
+        if value is not None:
+            in_round_trips = f"({value / found.rtt_max_us:.1f} RTT_max)"
+            screen.print(f"  {label}           {value / 1000:,.1f} ms  {in_round_trips}")
     screen.print(f"  oldest open   {found.oldest_us / 1000:,.1f} ms  at the end of the load")
 
 

@@ -293,7 +293,6 @@ class _Screen:
         own = commits["fast"] + commits["slow"] + commits["recovered"]
         latency = status["latency"]
         node = status["node"]
-        answered = latency["execute"]["count"] > 0
         row |= {
             "state": "ready" if status["ready"] else status["unready"],
             "commands": commands,
@@ -301,9 +300,9 @@ class _Screen:
             if now > since
             else 0.0,
             "fast_share": commits["fast"] / own if own else None,
-            "commit_p50_us": latency["commit"]["p50_us"] if answered else None,
-            "answer_p50_us": latency["execute"]["p50_us"] if answered else None,
-            "answer_p99_us": latency["execute"]["p99_us"] if answered else None,
+            "commit_p50_us": latency["commit"]["p50_us"],
+            "answer_p50_us": latency["execute"]["p50_us"],
+            "answer_p99_us": latency["execute"]["p99_us"],
             "behind": most - sum(node["executed"]) if node else None,
             "log_bytes": status["log"]["bytes"],
             "memory_bytes": status["process"]["rss_bytes"],

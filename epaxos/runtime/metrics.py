@@ -1,20 +1,28 @@
 """Numbers about the running process, kept cheap and turned into text only when somebody asks.
 
-`Distribution` is a histogram with a relative error below 1 %. Everything else is plain integers in
-the objects that count; `status.py` shows them, at /metrics and in /v1/status.
+`Distribution` is a histogram of three digits. Everything else is plain integers in the objects
+that count; `status.py` shows them, at /metrics and in /v1/status.
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final
 
 from hdrh.histogram import HdrHistogram
 
+from epaxos.percentile import (
+    Counts,
+    bucket,
+    bucket_end,
+    bucket_index,
+    count_percentile,
+    count_percentiles,
+)
+
 _US_MAX: Final = 120_000_000
-_BITS: Final = 8
-"""128 buckets per power of two, and one per µs below 256: those of an HDR histogram of two
-digits."""
+_SUMMARIZED: Final = (50, 90, 99, 100)
 
 
 class Distribution:
@@ -25,7 +33,7 @@ class Distribution:
     __slots__ = ("_counts", "count", "total")
 
     def __init__(self) -> None:
-        self._counts = [0] * (_index(_US_MAX) + 1)
+        self._counts: Counts = defaultdict(int)
         self.count = 0
         """How many were recorded."""
         self.total = 0
@@ -35,61 +43,43 @@ class Distribution:
         """Add a duration that `count` things shared."""
         self.total += micros * count
         self.count += count
-        self._counts[_index(min(max(micros, 1), _US_MAX))] += count
+        self._counts[bucket(min(max(micros, 1), _US_MAX))] += count
 
-    def percentile(self, percent: float) -> int:
-        """In µs, the upper end of a bucket; 0 where nothing was recorded."""
-        if not self.count:
-            return 0
-        wanted = max(1, int(percent / 100 * self.count + 0.5))
-        return _upper(bisect_left(list(accumulate(self._counts)), wanted))
+    def percentile(self, percent: float) -> int | None:
+        """In µs, as epaxos.percentile defines it; None where nothing was recorded."""
+        return count_percentile(self._counts, percent)
 
-    def summary(self) -> dict[str, int]:
-        """Count and percentiles for /v1/status, in µs."""
-        return {
-            "count": self.count,
-            "p50_us": self.percentile(50),
-            "p90_us": self.percentile(90),
-            "p99_us": self.percentile(99),
-            "max_us": self.percentile(100),
-        }
+    def summary(self) -> dict[str, int | None]:
+        """Count and percentiles for /v1/status, in µs; None where nothing was recorded."""
+        found = count_percentiles(self._counts, _SUMMARIZED)
+        names = ("p50_us", "p90_us", "p99_us", "max_us")
+        return {"count": self.count, **dict(zip(names, found))}
 
     def encoded(self) -> str:
         """Everything that was recorded, in the form that HDR histograms are passed around in: V2,
         compressed, base64."""
-        histogram = HdrHistogram(1, _US_MAX, 2)
+        histogram = HdrHistogram(1, _US_MAX, 3)
         # At once, because a record per bucket takes milliseconds, and the loop waits.
-        histogram.counts[: len(self._counts)] = self._counts
-        used = [index for index, count in enumerate(self._counts) if count]
-        if used:
-            histogram.set_internal_tacking_values(used[0], used[-1], self.count)
+        counts = [0] * (bucket_index(_US_MAX) + 1)
+        for us, count in self._counts.items():
+            counts[bucket_index(us)] = count
+        histogram.counts[: len(counts)] = counts
+        if self.count:
+            lowest, highest = bucket_index(min(self._counts)), bucket_index(max(self._counts))
+            histogram.set_internal_tacking_values(lowest, highest, self.count)
         text: bytes = histogram.encode()
         return text.decode("ascii")
 
     def buckets(self, bounds_us: Sequence[int]) -> list[tuple[str, float]]:
         """Cumulative counts as Prometheus wants them: (upper bound in seconds, count). A bucket
         that reaches over a bound is not below it."""
-        shown: list[tuple[str, float]] = []
-        running = start = 0
-        for bound in bounds_us:
-            end = _index(bound + 1)
-            running += sum(self._counts[start:end])
-            start = end
-            shown.append((str(bound / 1e6), float(running)))
-        shown.append(("+Inf", float(self.count)))
-        return shown
-
-
-def _index(micros: int) -> int:
-    """Of the bucket of a duration."""
-    shift = micros.bit_length() - _BITS
-    return micros if shift <= 0 else (shift << _BITS - 1) + (micros >> shift)
-
-
-def _upper(index: int) -> int:
-    """The longest duration of a bucket, in µs."""
-    shift = max(0, (index >> _BITS - 1) - 1)
-    return (index - (shift << _BITS - 1) + 1 << shift) - 1
+        lower = sorted(self._counts)
+        ends = [bucket_end(us) for us in lower]
+        sums = [0, *accumulate(self._counts[us] for us in lower)]
+        shown = [
+            (str(bound / 1e6), float(sums[bisect_left(ends, bound + 1)])) for bound in bounds_us
+        ]
+        return [*shown, ("+Inf", float(self.count))]
 
 
 def milliseconds(micros: int) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import topology
 from epaxos.core.types import Micros
+from epaxos.percentile import percentile
 from epaxos.sim.clients import Clients
 from epaxos.sim.open_loop import healthy, run_open_loop, write_hot_key
 from epaxos.sim.world import World
@@ -24,9 +25,10 @@ class Contention:
     sent: int
     answered: int
     """By the end of the load."""
-    p50_us: Micros
-    p99_us: Micros
-    """Of the answers; of those without one, their age at the end of the load counts."""
+    p50_us: Micros | None
+    p99_us: Micros | None
+    """Of the answers; of those without one, their age at the end of the load counts. None: nothing
+    was sent."""
     oldest_us: Micros
     """Age of the oldest command without an answer when the load ends, 0 if there is none."""
 
@@ -50,7 +52,7 @@ def contend(
         sites.longest_rtt_us,
         len(ages),
         len(ages) - len(waiting),
-        ages[len(ages) // 2],
-        ages[min(len(ages) - 1, len(ages) * 99 // 100)],
+        percentile(ages, 50),
+        percentile(ages, 99),
         max(waiting, default=0),
     )

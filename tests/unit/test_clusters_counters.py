@@ -11,7 +11,7 @@ from bench.load.samples import Demand, LoadResult, Spec, Spread, Target
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.metrics import Distribution
 
-NONE = Spread(0, 0, 0, 0)
+NONE = Spread()
 LOAD = LoadResult(
     samples=[],
     fates=[],

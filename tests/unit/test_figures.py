@@ -31,7 +31,7 @@ from epaxos.cli.main import run
 from epaxos.core.errors import ConfigError
 from topology import find, predict_epaxos, predict_leader
 
-NONE = Spread(0, 0, 0, 0)
+NONE = Spread()
 SMALL = Scale(repeats=2, real_repeats=2, simulated_s=3.0, real_s=1.0)
 WITHIN_MS = 5.0
 PAPER_CONTRADICTS_ITSELF = {

@@ -8,10 +8,10 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from bench.analysis.statistics import bucket, count_percentile
 from bench.loadtest.counts import Health, LoadCounts, Window, decode
 from bench.loadtest.options import places
 from bench.loadtest.summary import LoadLimits, broken, live, summarize, text, write
+from epaxos.percentile import bucket, count_percentile
 
 PLACES = places("lan:3")
 SETUP = {"title": "lan:3", "loop": "open"}
@@ -34,24 +34,6 @@ def counts(seed=1, count=2000, steps=1, wanted=200.0):
             found.sent[step, place.title] = count
     found.health[str(seed)] = Health(lateness={100: 50}, lateness_max_us=100, wall_us=100)
     return found
-
-
-def test_buckets_keep_three_digits():
-    for us in (0, 1, 2047, 2048, 123_456, 9_999_999):
-        assert 0 <= us - bucket(us) <= us / 1000
-
-
-def test_percentiles_are_those_of_an_hdr_histogram():
-    counts, histogram = {}, HdrHistogram(1, 3_600_000_000, 3)
-    rng = random.Random(1)
-    for _ in range(5000):
-        us = round(rng.lognormvariate(11, 1))
-        counts[bucket(us)] = counts.get(bucket(us), 0) + 1
-        histogram.record_value(us)
-    for percent in (1, 50, 95, 99, 99.9, 100):
-        expected = histogram.get_value_at_percentile(percent)
-        assert count_percentile(counts, percent) == pytest.approx(expected, rel=0.001)
-    assert count_percentile({}, 50) is None
 
 
 def test_reports_of_two_processes_are_those_of_one():

@@ -89,7 +89,7 @@ def test_a_text_from_outside_cannot_become_markup(summary):
         run["label"] = run["title"] = EVIL
     for phase in evil["phases"]:
         phase["title"] = phase["label"] = EVIL
-        phase["cells"][0]["commit"] = {"p50": 1.0, "p95": 2.0, "p99": None}
+        phase["cells"][0]["commit"] = {"p50": 1.0, "p95": 2.0, "p99": None, "p99_9": None}
         samples = [Sampled(100.0, {"sync": 100.0}, "A")]
         phase["waterfalls"] = [waterfall("epaxos", "VA", samples, ["VA"])]
     evil["verdict"]["reasons"] = [EVIL]
@@ -100,7 +100,7 @@ def test_a_text_from_outside_cannot_become_markup(summary):
 
 
 def test_a_load_has_no_text_that_becomes_markup():
-    percentiles = {"p50": 5.0, "p95": 6.0, "p99": 7.0}
+    percentiles = {"p50": 5.0, "p95": 6.0, "p99": 7.0, "p99_9": 8.0}
     row = {
         "region": EVIL,
         "sent": 9,
@@ -176,7 +176,7 @@ def test_who_waits_between_commit_and_answer_is_drawn(summary):
             cell["commit"] = cell["answer"]
     assert "Nobody waited" in render(quiet)
     assert "aria-label='From commit to answer'" not in render(quiet)
-    quiet["phases"][0]["cells"][0]["commit"] = {"p50": 1.0, "p95": 2.0, "p99": None}
+    quiet["phases"][0]["cells"][0]["commit"] = {"p50": 1.0, "p95": 2.0, "p99": None, "p99_9": None}
     assert "aria-label='From commit to answer'" in render(quiet)
 
 

@@ -13,6 +13,7 @@ def run_of(case, repeat, rate, cpu_us=2.0, marked=5000):
         commands_per_s=rate,
         p50_us=400 + repeat,
         p99_us=900,
+        p99_9_us=950,
         marked=marked,
         refused=0,
         answered=1000,

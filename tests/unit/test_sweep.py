@@ -333,7 +333,7 @@ def test_a_table_is_text_and_html(results):
     table = results.table()
     lines = str(table).splitlines()
     assert lines[1].split()[:3] == ["protocol", "region", "optimum"]
-    assert len(lines) == 3 + 6 + 2
+    assert len(lines) == 3 + 6 + 3
     assert lines[-1] == "times in ms; intervals over 2 repeats and the samples within each"
     assert "fsync" in lines[-2]
     assert table._repr_html_().count("<tr>") == 7

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from bench.analysis.statistics import percentile
+from bench.analysis.statistics import stated_percentile
 from bench.drawing import style
 from bench.drawing.draw import tail, tail_axes
 from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
@@ -149,7 +149,7 @@ def _ours(results: StudyResults) -> str:
     workload, theta = _WORKLOADS[-1]
     rate = _RATES[-1]
     trials_of = [trial for _, trial, _ in _series(results.scale, workload, rate)]
-    _, free, led, _ = [percentile(results[trial].answer_ms(), 99) for trial in trials_of]
+    _, free, led, _ = [stated_percentile(results[trial].answer_ms(), 99) for trial in trials_of]
     if free is None or led is None:
         return ""
     return (
@@ -167,10 +167,10 @@ def _row(label: str, theta: float, pool: PooledTrials) -> dict[str, Any]:
         "commands": len(answers),
         "answered_share": round(pool.answered_share, 4),
         "fast_share": round(pool.fast_share, 4) if pool.trial.protocol == "epaxos" else None,
-        "commit_p50_ms": percentile(commits, 50),
-        "commit_p99_ms": percentile(commits, 99),
-        "answer_p50_ms": percentile(answers, 50),
-        "answer_p99_ms": percentile(answers, 99),
+        "commit_p50_ms": stated_percentile(commits, 50),
+        "commit_p99_ms": stated_percentile(commits, 99),
+        "answer_p50_ms": stated_percentile(answers, 50),
+        "answer_p99_ms": stated_percentile(answers, 99),
         "answer_max_ms": float(answers.max()) if len(answers) else None,
     }
 

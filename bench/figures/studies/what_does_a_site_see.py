@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
-from bench.analysis.statistics import percentile
+from bench.analysis.statistics import stated_percentile
 from bench.drawing import style
 from bench.drawing.draw import Bars, Point, bars_by_region, gaps, published_handles
 from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
@@ -147,7 +147,7 @@ def _points(pool: PooledTrials, sites: Sequence[str]) -> dict[str, Point]:
     found: dict[str, Point] = {}
     for site in sites:
         commits = pool.commit_ms(site)
-        found[site] = percentile(commits, 50), percentile(commits, 99)
+        found[site] = stated_percentile(commits, 50), stated_percentile(commits, 99)
     return found
 
 
@@ -223,9 +223,9 @@ def _rows(
                 "rule": trial.gate,
                 "site": site,
                 "commands": len(commits),
-                "commit_p50_ms": percentile(commits, 50),
-                "commit_p99_ms": percentile(commits, 99),
-                "answer_p50_ms": percentile(pool.answer_ms(site), 50),
+                "commit_p50_ms": stated_percentile(commits, 50),
+                "commit_p99_ms": stated_percentile(commits, 99),
+                "answer_p50_ms": stated_percentile(pool.answer_ms(site), 50),
                 "paper_p50_ms": paper[0],
                 "paper_p99_ms": paper[1],
             }

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
-from bench.analysis.statistics import percentile
+from bench.analysis.statistics import stated_percentile
 from bench.drawing import style
 from bench.figures.plan import Picture, Scale, Study, StudyResults, conditions
 from bench.figures.published import THROUGHPUT, WITH_A_SLOW_REPLICA
@@ -151,8 +151,8 @@ def _sites(axes: Axes, results: StudyResults, cases: list[_Case]) -> None:
         shift = (number - (len(cases) - 1) / 2) * 0.15
         well, slow = results[case.trial], results[case.slowed]
         for at, site in enumerate(_SITES):
-            before = percentile(well.answer_ms(site), 50)
-            after = percentile(slow.answer_ms(site), 50)
+            before = stated_percentile(well.answer_ms(site), 50)
+            after = stated_percentile(slow.answer_ms(site), 50)
             if before is None or after is None:
                 continue
             colour = case.look.colour
@@ -181,7 +181,8 @@ def _rows(results: StudyResults, case: _Case) -> list[dict[str, Any]]:
                 "replicas": "all well" if name == "well" else f"{_SLOW} slow",
                 "commands_per_s": round(pool.throughput, 1),
                 **{
-                    f"{site}_answer_p50_ms": percentile(pool.answer_ms(site), 50) for site in _SITES
+                    f"{site}_answer_p50_ms": stated_percentile(pool.answer_ms(site), 50)
+                    for site in _SITES
                 },
             }
         )

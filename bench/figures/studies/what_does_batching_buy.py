@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.analysis.statistics import percentile
+from bench.analysis.statistics import stated_percentile
 from bench.drawing import style
 from bench.drawing.draw import gaps, plain_log
 from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
@@ -64,7 +64,7 @@ def draw(results: StudyResults) -> list[Picture]:
             if not batched:
                 plotted |= {"linestyle": ":", "markerfacecolor": "white"}
             single = "one per slot" if protocol == "multipaxos" else "one per instance"
-            answers = gaps(percentile(pool.answer_ms(), 50) for pool in pools)
+            answers = gaps(stated_percentile(pool.answer_ms(), 50) for pool in pools)
             axes.plot(
                 [pool.throughput for pool in pools],
                 answers,
@@ -114,8 +114,8 @@ def _row(label: str, batched: bool, pool: PooledTrials) -> dict[str, Any]:
         "batches": batched,
         "clients_per_replica": pool.trial.clients,
         "commands_per_s": round(pool.throughput),
-        "answer_p50_ms": percentile(pool.answer_ms(), 50),
-        "answer_p99_ms": percentile(pool.answer_ms(), 99),
+        "answer_p50_ms": stated_percentile(pool.answer_ms(), 50),
+        "answer_p99_ms": stated_percentile(pool.answer_ms(), 99),
         "messages_per_command": round(sum(cost.messages for cost in costs) / commands, 2),
     }
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
-from bench.analysis.statistics import percentile
+from bench.analysis.statistics import stated_percentile
 from bench.drawing import style
 from bench.drawing.draw import gaps, plain_log
 from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
@@ -39,10 +39,10 @@ def draw(results: StudyResults) -> list[Picture]:
     for label, look, trials_of in _series(scale):
         pools = [results[trial] for trial in trials_of]
         for axes, percent in ((median, 50), (late, _TAIL_PERCENT)):
-            answers = [percentile(pool.answer_ms(), percent) for pool in pools]
+            answers = [stated_percentile(pool.answer_ms(), percent) for pool in pools]
             axes.plot(_RATES, gaps(answers), label=label, **look.plotted)
             if look is style.EPAXOS or look is style.EPAXOS_UNSAFE:
-                commits = [percentile(pool.commit_ms(), percent) for pool in pools]
+                commits = [stated_percentile(pool.commit_ms(), percent) for pool in pools]
                 commit = look.but(line=":").plotted | {"markerfacecolor": "white"}
                 axes.plot(_RATES, gaps(commits), label=f"{label}: commit", **commit)
         answered.plot(_RATES, [_soon(pool) for pool in pools], **look.plotted)
@@ -100,10 +100,10 @@ def _row(label: str, pool: PooledTrials) -> dict[str, Any]:
         "commands": len(pool.samples),
         "within_1_s_percent": round(_soon(pool), 2),
         "fast_share": round(pool.fast_share, 4) if pool.trial.protocol == "epaxos" else None,
-        "commit_p50_ms": percentile(pool.commit_ms(), 50),
-        "commit_p95_ms": percentile(pool.commit_ms(), 95),
-        "answer_p50_ms": percentile(pool.answer_ms(), 50),
-        "answer_p95_ms": percentile(pool.answer_ms(), 95),
+        "commit_p50_ms": stated_percentile(pool.commit_ms(), 50),
+        "commit_p95_ms": stated_percentile(pool.commit_ms(), 95),
+        "answer_p50_ms": stated_percentile(pool.answer_ms(), 50),
+        "answer_p95_ms": stated_percentile(pool.answer_ms(), 95),
     }
 
 

@@ -6,7 +6,7 @@ of another.
 
 from typing import Any, Final
 
-from bench.analysis.statistics import percentile
+from bench.analysis.statistics import stated_percentile
 from bench.drawing import style
 from bench.drawing.draw import gaps
 from bench.figures.plan import Picture, PooledTrials, Scale, Study, StudyResults, conditions
@@ -39,8 +39,8 @@ def draw(results: StudyResults) -> list[Picture]:
     rows = []
     for label, look, trials_of in _series(scale):
         pools = [results[trial] for trial in trials_of]
-        medians = [percentile(pool.answer_ms(), 50) for pool in pools]
-        tails = [percentile(pool.answer_ms(), 99) for pool in pools]
+        medians = [stated_percentile(pool.answer_ms(), 50) for pool in pools]
+        tails = [stated_percentile(pool.answer_ms(), 99) for pool in pools]
         latency.plot(_REMOTE, gaps(medians), label=f"{label}: median", **look.plotted)
         late = look.but(line=":").plotted | {"markerfacecolor": "white"}
         latency.plot(_REMOTE, gaps(tails), label="99th percentile", **late)
@@ -84,8 +84,8 @@ def _row(label: str, remote: int, pool: PooledTrials) -> dict[str, Any]:
         "commands": len(pool.samples),
         "fast_share": round(pool.fast_share, 4) if pool.trial.protocol == "epaxos" else None,
         "met_share": round(pool.conflict_share, 4),
-        "answer_p50_ms": percentile(pool.answer_ms(), 50),
-        "answer_p99_ms": percentile(pool.answer_ms(), 99),
+        "answer_p50_ms": stated_percentile(pool.answer_ms(), 50),
+        "answer_p99_ms": stated_percentile(pool.answer_ms(), 99),
     }
 
 
