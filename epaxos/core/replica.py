@@ -80,12 +80,22 @@ class Ready(NamedTuple):
     decided: list[Decided]
     returned: list[int]
     """Numbers of own batches whose id was not known: they were not and will not be proposed."""
+    distrusted: list[ReplicaId]
+    """Members that sent what no correct one sends: their links should be closed."""
 
 
 class Outbox:
     """All that a core can do to the world. Order of calls is order of events."""
 
-    __slots__ = ("_decided", "_log", "_messages", "_must_sync", "_returned", "taken")
+    __slots__ = (
+        "_decided",
+        "_distrusted",
+        "_log",
+        "_messages",
+        "_must_sync",
+        "_returned",
+        "taken",
+    )
 
     def __init__(self) -> None:
         self.taken = 0
@@ -95,6 +105,7 @@ class Outbox:
         self._messages: list[tuple[ReplicaId, Message]] = []
         self._decided: list[Decided] = []
         self._returned: list[int] = []
+        self._distrusted: list[ReplicaId] = []
 
     def record(self, record: Record) -> None:
         """Append to the log; nothing of this Ready leaves before it is durable."""
@@ -124,13 +135,26 @@ class Outbox:
         commands anew."""
         self._returned.append(number)
 
+    def distrust(self, source: ReplicaId) -> None:
+        """A member sent what is out of range, and was ignored: only a broken one does."""
+        self._distrusted.append(source)
+
     def take(self) -> Ready:
         """Everything since the last take; empties the box."""
         self.taken += 1
-        ready = Ready(self._log, self._must_sync, self._messages, self._decided, self._returned)
+        ready = Ready(
+            self._log,
+            self._must_sync,
+            self._messages,
+            self._decided,
+            self._returned,
+            self._distrusted,
+        )
         self._log, self._must_sync, self._messages, self._decided = [], False, [], []
         if ready.returned:
             self._returned = []
+        if ready.distrusted:
+            self._distrusted = []
         return ready
 
 
@@ -229,7 +253,8 @@ class Replica(Protocol):
         ...
 
     def receive(self, source: ReplicaId, message: Message, now: Micros) -> None:
-        """A message from another member. Stale and duplicate ones are ignored by name."""
+        """A message from another member. Stale and duplicate ones are ignored by name; of what is
+        out of range, `out.distrust` says who sent it."""
         ...
 
     def wake(self, now: Micros) -> None:

@@ -201,6 +201,7 @@ class Node:
         log: list[Record] = []
         messages: list[tuple[ReplicaId, Message]] = []
         flights: list[Flight] = []
+        distrusted: list[ReplicaId] = []
         executed: list[Decided] = self._execute() if self._restoring else []
         self._restoring = False
         must_sync = False
@@ -210,6 +211,7 @@ class Node:
             log += ready.log
             messages += ready.messages
             must_sync = must_sync or ready.must_sync
+            distrusted += ready.distrusted
             for number in ready.returned:
                 flight = self._flying.get(number)
                 if flight is not None and flight.instance is None:
@@ -235,7 +237,7 @@ class Node:
         replies, self._replies = self._replies, []
         sampler = self._sampler
         sampled = sampler.take(self.executor, now) if sampler.moving else ()
-        return NodeReady(log, must_sync, messages, replies, flights, sampled)
+        return NodeReady(log, must_sync, messages, replies, flights, distrusted, sampled)
 
     def _shorten_forwarded(self, now: Micros) -> None:
         """Who forwarded to a leader that has a successor now does not wait as long as its client
@@ -364,9 +366,7 @@ class Node:
     def _on_decided(self, decided: Decided, flights: list[Flight], now: Micros) -> None:
         self.executor.commit(decided)
         replica, slot, _, payload, path = decided
-        flight = None
-        if payload is not None and payload.batch.origin == self.me:
-            flight = self._flying.get(payload.batch.number)
+        flight = self._flight_of(payload)
         proposed = self._by_instance.pop((replica, slot), None)
         if proposed is not None and proposed is not flight:
             self._resubmit(proposed, path, now)
@@ -375,6 +375,16 @@ class Node:
             flights.append(flight)
             if flight.stamps is not None:
                 self._sampler.decided(flight.stamps, decided, now)
+
+    def _flight_of(self, payload: Payload | None) -> Flight | None:
+        """The own batch in flight that this payload is. Who only says that it was made here, under
+        a number of ours, has another one."""
+        if payload is None or payload.batch.origin != self.me:
+            return None
+        flight = self._flying.get(payload.batch.number)
+        if flight is None or not (flight.payload is payload or flight.payload == payload):
+            return None
+        return flight
 
     def _resubmit(self, flight: Flight, path: Path, now: Micros) -> None:
         """R13: the commands of this batch did not and will not happen, and are proposed anew.
@@ -402,10 +412,9 @@ class Node:
         for component in self.executor.ready():
             for decided in component:
                 payload = decided.payload
-                flight = None
-                if payload is not None and payload.batch.origin == me:
-                    flight = flying.pop(payload.batch.number, None)
+                flight = self._flight_of(payload)
                 if flight is not None:
+                    del flying[flight.number]
                     self._answer(flight, store.answer(decided))
                 elif payload is not None:
                     store.apply(decided)

@@ -215,6 +215,8 @@ class NodeReady(NamedTuple):
     replies: list[Reply | Refusal | QuestionReply]
     flights: list[Flight]
     """Own batches decided in this Ready."""
+    distrusted: Sequence[ReplicaId] = ()
+    """Members that sent what no correct one sends: their links should be closed."""
     sampled: Sequence[Stamps] = ()
     """Sampled batches that were proposed, decided or executed in this Ready."""
 

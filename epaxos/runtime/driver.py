@@ -106,6 +106,8 @@ class Driver:
         self._lag_due: Micros = 0
         self._lag_alarm = Alarm(self._loop, self._measure_lag)
 
+        self.distrust: Callable[[ReplicaId], None] = lambda peer: None
+        """Called with a peer that sent what no correct one sends."""
         self.ticks = 0
         self.commits: dict[Path, int] = dict.fromkeys(Path, 0)
         """Own batches decided, by path."""
@@ -190,6 +192,8 @@ class Driver:
         self._feed(now)
         ready = self._node.take(now)
         self._append(ready)
+        for source in ready.distrusted:
+            self.distrust(source)
         if ready.messages:
             self._send(ready.messages)
         self._answer(ready)

@@ -221,6 +221,7 @@ class _Start:
         log_file = self._open_log(identity, driven, codec)
         driver = Driver(driven, log_file, send, fail)
         transport = self._make_transport(identity, codec, driver, distances, fail)
+        driver.distrust = transport.distrust
         self._stack.push_async_callback(transport.close)
         self._stack.callback(driver.stop)  # Before the links close: nothing is sent any more.
         connections = min(cluster.connections, _descriptors())

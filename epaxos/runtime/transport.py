@@ -429,6 +429,13 @@ class Transport:
         else:
             self.lines.push(source, stamp, messages, size)
 
+    def distrust(self, peer: ReplicaId) -> None:
+        """A peer sent a message that decodes, and that no correct replica sends."""
+        link = self._inbound.get(peer)
+        if link is not None:
+            self.malformed += 1
+            link.refuse("it sent a message with a value that is out of range")
+
     def linked(self, peer: ReplicaId) -> bool:
         """Whether messages flow in both directions."""
         return self.outbound[peer].ready and peer in self._inbound

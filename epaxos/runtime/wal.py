@@ -220,7 +220,8 @@ class Wal:
                 except CodecError as error:
                     raise StorageError(
                         f"log segment {path}, byte {frame.offset}: {error}; the record is intact, "
-                        "so another version wrote it: start that version"
+                        "so another version wrote it, perhaps as a broken peer told it: start that "
+                        'version, or replace the replica (docs/operating.md, "lost disk")'
                     ) from None
             elif frame.kind == RecordKind.BOOT:
                 self.boot = int.from_bytes(frame.body, "little")

@@ -21,7 +21,13 @@ from epaxos.node.node import Node
 from epaxos.node.requests import AskTransfer, Limits, NodeReady, Refusal, Reply, Request
 from epaxos.node.sampling import Samples
 from epaxos.registry import ProtocolSpec, find_protocol
-from epaxos.sim.check.checkers import BOUNDED, DecisionChecker, ExecutionChecker, Violation
+from epaxos.sim.check.checkers import (
+    BOUNDED,
+    READABLE,
+    DecisionChecker,
+    ExecutionChecker,
+    Violation,
+)
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Corrupt
@@ -400,6 +406,8 @@ class World:
             self.recorded.append(process.step._replace(released_at=now))
             process.step = None
         self._observe(process.me, life.release(ready, now))
+        if ready.distrusted:
+            raise Violation(READABLE, f"{replica_name(process.me)} refused what it was sent")
         if dies:
             sent = self.network.send_some(process.me, ready.messages)
             self._crash_in_step(process, sent=sent)

@@ -1,7 +1,7 @@
 """Values of message and record classes, drawn field by field from their types."""
 
 import types
-from typing import Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from hypothesis import strategies as st
@@ -28,11 +28,16 @@ def payloads(draw):
 
 
 def values(hint, numbers, lengths):
-    """What a field of that type may hold."""
+    """What a field of that type may hold; without `numbers`, any integers within its range."""
+    if get_origin(hint) is Annotated:
+        inside, *limits = get_args(hint)
+        if inside is int:
+            return within(*limits) if numbers is None else numbers
+        return values(inside, numbers, lengths)
     if hint is Payload:
         return payloads()
     if hint is int:
-        return numbers
+        return within() if numbers is None else numbers
     inside = get_args(hint)
     if get_origin(hint) is list:
         return st.lists(values(inside[0], numbers, lengths), max_size=3)
@@ -47,9 +52,19 @@ def values(hint, numbers, lengths):
     return st.from_type(hint)
 
 
+def within(*limits):
+    """Integers within the limits of a type, or all that have an encoding."""
+    least, most = -(2**63), 2**64 - 1
+    for limit in limits:
+        least = least if limit.ge is None else limit.ge
+        most = most if limit.le is None else limit.le
+        most = most if limit.lt is None else limit.lt - 1
+    return st.integers(least, most)
+
+
 def structs_of(kind, numbers, lengths):
     """Any value of a message or record class: its integers, and the lengths of its vectors."""
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     return st.builds(
         kind, *(values(hints[name], numbers, lengths) for name in kind.__struct_fields__)
     )

@@ -45,7 +45,7 @@ KINDS = (
 @cache
 def structs(kind):
     """Any value of a message or record class."""
-    return structs_of(kind, st.integers(-(2**63), 2**64 - 1), st.integers(0, 9))
+    return structs_of(kind, None, st.integers(0, 9))
 
 
 @pytest.mark.parametrize(("decode", "kind"), KINDS)

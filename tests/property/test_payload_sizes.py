@@ -2,7 +2,7 @@
 refused before anything is proposed."""
 
 import types
-from typing import Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -20,7 +20,7 @@ from epaxos.core.command import (
     oversize,
 )
 from epaxos.core.errors import CodecError
-from epaxos.core.types import REPLICAS_MAX
+from epaxos.core.types import BALLOT_MAX, REPLICAS_MAX, SLOT_MAX
 from epaxos.protocols.epaxos import messages as epaxos
 from epaxos.registry import find_protocol, protocol_names
 from epaxos.runtime.segments import BODY_BYTES_MAX, pack_record
@@ -35,6 +35,8 @@ def largest(hint):
     """The value of a type that takes the most bytes, with one payload in it."""
     if hint is Payload:
         return LONG
+    if get_origin(hint) is Annotated:
+        return largest(get_args(hint)[0])
     if hint is int:
         return NUMBER
     if hint is bool:
@@ -47,7 +49,7 @@ def largest(hint):
     if get_origin(hint) in (Union, types.UnionType):
         return largest(next(each for each in inside if each is not type(None)))
     assert issubclass(hint, msgspec.Struct), f"{hint} is of no known kind"
-    hints = get_type_hints(hint)
+    hints = get_type_hints(hint, include_extras=True)
     return hint(*(largest(hints[name]) for name in hint.__struct_fields__))
 
 
@@ -67,12 +69,12 @@ def test_what_surrounds_one_payload_leaves_room(kind):
 
 
 def test_the_largest_payload_is_framed_recorded_and_read():
-    vote = epaxos.Vote(NUMBER, 1, NUMBER, LARGEST, (NUMBER,) * 9, (NUMBER,) * 9)
-    message = epaxos.RecoverOk(8, NUMBER, [vote])
+    vote = epaxos.Vote(SLOT_MAX, 1, BALLOT_MAX, LARGEST, (SLOT_MAX,) * 9, (SLOT_MAX,) * 9)
+    message = epaxos.RecoverOk(8, BALLOT_MAX, [vote])
     assert len(LARGEST.encoded) == PAYLOAD_BYTES_MAX
     codec = Codec(find_protocol("epaxos"))
     assert codec.decode_message(encode_frame(message)[FRAME_HEADER.size :]) == message
-    record = epaxos.PreAccepted(8, NUMBER, LARGEST, (NUMBER,) * 9, (NUMBER,) * 9)
+    record = epaxos.PreAccepted(8, SLOT_MAX, LARGEST, (SLOT_MAX,) * 9, (SLOT_MAX,) * 9)
     pack_record(1, 1, 0, encode(record), 0, 0)
 
 

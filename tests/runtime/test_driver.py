@@ -87,6 +87,16 @@ async def test_nothing_leaves_before_the_sync(scene):
     assert scene.driver.commands == 1
 
 
+async def test_the_link_of_a_peer_that_is_distrusted_is_closed(scene):
+    scene.driver.start()
+    closed = []
+    scene.driver.distrust = closed.append
+    scene.node.take = lambda now: NodeReady([], False, [], [], [], [2])
+    scene.driver.schedule()
+    await settle()
+    assert closed == [2]
+
+
 async def test_notes_are_appended_without_a_sync(scene):
     scene.driver.start()
     scene.node.take = lambda now: NodeReady([Ping(1)], False, [], [], [])

@@ -128,6 +128,16 @@ async def test_a_frame_larger_than_the_buffer_arrives():
         assert b.numbers == [1, 2]
 
 
+async def test_the_link_of_a_peer_that_is_distrusted_closes_and_comes_back():
+    async with cluster(3) as (a, b, c):
+        b.transport.distrust(0)
+        await until(lambda: a.transport.outbound[1].reconnects == 1 and a.transport.linked(1))
+        assert b.transport.malformed == 1
+        assert c.transport.outbound[1].reconnects == 0
+        a.transport.send([(1, Ping(7))])
+        await until(lambda: b.numbers == [7])
+
+
 async def test_what_cannot_be_sent_is_dropped_and_counted():
     listeners = [listener(), listener()]
     a = Peer(0, listeners)

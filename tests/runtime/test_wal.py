@@ -13,7 +13,8 @@ import pytest
 from epaxos.codec import Codec, encode
 from epaxos.core.errors import StorageError
 from epaxos.core.replica import Executed
-from epaxos.registry import ProtocolSpec
+from epaxos.protocols.epaxos.messages import Promised
+from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.runtime.segments import HEADER_BYTES, RECORD_BYTES, pack_record
 from epaxos.runtime.wal import LogReader, Wal
 
@@ -278,6 +279,15 @@ def test_a_record_of_another_version_is_refused_not_skipped(tmp_path):
     log.close()
     with pytest.raises(StorageError, match="another version"):
         reopened(tmp_path)
+
+
+def test_a_record_with_a_value_out_of_range_is_refused_with_what_to_do(tmp_path):
+    """Older versions wrote down whatever promise a broken peer asked for."""
+    log = fresh(tmp_path)
+    log.append([Promised(1, [1], 2**64 - 15)])
+    log.close()
+    with pytest.raises(StorageError, match=r"byte 256: .* `int` <= .*replace the replica"):
+        list(Wal(tmp_path / "wal", *WHO, SMALL).replay(Codec(find_protocol("epaxos"))))
 
 
 @pytest.mark.parametrize("call", ["fdatasync", "pwrite"])

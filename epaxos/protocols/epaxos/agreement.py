@@ -64,10 +64,11 @@ class Agreement(ReplicaState):
         Ensures:  a new own instance, PreAccepted, with D0 = stable and all that interferes here.
         Records:  PreAccepted, which also allocates the slot (R2: no holes).        Sends:
         PreAccept to all."""
-        # Only a broken peer takes over, or has all execute, what was never proposed.
+        # Only a broken peer takes over, decides, or has all execute, what was never proposed; or
+        # one that remembers a life whose log was lost.
         slot = max(self._next_slot, self.columns.floor[self.me] + 1)
         instance = self.columns.obtain(self.me, slot)
-        while instance.promised > 0:
+        while self._is_taken(instance):
             slot += 1
             instance = self.columns.obtain(self.me, slot)
         self._next_slot = slot + 1
@@ -76,6 +77,10 @@ class Agreement(ReplicaState):
         self.out.record(PreAccepted(self.me, slot, payload, deps, deps))
         self._start_preaccept(instance, payload, deps, now)
         return InstanceId(self.me, slot)
+
+    def _is_taken(self, instance: Instance) -> bool:
+        """Whether an own instance was promised to another, or decided, before it was proposed."""
+        return instance.promised > 0 or instance.phase != INITIAL
 
     def _start_preaccept(
         self, instance: Instance, payload: Payload, deps: Deps, now: Micros

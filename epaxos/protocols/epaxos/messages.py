@@ -23,13 +23,30 @@ None is Nop, except where a field says that it means unknown.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from epaxos.core.command import Payload
 from epaxos.core.replica import Message
-from epaxos.core.types import Ballot, Deps, ReplicaId, Slot
+from epaxos.core.types import (
+    REPLICAS_MAX,
+    SLOTS_PER_MESSAGE_MAX,
+    Ballot,
+    Deps,
+    ReplicaId,
+    Slot,
+    Stamp,
+)
+
+SLOTS_LIVE_MAX = 1 << 32
+"""No column has so many slots above the floor: its command leader holds them all, and each takes
+hundreds of bytes. Everybody has executed what is below the floor, so no slot is further above all
+that a replica knows, however long it was cut off."""
+
+Slots: TypeAlias = Annotated[list[Slot], Meta(max_length=SLOTS_PER_MESSAGE_MAX)]
+"""Some slots of one column."""
 
 
 class PreAccept(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -127,7 +144,7 @@ class Recover(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
 
     replica: ReplicaId
     """The column."""
-    slots: list[Slot]
+    slots: Slots
     """Which of its slots, ascending."""
     ballot: Ballot
     """The sender's, above all its promises for these slots."""
@@ -138,7 +155,7 @@ class Vote(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     slot: Slot
     """Slot of the instance."""
-    phase: int
+    phase: Annotated[int, Meta(ge=0, le=3)]
     """`Phase` of the vote."""
     voted: Ballot
     """Ballot in which the payload and deps were voted for."""
@@ -158,7 +175,7 @@ class RecoverOk(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
     """The column."""
     ballot: Ballot
     """The ballot promised."""
-    votes: list[Vote]
+    votes: Annotated[list[Vote], Meta(max_length=SLOTS_PER_MESSAGE_MAX)]
     """One per slot promised. Slots in phase Committed promise nothing but are listed too. Large
     payloads make several answers out of one."""
 
@@ -211,7 +228,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
     """Column of the instance."""
     slot: Slot
     """Slot of the instance."""
-    matching: int
+    matching: Annotated[int, Meta(ge=0, le=REPLICAS_MAX)]
     """k: how many of its quorum pre-accepted exactly the initial deps."""
 
 
@@ -220,7 +237,7 @@ class Nack(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
 
     replica: ReplicaId
     """The column."""
-    slots: list[Slot]
+    slots: Slots
     """The slots refused."""
     promised: Ballot
     """The highest ballot promised for any of them."""
@@ -231,7 +248,7 @@ class CommitReq(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
 
     replica: ReplicaId
     """The column."""
-    slots: list[Slot]
+    slots: Slots
     """Ascending. Answered by Commit for each slot committed there and above its floor."""
 
 
@@ -240,7 +257,7 @@ class InProgress(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False)
 
     replica: ReplicaId
     """The column."""
-    slots: list[Slot]
+    slots: Slots
     """The slots under way."""
 
 
@@ -254,10 +271,10 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
     """Committed without gaps at the sender, as of its last sync."""
     stable: Deps
     """Minimum of all members' executed, as the sender knows them (R15)."""
-    echo: tuple[int, ...]
+    echo: tuple[Stamp, ...]
     """Per member: the `stamp` of the last Progress heard from it, 0 for none; measures round
     trips."""
-    stamp: int
+    stamp: Stamp
     """The sender's clock in µs; meaningful only to the sender."""
 
 
@@ -385,9 +402,10 @@ RECORDS = (
 """The closed union of records."""
 
 
-def fits(message: Message, n: int) -> bool:
-    """Whether its columns and vectors are those of a cluster of n; only a broken peer differs."""
-    return _FITS[type(message)](message, n)
+def fits(message: Message, n: int, top: Slot) -> bool:
+    """Whether its columns and vectors are those of a cluster of n, and no slot that it makes known
+    is above `top`; only a broken peer differs. Other ranges are those of the types."""
+    return _FITS[type(message)](message, n, top)
 
 
 class _OfColumn(Protocol):
@@ -395,44 +413,71 @@ class _OfColumn(Protocol):
     def replica(self) -> ReplicaId: ...
 
 
-class _WithDeps(_OfColumn, Protocol):
+class _OfSlot(_OfColumn, Protocol):
+    @property
+    def slot(self) -> Slot: ...
+
+
+class _WithDeps(_OfSlot, Protocol):
     @property
     def deps(self) -> Deps: ...
 
 
-def _column_fits(message: _OfColumn, n: int) -> bool:
-    return 0 <= message.replica < n
+def _column_fits(message: _OfColumn, n: int, top: Slot) -> bool:
+    """Of a message that is looked up and makes nothing known."""
+    return message.replica < n
 
 
-def _deps_fit(message: _WithDeps, n: int) -> bool:
-    return 0 <= message.replica < n and len(message.deps) == n
+def _slot_fits(message: _OfSlot, n: int, top: Slot) -> bool:
+    return message.replica < n and message.slot <= top
 
 
-def _votes_fit(message: RecoverOk, n: int) -> bool:
-    return 0 <= message.replica < n and all(_vote_fits(vote, n) for vote in message.votes)
+def _deps_fit(message: _WithDeps, n: int, top: Slot) -> bool:
+    deps = message.deps
+    return message.replica < n and message.slot <= top and len(deps) == n and max(deps) <= top
 
 
-def _vote_fits(vote: Vote, n: int) -> bool:
+def _slots_fit(message: Recover, n: int, top: Slot) -> bool:
+    return message.replica < n and max(message.slots, default=0) <= top
+
+
+def _votes_fit(message: RecoverOk, n: int, top: Slot) -> bool:
+    return message.replica < n and all(_vote_fits(vote, n, top) for vote in message.votes)
+
+
+def _vote_fits(vote: Vote, n: int, top: Slot) -> bool:
     """In phase Initial (0) there are no deps; only a pre-accepted vote (1) is never Nop."""
     if vote.phase == 1 and vote.payload is None:
         return False
     if vote.initial_deps is not None and len(vote.initial_deps) != n:
         return False
-    return len(vote.deps) == n or (vote.phase == 0 and not vote.deps)
+    if vote.phase == 0 and not vote.deps:
+        return True
+    return len(vote.deps) == n and max(vote.deps) <= top
 
 
-def _objections_fit(message: ValidateOk, n: int) -> bool:
+def _objections_fit(message: ValidateOk, n: int, top: Slot) -> bool:
     objections = message.objections
-    return 0 <= message.replica < n and all(0 <= each.replica < n for each in objections)
+    return message.replica < n and all(each.replica < n and each.slot <= top for each in objections)
 
 
-def _progress_fits(message: Progress, n: int) -> bool:
-    vectors = (message.executed, message.committed, message.stable, message.echo)
-    return all(len(vector) == n for vector in vectors)
+def _progress_fits(message: Progress, n: int, top: Slot) -> bool:
+    vectors = (message.executed, message.committed, message.stable)
+    return len(message.echo) == n and all(
+        len(vector) == n and max(vector) <= top for vector in vectors
+    )
 
 
-_FITS: dict[type[Message], Callable[[Any, int], bool]] = {
-    **{kind: _deps_fit if "deps" in kind.__struct_fields__ else _column_fits for kind in MESSAGES},
+def _fits_of(kind: type[Message]) -> Callable[[Any, int, Slot], bool]:
+    names = kind.__struct_fields__
+    if "deps" in names:
+        return _deps_fit
+    return _slot_fits if "slot" in names else _column_fits
+
+
+_FITS: dict[type[Message], Callable[[Any, int, Slot], bool]] = {
+    **{kind: _fits_of(kind) for kind in MESSAGES},
+    Recover: _slots_fit,
     RecoverOk: _votes_fit,
     ValidateOk: _objections_fit,
     Progress: _progress_fits,

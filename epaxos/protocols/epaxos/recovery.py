@@ -16,6 +16,7 @@ from epaxos.core.command import Payload, interferes
 from epaxos.core.quorum import Quorums
 from epaxos.core.replica import Path, Setup
 from epaxos.core.types import (
+    LAST_ROUND,
     Ballot,
     Deps,
     InstanceId,
@@ -233,7 +234,9 @@ class Recovery(Agreement):
             if slot <= low:
                 continue
             instance = self.columns.obtain(replica, slot)
-            if instance.phase != COMMITTED:
+            if instance.promised >= LAST_ROUND:
+                self.counts["ignored_exhausted"] += 1
+            elif instance.phase != COMMITTED:
                 taken.append(instance)
                 above = max(above, instance.promised)
         if not taken:
@@ -548,11 +551,14 @@ class Recovery(Agreement):
     def _on_nack(self, source: ReplicaId, m: Nack, now: Micros) -> None:
         """A higher ballot was promised elsewhere (H4: it is named, so that the loser can go above).
 
-        Requires: an attempt in a lower ballot.
+        Requires: an attempt in a lower ballot. One that nobody can go above is no help.
         Ensures:  it ends; the sweep asks again, and takes over above that ballot if it must.
         Records:  nothing.        Sends: nothing."""
-        self._nacked[m.replica] = max(self._nacked[m.replica], m.promised)
         self.counts["nacks"] += 1
+        if m.promised >= LAST_ROUND:
+            self.counts["ignored_exhausted"] += 1
+        else:
+            self._nacked[m.replica] = max(self._nacked[m.replica], m.promised)
         for slot in m.slots:
             instance = self.columns.get(m.replica, slot)
             if (

@@ -36,6 +36,7 @@ from epaxos.protocols.epaxos.instance import (
     Waiting,
 )
 from epaxos.protocols.epaxos.messages import (
+    SLOTS_LIVE_MAX,
     Accept,
     Accepted,
     AcceptedShort,
@@ -78,6 +79,8 @@ class EPaxosReplica(Leaderless, Recovery):
         super().__init__(setup)
         self.counts.update(dict.fromkeys(_COUNTERS, 0))
         self._started = False
+        self._top: Slot = 0
+        """The highest slot that a message may make known; renewed when one is above it."""
         self._tick_at: Micros = 0
         """When to look at columns, members and heartbeats again."""
         self._handlers: dict[type[Message], Callable[[ReplicaId, Any, Micros], None]] = {
@@ -135,7 +138,9 @@ class EPaxosReplica(Leaderless, Recovery):
 
     def receive(self, source: ReplicaId, message: Message, now: Micros) -> None:
         """Dispatch one message of another member."""
-        if not fits(message, self.n):
+        if not fits(message, self.n, self._top) and not self._fits_by_now(message):
+            self.counts["ignored_malformed"] += 1
+            self.out.distrust(source)
             return
         if self.columns.heard(source, now):
             self._ask_again(now)
@@ -143,6 +148,10 @@ class EPaxosReplica(Leaderless, Recovery):
         soon = now + self.columns.rtt_max // 4
         if soon < self._tick_at:
             self._tick_at = soon
+
+    def _fits_by_now(self, message: Message) -> bool:
+        self._top = max(self.columns.known) + SLOTS_LIVE_MAX
+        return fits(message, self.n, self._top)
 
     def wake(self, now: Micros) -> None:
         """Ask again what was not answered, look at the columns, say that we live."""
@@ -401,6 +410,8 @@ _COUNTERS = (
     "nacks",
     "asks",
     "resends",
+    "ignored_exhausted",
+    "ignored_malformed",
     "commits_cut",
     "votes_cut",
     "questions_given_up",

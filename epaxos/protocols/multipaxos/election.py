@@ -10,7 +10,15 @@ does not. Source: Paxos Made Simple, section 2.2 and 3; docs/protocol.md 5.1, 1.
 
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Outbox, Setup, Timers
-from epaxos.core.types import Ballot, Micros, ReplicaId, Slot, ballot_replica, next_ballot
+from epaxos.core.types import (
+    LAST_ROUND,
+    Ballot,
+    Micros,
+    ReplicaId,
+    Slot,
+    ballot_replica,
+    next_ballot,
+)
 from epaxos.protocols.leader_based.members import Members
 from epaxos.protocols.leader_based.patience import Patience
 from epaxos.protocols.leader_based.probe import Probing
@@ -138,14 +146,22 @@ class Elector:
         stage = self.stage
         if not isinstance(stage, Probing) or m.number != stage.number:
             return self._ignored("stale_probe")
-        self._highest = max(self._highest, m.promised)
+        self._hear_of(m.promised)
         stage.tally.add(source)
         if stage.tally.count >= self.majority:
             self._campaign(now, None)
 
+    def _hear_of(self, ballot: Ballot) -> None:
+        """Somebody joined it; the next campaign goes above, if anybody can."""
+        if ballot >= LAST_ROUND:
+            return self._ignored("exhausted")
+        self._highest = max(self._highest, ballot)
+
     def _campaign(self, now: Micros, predecessor: ReplicaId | None) -> None:
         """Start phase 1 with a ballot above all that we know."""
         assert not isinstance(self.stage, Leading), "a leader does not campaign"
+        if self.promised >= LAST_ROUND:
+            return self._ignored("exhausted")
         self._counts["elections"] += 1
         ballot = next_ballot(max(self.promised, self._highest), self.me)
         self._promise(ballot)
@@ -197,7 +213,8 @@ class Elector:
         stage = self.stage
         if not isinstance(stage, Preparing) or m.ballot != stage.ballot:
             return self._ignored("stale_promise")
-        if any(vote.slot > self.log.last + SLOTS_AHEAD_MAX for vote in m.votes):
+        top = self.log.last + SLOTS_AHEAD_MAX
+        if m.until > top or any(vote.slot > top for vote in m.votes):
             return self._ignored("far")
         if not stage.absorb(source, m):
             return self._ignored("stale_promise")
@@ -258,7 +275,7 @@ class Elector:
     def _superseded(self, ballot: Ballot, now: Micros) -> None:
         """Somebody joined a higher ballot. Whether it is led, or was only ever tried, a probe will
         tell; it waits until a live candidate would have been heard."""
-        self._highest = max(self._highest, ballot)
+        self._hear_of(ballot)
         if not isinstance(self.stage, Leading | Preparing):
             return
         self._step_down(now)
@@ -296,6 +313,7 @@ COUNTERS = (
     "step_downs",
     "transfers",
     "ignored_contradiction",
+    "ignored_exhausted",
     "ignored_far",
     "ignored_foreign",
     "ignored_forgotten",

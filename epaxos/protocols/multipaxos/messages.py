@@ -19,10 +19,16 @@ Source: Paxos Made Simple and its production shape, docs/protocol.md 5.1; durabi
 forgetting as in 1.12 and 1.14. One ballot covers the whole log. A payload of None is a no-op.
 """
 
+from typing import Annotated, TypeAlias
+
 import msgspec
+from msgspec import Meta
 
 from epaxos.core.command import Payload
-from epaxos.core.types import Ballot, Deps, Slot
+from epaxos.core.types import SLOTS_PER_MESSAGE_MAX, Ballot, Deps, Slot, Stamp
+
+Payloads: TypeAlias = Annotated[list[Payload | None], Meta(max_length=SLOTS_PER_MESSAGE_MAX)]
+"""The values of a run of slots; None is a no-op."""
 
 
 class Probe(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -73,7 +79,7 @@ class Promise(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """Votes are complete for slots first .. until; 0: for all slots from `first` on."""
     chosen: Slot
     """Every slot up to here is known chosen at the sender; for those it lists no votes."""
-    votes: list[Vote]
+    votes: Annotated[list[Vote], Meta(max_length=SLOTS_PER_MESSAGE_MAX)]
     """The sender's votes in that range, ascending."""
 
 
@@ -131,7 +137,7 @@ class Learn(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
 
     first: Slot
     """First slot of the run."""
-    payloads: list[Payload | None]
+    payloads: Payloads
     """The chosen values in order of slot; None is a no-op."""
 
 
@@ -176,10 +182,10 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
     """Executed without gaps and durable at the sender (one column)."""
     stable: Deps
     """Minimum of all members' executed, as the sender knows them (one column)."""
-    echo: tuple[int, ...]
+    echo: tuple[Stamp, ...]
     """Per member: the `stamp` of the last Heartbeat heard from it, moved forward by the time it was
     held here; 0 for none. Measures round trips."""
-    stamp: int
+    stamp: Stamp
     """The sender's clock in µs; meaningful only to the sender."""
 
 

@@ -570,6 +570,7 @@ class MultiPaxosReplica(Elector):
         Records:  Promised if we follow a new ballot.       Sends: Nack, Fetch.
         """
         if len(m.executed) != 1 or len(m.stable) != 1 or len(m.echo) != self.n:
+            self.out.distrust(source)
             return self._ignored("malformed")
         self.members.advance(source, m.executed[0], m.stable[0], m.commit)
         self.members.measure(source, m.stamp, m.echo[self.me], now)

@@ -45,6 +45,7 @@ IN_ORDER = "the members of a component execute in order of slot, then replica"
 RESTORES = "what the log says and what is in memory are the same state"
 COUNTED = "counters say what happened"
 BOUNDED = "no queue grows beyond its bound"
+READABLE = "what a replica says and writes is taken by those who read it"
 
 
 class Violation(Exception):

@@ -200,6 +200,9 @@ class _StartsCountingAgain(EPaxosReplica):
         super()._restore_preaccepted(r)
         self._next_slot = 1
 
+    def _is_taken(self, instance: Instance) -> bool:
+        return instance.promised > 0  # what was decided before it was proposed is written over
+
 
 class _StartsEmpty(Node):
     def restore(self, record: Record) -> None:
