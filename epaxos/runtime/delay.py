@@ -19,8 +19,10 @@ from epaxos.core.types import Micros, ReplicaId
 from epaxos.runtime.alarm import LATENESS_US, Alarm, clock
 from epaxos.runtime.metrics import Distribution
 
-LINE_BYTES_MAX: Final = 256 * 1024 * 1024
-"""What one line holds at most; beyond it, it drops."""
+LINE_MESSAGES_MAX: Final = 128 * 1024
+LINE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Messages on one line, and their bytes, beyond which the peer is not read until half of them have
+arrived. What waits meanwhile arrives late, never early, and `error` tells."""
 
 
 class JitterSource(Protocol):
@@ -41,16 +43,19 @@ class DelayLine:
         self.loss = loss
         self.cut = False
         self.dropped = 0
-        """Messages lost by loss, cut, or because the line was full."""
+        """Messages lost by loss or cut."""
         self._jitter = jitter
         self._random = random.Random(seed)
         self._queue: deque[tuple[Micros, list[Message], int]] = deque()
         self._last = 0
         self._bytes = 0
+        self._messages = 0
+        self.is_full = False
+        """Whether no more of the peer should be read."""
 
     def push(self, sent: Micros, messages: list[Message], size: int) -> None:
         """Messages that left the peer at `sent`, `size` bytes together."""
-        if self.cut or self._bytes + size > LINE_BYTES_MAX:
+        if self.cut:
             self.dropped += len(messages)
             return
         if self.loss:
@@ -64,17 +69,25 @@ class DelayLine:
             due += self._jitter.sample(self._random)
         self._last = max(self._last, due)
         self._bytes += size
+        self._messages += len(messages)
         self._queue.append((self._last, messages, size))
+        if self._messages > LINE_MESSAGES_MAX or self._bytes > LINE_BYTES_MAX:
+            self.is_full = True
 
     def next(self) -> Micros | None:
         """When the first messages are due."""
         return self._queue[0][0] if self._queue else None
 
-    def pop(self) -> tuple[Micros, list[Message]]:
-        """The first messages and when they were due."""
+    def pop(self) -> tuple[Micros, list[Message], int]:
+        """The first messages, when they were due, and their bytes."""
         due, messages, size = self._queue.popleft()
         self._bytes -= size
-        return due, messages
+        self._messages -= len(messages)
+        return due, messages, size
+
+    def is_half_empty(self) -> bool:
+        """Whether a line that was full has room again."""
+        return self._messages <= LINE_MESSAGES_MAX // 2 and self._bytes <= LINE_BYTES_MAX // 2
 
     def change(self, now: Micros, delay_us: Micros, loss: float, cut: bool) -> None:
         """New settings. What is on its way arrives no later than if it left now; a cut loses it."""
@@ -82,7 +95,7 @@ class DelayLine:
         if cut:
             self.dropped += sum(len(messages) for _, messages, _ in self._queue)
             self._queue.clear()
-            self._bytes = 0
+            self._bytes = self._messages = 0
         latest = now + delay_us
         self._queue = deque((min(due, latest), m, size) for due, m, size in self._queue)
         self._last = min(self._last, latest)
@@ -95,9 +108,11 @@ class DelayLines:
         self,
         loop: asyncio.AbstractEventLoop,
         lines: dict[ReplicaId, DelayLine],
-        deliver: Callable[[ReplicaId, list[Message]], None],
+        deliver: Callable[[ReplicaId, list[Message], int], None],
     ) -> None:
         self.lines = lines
+        self.drained: Callable[[ReplicaId], None] = lambda source: None
+        """Called when a line that was full has room again."""
         self.error = Distribution()
         """Difference between the intended and the actual moment of delivery, in µs."""
         self._deliver = deliver
@@ -117,9 +132,12 @@ class DelayLines:
                 if at > due_now:
                     first = at if first is None else min(first, at)
                     break
-                due, messages = line.pop()
+                due, messages, size = line.pop()
                 self.error.record(abs(now - due))
-                self._deliver(source, messages)
+                self._deliver(source, messages, size)
+            if line.is_full and line.is_half_empty():
+                line.is_full = False
+                self.drained(source)
         self._alarm.set(None if first is None else first - LATENESS_US)
 
     def change(self, source: ReplicaId, delay_us: Micros, loss: float, cut: bool) -> None:

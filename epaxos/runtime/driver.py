@@ -1,6 +1,6 @@
 """The loop around a node: five lines that keep the law of durability (`Driver._step`).
 
-    feed inputs                                             (a bounded number of messages)
+    feed inputs                                             (a bounded number of messages, fairly)
     ready = node.take(now)
     append ready.log; one sync if ready.must_sync           (in this thread: measured, it is faster)
     send ready.messages
@@ -15,7 +15,6 @@ one exception is the last line: what a waiter raises ends that waiter's connecti
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, Protocol, cast
@@ -25,6 +24,7 @@ from epaxos.core.types import Micros, ReplicaId
 from epaxos.node.requests import NodeReady, Question, QuestionReply, Refusal, Reply, Request, commit
 from epaxos.node.sampling import Samples
 from epaxos.runtime.alarm import Alarm, clock
+from epaxos.runtime.backlog import Backlog
 from epaxos.runtime.metrics import Distribution
 
 STEP_MESSAGES_MAX: Final = 1024
@@ -96,7 +96,6 @@ class Driver:
         self._fail = fail
         self._requests: list[Request] = []
         self._questions: list[tuple[asyncio.Future[QuestionReply], Question]] = []
-        self._messages: deque[tuple[ReplicaId, list[Message]]] = deque()
         self._sources: list[Source] = []
         self._scheduled = False
         self._stopped = True
@@ -108,6 +107,8 @@ class Driver:
 
         self.distrust: Callable[[ReplicaId], None] = lambda peer: None
         """Called with a peer that sent what no correct one sends."""
+        self.backlog = Backlog()
+        """What peers sent and the node was not told yet."""
         self.ticks = 0
         self.commits: dict[Path, int] = dict.fromkeys(Path, 0)
         """Own batches decided, by path."""
@@ -160,9 +161,9 @@ class Driver:
         self.schedule()
         return await waiter
 
-    def deliver(self, source: ReplicaId, messages: list[Message]) -> None:
-        """Messages from a peer."""
-        self._messages.append((source, messages))
+    def deliver(self, source: ReplicaId, messages: list[Message], size: int) -> None:
+        """Messages from a peer, `size` bytes together."""
+        self.backlog.add(source, messages, size)
         if not self._scheduled:
             self.schedule()
 
@@ -184,8 +185,10 @@ class Driver:
             self._stopped = True
             self._fail(error)
             return
-        if self._messages:
-            self.schedule()
+        if self.backlog:
+            # In the turn after next: what arrived during this step is read before, so that whoever
+            # was heard meanwhile is not taken for silent.
+            self._loop.call_soon(self.schedule)
         self._arm()
 
     def _step(self, now: Micros) -> None:
@@ -200,14 +203,7 @@ class Driver:
 
     def _feed(self, now: Micros) -> None:
         node = self._node
-        budget = STEP_MESSAGES_MAX
-        messages = self._messages
-        while messages and budget > 0:
-            source, group = messages.popleft()
-            if len(group) > budget:
-                messages.appendleft((source, group[budget:]))
-                group = group[:budget]
-            budget -= len(group)
+        for source, group in self.backlog.take(STEP_MESSAGES_MAX):
             for message in group:
                 node.receive(source, message, now)
         requests, self._requests = self._requests, []

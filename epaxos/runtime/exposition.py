@@ -120,6 +120,23 @@ class _ReplicaCollector(Collector):
             "peer",
             {names[peer]: link.dropped for peer, link in links},
         )
+        yield _counter(
+            "peer_pauses",
+            "How often a peer was not read for a while, since too much of it waited here",
+            "peer",
+            {names[peer]: transport.pauses.get(peer, 0) for peer in transport.outbound},
+        )
+        waiting = GaugeMetricFamily(
+            "epaxos_peer_backlog", "Messages of a peer that wait to be dealt with", labels=["peer"]
+        )
+        unsent = GaugeMetricFamily(
+            "epaxos_peer_unsent_bytes", "Bytes that wait for a peer to read", labels=["peer"]
+        )
+        for peer, link in links:
+            waiting.add_metric([names[peer]], self._parts.driver.backlog.messages(peer))
+            unsent.add_metric([names[peer]], link.unsent)
+        yield waiting
+        yield unsent
         linked = GaugeMetricFamily("epaxos_peer_linked", "Linked both ways", labels=["peer"])
         for peer in transport.outbound:
             linked.add_metric([names[peer]], transport.linked(peer))

@@ -339,7 +339,7 @@ class _Start:
             [(member.host, member.peer_port) for member in cluster.replicas],
             codec,
             identity.peers,
-            driver.deliver,
+            driver,
             fail,
             lines=distances.lines(driver) if cluster.emulate else None,
             seed=f"{cluster.seed} links {me}",

@@ -166,6 +166,10 @@ def _peers(parts: Parts) -> list[dict[str, Any]]:
             "sent_messages": link.messages,
             "sent_bytes": link.bytes,
             "dropped": link.dropped,
+            "unsent_bytes": link.unsent,
+            "backlog": parts.driver.backlog.messages(peer),
+            "paused": transport.is_paused(peer),
+            "pauses": transport.pauses.get(peer, 0),
             "reconnects": max(0, link.reconnects),
             "refusal": link.refusal or None,
         }

@@ -11,7 +11,9 @@ says who sent it.
 
 Rules of this file: nothing waits for a peer. What cannot be sent now (no link, or more than
 `QUEUE_BYTES_MAX` unsent) is dropped and counted; the protocols retransmit. One write per link and
-tick; a broadcast is encoded once. Before the hello at most `HELLO_BYTES_MAX` bytes are taken.
+tick; a broadcast is encoded once. Before the hello at most `HELLO_BYTES_MAX` bytes are taken, and
+behind it a peer is not read while more of it waits here than should (`Receiver.has_room`, and a
+full delay line): TCP tells it so.
 """
 
 import asyncio
@@ -30,12 +32,13 @@ from epaxos.core.errors import CodecError, EpaxosError, StorageError
 from epaxos.core.replica import EVERYONE, Message
 from epaxos.core.types import ReplicaId, replica_name
 from epaxos.runtime.alarm import clock
+from epaxos.runtime.backlog import Receiver
 from epaxos.runtime.delay import DelayLines
 from epaxos.runtime.framing import FrameBuffer
 from epaxos.runtime.identity import PeerBoots
 
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Unsent bytes per peer; beyond it, messages to that peer are dropped."""
+"""Unsent bytes per peer; what would exceed it is dropped."""
 HELLO_BYTES_MAX: Final = 4096
 HELLO_DEADLINE_S: Final = 5.0
 PENDING_MAX: Final = 64
@@ -132,6 +135,8 @@ class Inbound(asyncio.BufferedProtocol):
         self.source: ReplicaId | None = None
         """Who sends; None before the hello."""
         self.wire: asyncio.Transport | None = None
+        self.is_paused = False
+        """Whether the peer is not read."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.wire = cast("asyncio.Transport", transport)
@@ -161,6 +166,18 @@ class Inbound(asyncio.BufferedProtocol):
             self._deadline.cancel()
         self.wire = None
         self._owner.forget(self)
+
+    def pause(self) -> None:
+        """Do not read the peer for a while."""
+        if self.wire is not None and not self.is_paused:
+            self.is_paused = True
+            self.wire.pause_reading()
+
+    def resume(self) -> None:
+        """Read the peer again."""
+        if self.wire is not None and self.is_paused:
+            self.is_paused = False
+            self.wire.resume_reading()
 
     def refuse(self, why: str) -> None:
         """Close the link, and say why in the log."""
@@ -270,14 +287,21 @@ class Outbound(asyncio.Protocol):
         """Write what this tick has for the peer, or drop and count it."""
         parts = self.parts
         wire = self._wire
-        if not self.ready or wire is None or wire.get_write_buffer_size() > QUEUE_BYTES_MAX:
+        data = stamp + b"".join(parts) if self.ready and wire is not None else b""
+        unsent = self.unsent
+        # What a step says is never too much for an empty queue.
+        if wire is None or not data or (unsent and unsent + len(data) > QUEUE_BYTES_MAX):
             self.dropped += len(parts)
         else:
             self.messages += len(parts)
-            data = stamp + b"".join(parts)
             self.bytes += len(data)
             wire.write(data)
         parts.clear()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the peer to read."""
+        return 0 if self._wire is None else self._wire.get_write_buffer_size()
 
     async def run(self) -> None:
         """Keep the link up, for ever."""
@@ -340,7 +364,7 @@ class Transport:
         addresses: list[tuple[str, int]],
         codec: Codec,
         peers: PeerBoots,
-        deliver: Callable[[ReplicaId, list[Message]], None],
+        receiver: Receiver,
         fail: Callable[[BaseException], None],
         *,
         lines: DelayLines | None,
@@ -359,7 +383,13 @@ class Transport:
         """Called when a link came up."""
         self._me = me
         self._peers = peers
-        self._deliver = deliver
+        self._receiver = receiver
+        self._backlog = receiver.backlog
+        self._backlog.drained = self._drained
+        if lines is not None:
+            lines.drained = self._drained
+        self.pauses: dict[ReplicaId, int] = {}
+        """How often each peer was not read for a while, since too much of it waited here."""
         self._fail = fail
         self._inbound: dict[ReplicaId, Inbound] = {}
         self._pending: dict[Inbound, None] = {}
@@ -425,9 +455,31 @@ class Transport:
             kind = type(message)
             received[kind] = received.get(kind, 0) + 1
         if self.lines is None:
-            self._deliver(source, messages)
+            self._receiver.deliver(source, messages, size)
         else:
             self.lines.push(source, stamp, messages, size)
+        if not self._has_room(source):
+            self._pause(source)
+
+    def is_paused(self, peer: ReplicaId) -> bool:
+        """Whether a peer is not read, since too much of it waits here."""
+        link = self._inbound.get(peer)
+        return link is not None and link.is_paused
+
+    def _has_room(self, source: ReplicaId) -> bool:
+        lines = self.lines
+        return self._backlog.has_room(source) and (lines is None or not lines.lines[source].is_full)
+
+    def _pause(self, source: ReplicaId) -> None:
+        link = self._inbound.get(source)
+        if link is not None and not link.is_paused:
+            link.pause()
+            self.pauses[source] = self.pauses.get(source, 0) + 1
+
+    def _drained(self, source: ReplicaId) -> None:
+        link = self._inbound.get(source)
+        if link is not None and self._has_room(source):
+            link.resume()
 
     def distrust(self, peer: ReplicaId) -> None:
         """A peer sent a message that decodes, and that no correct replica sends."""
@@ -467,6 +519,8 @@ class Transport:
         self._inbound[source] = link
         if before is not None and before.wire is not None:
             before.wire.abort()
+        if not self._has_room(source):
+            self._pause(source)
         self.link_changed()
 
     def welcome(self, hello: LinkHello) -> LinkHello | LinkRefusal:

@@ -1,14 +1,19 @@
 """The loop: the law of durability, bounded steps, fail-stop."""
 
 import asyncio
+import random
+import socket
 
 import msgspec
 import pytest
 from fakenode import FakeFlight, FakeLog, FakeNode
 
 from epaxos.core.errors import StorageError
-from epaxos.core.replica import EVERYONE
-from epaxos.node.requests import AskStatus, NodeReady, Request
+from epaxos.core.replica import EVERYONE, Setup
+from epaxos.node.node import Node
+from epaxos.node.requests import AskStatus, Limits, NodeReady, Request
+from epaxos.protocols.epaxos.messages import Progress
+from epaxos.registry import find_protocol
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.driver import STEP_MESSAGES_MAX, Driver
 
@@ -159,12 +164,103 @@ async def test_a_step_takes_a_bounded_number_of_messages_in_order(scene):
     scene.node.take = take
     scene.driver.start()
     steps.clear()
-    scene.driver.deliver(1, [Ping(i) for i in range(10)])
-    scene.driver.deliver(2, [Ping(i) for i in range(10, 3000)])
+    scene.driver.deliver(1, [Ping(i) for i in range(10)], 100)
+    scene.driver.deliver(2, [Ping(i) for i in range(10, 3000)], 30_000)
     await settle()
     assert [m.number for _, m in scene.node.received] == list(range(3000))
     assert [s for s, _ in scene.node.received] == [1] * 10 + [2] * 2990
     assert steps == [STEP_MESSAGES_MAX, 2 * STEP_MESSAGES_MAX, 3000]
+
+
+async def test_who_says_little_is_heard_beside_who_says_much(scene):
+    """In each step, before the node is woken, everybody who waits is heard."""
+    heard = []
+    taken, woken = scene.node.take, scene.node.wake
+
+    def wake(now):
+        heard.append({source for source, _ in scene.node.received})
+        woken(now)
+
+    def take(now):
+        if 3 in heard[-1]:
+            scene.driver.deliver(3, [Ping(0)], 10)
+        scene.node.received.clear()
+        scene.node.at = 1
+        return taken(now)
+
+    scene.node.wake, scene.node.take = wake, take
+    scene.driver.start()
+    heard.clear()
+    scene.driver.deliver(1, [Ping(i) for i in range(5000)], 50_000)
+    scene.driver.deliver(2, [Ping(i) for i in range(5000)], 50_000)
+    scene.driver.deliver(3, [Ping(0)], 10)
+    while scene.driver.backlog.messages(1):  # noqa: ASYNC110 # a step has no event
+        await asyncio.sleep(0)
+    assert len(heard) >= 9
+    assert all(each == {1, 2, 3} for each in heard)
+
+
+async def test_what_arrives_during_a_step_is_heard_in_the_next(scene):
+    """A step may take long (a sync). Whoever spoke meanwhile must not be taken for silent."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    loop = asyncio.get_running_loop()
+
+    def read():
+        scene.driver.deliver(2, [Ping(len(near.recv(100)))], 10)
+
+    loop.add_reader(near, read)
+    heard = []
+    taken = scene.node.take
+
+    def take(now):
+        heard.append({source for source, _ in scene.node.received})
+        scene.node.received.clear()
+        if len(heard) == 2:
+            far.send(b"x")
+        return taken(now)
+
+    scene.node.take = take
+    try:
+        scene.driver.start()
+        scene.driver.deliver(1, [Ping(i) for i in range(5000)], 50_000)
+        await settle()
+        assert heard[:4] == [set(), {1}, {1, 2}, {1}]
+    finally:
+        loop.remove_reader(near)
+        near.close()
+        far.close()
+
+
+async def test_a_peer_is_not_suspected_for_what_waits_here(scene, monkeypatch):
+    """B sends more than A can deal with in a second; C only its heartbeats."""
+    now = [1_000_000]
+    monkeypatch.setattr("epaxos.runtime.driver.clock", lambda: now[0])
+    node = Node(
+        find_protocol("epaxos"), Setup(0, 3, (0, 1000, 1000), random.Random(1)), 1, Limits()
+    )
+    driver = Driver(node, None, lambda messages: None, scene.failures.append)
+    none = (0, 0, 0)
+    heartbeat = Progress(none, none, none, none, 0)
+    taken, reachable = node.take, []
+
+    def take(at):
+        reachable.append(node.replica.columns.reachable())
+        now[0] += 20_000
+        driver.deliver(2, [heartbeat], 20)
+        return taken(at)
+
+    driver.start()
+    node.take = take
+    try:
+        driver.deliver(1, [heartbeat] * 60_000, 1_200_000)
+        while driver.backlog.messages(1):  # noqa: ASYNC110 # a step has no event
+            await asyncio.sleep(0)
+        assert len(reachable) > 50
+        assert set(reachable) == {3}
+        assert scene.failures == []
+    finally:
+        driver.stop()
 
 
 async def test_inputs_of_one_moment_share_one_tick_and_one_sync(scene):
@@ -172,7 +268,7 @@ async def test_inputs_of_one_moment_share_one_tick_and_one_sync(scene):
     before = scene.driver.ticks
     for _ in range(50):
         scene.driver.submit(Request(Waiter(scene.trace), b"\1", [b"k"], [b"v"], clock() + 10**6))
-    scene.driver.deliver(1, [Ping(1)])
+    scene.driver.deliver(1, [Ping(1)], 10)
     await settle()
     assert scene.driver.ticks == before + 1
     assert scene.trace.count("sync") == 1

@@ -12,6 +12,7 @@ from epaxos.core.errors import StorageError
 from epaxos.core.replica import EVERYONE
 from epaxos.registry import ProtocolSpec
 from epaxos.runtime.alarm import Alarm, clock
+from epaxos.runtime.backlog import Backlog
 from epaxos.runtime.delay import DelayLine, DelayLines
 from epaxos.runtime.identity import PeerBoots
 from epaxos.runtime.transport import (
@@ -52,6 +53,8 @@ class Peer:
         self.failures = []
         self.boots = PeerBoots(None)
         self.arrived = asyncio.Event()
+        self.backlog = Backlog()
+        self.is_busy = False
         hello = LinkHello(1, "c1", me, me, 1, f"nonce{me}", "fake", len(listeners), "hash")
         self.hello = msgspec.structs.replace(hello, **changes)
         lines = None
@@ -69,14 +72,20 @@ class Peer:
             addresses,
             CODEC,
             self.boots,
-            self.deliver,
+            self,
             self.failures.append,
             lines=lines,
             seed="x",
         )
 
-    def deliver(self, source, messages):
-        self.got += [(source, m.number, clock()) for m in messages]
+    def deliver(self, source, messages, size):
+        self.backlog.add(source, messages, size)
+        if not self.is_busy:
+            self.work()
+
+    def work(self, budget=1_000_000):
+        for source, messages in self.backlog.take(budget):
+            self.got += [(source, m.number, clock()) for m in messages]
         self.arrived.set()
 
     @property
@@ -156,6 +165,7 @@ async def test_a_peer_that_does_not_read_costs_only_its_own_messages(monkeypatch
         filler = b"z" * 100_000
         for i in range(200):
             a.transport.send([(EVERYONE, Ping(i, filler))])
+            assert a.transport.outbound[1].unsent <= 1_000_000
             await asyncio.sleep(0)
         await until(lambda: c.numbers == list(range(200)))
         assert a.transport.outbound[1].dropped > 0
@@ -163,6 +173,78 @@ async def test_a_peer_that_does_not_read_costs_only_its_own_messages(monkeypatch
         inbound.wire.resume_reading()
         await until(lambda: len(b.got) == 200 - a.transport.outbound[1].dropped)
         assert b.numbers == sorted(b.numbers)
+
+
+@pytest.mark.parametrize("bound", ["BACKLOG_MESSAGES_MAX", "BACKLOG_BYTES_MAX"])
+async def test_a_peer_is_not_read_while_too_much_of_it_waits_and_nothing_is_lost(
+    monkeypatch, bound
+):
+    monkeypatch.setattr(f"epaxos.runtime.backlog.{bound}", 1000)
+    async with cluster(3) as (a, b, c):
+        b.is_busy = True
+        sent = 0
+        # Until nothing moves any more: the kernel's buffers are full, and what is not read waits
+        # at the sender.
+        while a.transport.outbound[1].unsent < 2_000_000:
+            a.transport.send([(1, Ping(sent + i, b"x" * 100)) for i in range(100)])
+            sent += 100
+            await asyncio.sleep(0)
+        read = b.backlog.messages(0)
+        assert 0 < read <= 4000, "the bound, and what one read brings"
+        assert b.transport.is_paused(0)
+        assert b.transport.pauses == {0: 1}
+        c.transport.send([(1, Ping(7))])
+        await until(lambda: b.backlog.messages(2) == 1)
+        assert b.backlog.messages(0) == read
+        while len(b.got) < sent + 1:
+            b.work(500)
+            assert b.backlog.messages(0) <= 4000
+            await asyncio.sleep(0)
+        assert [number for source, number, _ in b.got if source == 0] == list(range(sent))
+        assert not b.transport.is_paused(0)
+        assert a.transport.outbound[1].dropped == 0
+
+
+async def test_a_new_link_of_a_peer_is_not_read_either_while_its_backlog_is_full(monkeypatch):
+    monkeypatch.setattr("epaxos.runtime.backlog.BACKLOG_MESSAGES_MAX", 10)
+    async with cluster(2) as (a, b):
+        b.is_busy = True
+        a.transport.send([(1, Ping(i)) for i in range(20)])
+        await until(lambda: b.transport.is_paused(0))
+        old = b.transport._inbound[0]
+        a.transport.outbound[1]._wire.abort()
+        await until(lambda: b.transport._inbound.get(0) not in (old, None))
+        await until(lambda: a.transport.outbound[1].ready)
+        assert b.transport.is_paused(0)
+        a.transport.send([(1, Ping(20))])
+        await asyncio.sleep(0.05)
+        assert b.backlog.messages(0) == 20
+        b.is_busy = False
+        b.work()
+        await until(lambda: len(b.got) == 21)
+        assert b.numbers == list(range(21))
+
+
+@pytest.mark.parametrize("bound", ["LINE_MESSAGES_MAX", "LINE_BYTES_MAX"])
+async def test_a_full_delay_line_is_not_fed_and_loses_nothing(monkeypatch, bound):
+    monkeypatch.setattr(f"epaxos.runtime.delay.{bound}", 3000)
+    async with cluster(2, delays=50_000) as (a, b):
+        line, left, most, sent = b.transport.lines.lines[0], [], 0, 0
+        while a.transport.outbound[1].unsent < 1_000_000 and sent < 100_000:
+            left += [clock()] * 100
+            a.transport.send([(1, Ping(sent + i, b"x" * 100)) for i in range(100)])
+            sent += 100
+            await asyncio.sleep(0)
+            most = max(most, line._messages)
+        async with asyncio.timeout(60):
+            while len(b.got) < sent:
+                most = max(most, line._messages)
+                await asyncio.sleep(0.001)
+        assert b.numbers == list(range(sent))
+        assert most <= 8000, "the bound, and what one read brings"
+        assert b.transport.pauses[0] > 0
+        assert all(at - start >= 49_900 for start, (_, _, at) in zip(left, b.got))
+        assert line.dropped == 0
 
 
 async def test_a_lost_link_comes_back():
@@ -385,7 +467,7 @@ def test_a_line_never_reorders_and_shortens_when_told():
         line.push(i, [Ping(i)], 10)
     dues, numbers = [], []
     while line.next() is not None:
-        due, messages = line.pop()
+        due, messages, _ = line.pop()
         dues.append(due)
         numbers += [m.number for m in messages]
     assert numbers == list(range(100))
