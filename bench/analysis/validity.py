@@ -94,6 +94,12 @@ class Findings:
         self.hold(fates["lost"] / sent, LOST, f"{at}{fates['lost']} commands lost")
         self.hold(failed / sent, FAILED, f"{at}{failed} commands refused or ambiguous")
 
+    def look_at_history(self, at: str, verdict: str, sentence: str) -> None:
+        """Whether the answers were right. What could not be decided is no pass."""
+        if verdict != "OK":
+            level = "INVALID" if verdict == "ILLEGAL" else "SUSPECT"
+            self.add(level, f"{at}the history is {sentence}")
+
     def look_at_slow_paths(self, at: str, unexplained: int | None) -> None:
         """Whether conflicts explain them."""
         if unexplained:
@@ -108,6 +114,9 @@ def validity(summary: dict[str, Any]) -> tuple[str, list[str]]:
         rate = f"{phase['label']}: "
         for row in phase["health"]:
             found.look_at_health(f"{runs[row['run']]}, {rate}", row)
+        for row in phase.get("histories", ()):
+            at = f"{runs[row['run']]}, {rate}"
+            found.look_at_history(at, row["verdict"], row["sentence"])
         for row in phase["conflicts"]:
             found.look_at_slow_paths(f"{runs[row['run']]}, {rate}", row["unexplained"])
         for cell in phase["cells"]:

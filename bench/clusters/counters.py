@@ -17,6 +17,7 @@ from hdrh.histogram import HdrHistogram
 
 from bench.analysis.stages import PATH, Sampled, answered
 from bench.clusters.local import LocalCluster
+from bench.history.judge import HistoryVerdict
 from bench.load.client import LoadProcess
 from bench.load.samples import Demand, LoadResult, Spec, Target
 from epaxos.core.errors import ConfigError
@@ -99,6 +100,8 @@ class Measured:
     """None: in virtual time no machine has a part."""
     sampled: tuple[tuple[Sampled, ...], ...] = ()
     """Per replica, the batches of the measured time whose stages it kept; empty: not asked."""
+    checked: HistoryVerdict | None = None
+    """Of all calls of the load; None: no history was kept."""
 
 
 Status = dict[str, Any]
@@ -267,12 +270,11 @@ def sampled_batches(cluster: LocalCluster, demand: Demand) -> tuple[tuple[Sample
     return tuple(answered(each, window_s) for each in explained)
 
 
-def spec_for(cluster: LocalCluster, demand: Demand) -> Spec:
-    """A demand, at the replicas of a cluster."""
+def spec_for(cluster: LocalCluster, demand: Demand, history: str = "", initial: str = "") -> Spec:
+    """A demand, at the replicas of a cluster, perhaps with a history."""
     regions = cluster.topology.regions
-    return Spec.of(
-        demand, [Target(region.name, each.client) for region, each in zip(regions, cluster.ports)]
-    )
+    targets = [Target(region.name, each.client) for region, each in zip(regions, cluster.ports)]
+    return Spec.of(demand, targets, history, initial)
 
 
 def _sent_messages(status: Status) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 from bench.analysis.stages import PER_SECOND, answered
 from bench.clusters.counters import COOLDOWN_S, SETTLE_S, Costs, Measured
+from bench.history.calls import HistoryWriter, Stamps
 from bench.load.client import CONNECTION_LOST, PAUSE_US, STAGGER_US, UNREACHABLE
 from bench.load.samples import CLOSED, OPEN, Demand, Fates, LoadResult, Sample, Spread
 from epaxos.codec import FRAME_HEADER
@@ -81,6 +82,8 @@ class VirtualCluster:
         self.world.decisions = cast("DecisionChecker", _NullChecker())
         self.world.executions = cast("ExecutionChecker", _NullChecker())
         self.world.watch = cast("ProtocolWatch", _NullChecker())
+        self.loads = 0
+        """Those that were offered, this one included."""
         self.numbers = count(1)
         """Of the commands of all loads: some may be answered in a later one."""
         self.links = _Links(self.world, topology, jitter)
@@ -161,8 +164,18 @@ class VirtualLoad:
     """All clients. The load starts a moment after this was made; what its commands meet until then
     may still be planned."""
 
-    def __init__(self, cluster: VirtualCluster, homes: Sequence[Home], demand: Demand) -> None:
+    def __init__(
+        self,
+        cluster: VirtualCluster,
+        homes: Sequence[Home],
+        demand: Demand,
+        history: HistoryWriter | None = None,
+    ) -> None:
         self.world = world = cluster.world
+        self.history = history
+        """Keeps the calls as the clients see them, with values that are all unlike."""
+        cluster.loads += 1
+        self.label = cluster.loads
         self.demand = demand
         self.zero: Micros = world.now + _LEAD_US
         """The start of the load, by the world's clock."""
@@ -194,7 +207,7 @@ class VirtualLoad:
         )
         if not self.world.request(region.home.replica, request):
             del self.open[number]
-            region.failed(asker, start, UNREACHABLE, definite=True)
+            region.failed(asker, start, command, UNREACHABLE, definite=True)
 
     def _on_reply(self, reply: Reply | Refusal) -> None:
         found = self.open.pop(int(str(reply.waiter)), None)
@@ -202,7 +215,8 @@ class VirtualLoad:
             return
         region, asker, start, command = found
         if isinstance(reply, Refusal):
-            region.failed(asker, start, reply.code, isinstance(reply.error, Definite))
+            definite = isinstance(reply.error, Definite)
+            region.failed(asker, start, command, reply.code, definite=definite)
             return
         self.answered += 1
         measured = self.demand.measured(start)
@@ -210,6 +224,9 @@ class VirtualLoad:
         now, results, flight = self.world.now, reply.results, reply.flight
         answer_us = now - self.zero - start + region.home.back_us
         waited_us = now - (flight.committed_at or now)
+        if self.history is not None:
+            end = now + region.home.back_us
+            self.history.answered(*region.said(asker, start, command), end, results)
         self.samples.append(
             Sample(
                 region.index,
@@ -234,16 +251,17 @@ class VirtualLoad:
             region.disconnects += region.home.replica == member
         waiting = [n for n, (region, *_) in self.open.items() if region.home.replica == member]
         for number in waiting:
-            region, asker, start, _ = self.open.pop(number)
-            region.failed(asker, start, CONNECTION_LOST, definite=False)
+            region, asker, start, command = self.open.pop(number)
+            region.failed(asker, start, command, CONNECTION_LOST, definite=False)
 
     def result(self) -> LoadResult:
         """Wait for the last answers."""
         begun = self.world.now
         limit = begun + self.demand.patience_us + _GRACE_US
         self.world.run(limit, lambda: not self.open)
-        for region, _, start, _ in self.open.values():
+        for region, asker, start, command in self.open.values():
             region.fates.lost += self.demand.measured(start)
+            region.keep_failed(asker, start, command, definite=False)
         return LoadResult(
             loop=CLOSED if self.demand.clients else OPEN,
             samples=self.samples,
@@ -268,6 +286,8 @@ class _VirtualRegion:
         self.disconnects = 0
         self._load = load
         self._starts: Iterator[Micros] = iter(())
+        self._stamps = Stamps(load.label, index)
+        self._names: dict[Asker, str] = {}
 
     def begin(self) -> None:
         """Plan the first commands."""
@@ -275,13 +295,36 @@ class _VirtualRegion:
         if demand.clients:
             now = iter(lambda: load.world.now - load.zero, None)
             for client in range(demand.clients):
-                asker = Asker(load.workload.commands(name, client, now))
+                asker = self._named(Asker(load.workload.commands(name, client, now)))
                 when = load.zero + STAGGER_US * client // demand.clients
                 load.world.at(when, self._leave, asker)
             return
         starts = load.workload.arrivals(name, demand.rate, demand.length_s).tolist()
         self._starts = iter(starts)
-        self._schedule(Asker(load.workload.commands(name, starts=starts)))
+        self._schedule(self._named(Asker(load.workload.commands(name, starts=starts))))
+
+    def _named(self, asker: Asker) -> Asker:
+        self._names[asker] = f"{self.home.region.name}.{len(self._names)}"
+        return asker
+
+    def _next(self, asker: Asker) -> Command:
+        command = asker.next()
+        if self._load.history is None:
+            return command
+        argument = self._stamps.argument(command.operation, command.argument)
+        return command._replace(argument=argument)
+
+    def said(
+        self, asker: Asker, start: Micros, command: Command
+    ) -> tuple[str, int, bytes, bytes, Micros]:
+        """For a history: who asked what, and when."""
+        called = self._load.zero + start
+        return self._names[asker], command.operation, command.key, command.argument, called
+
+    def keep_failed(self, asker: Asker, start: Micros, command: Command, *, definite: bool) -> None:
+        """For a history: a command without an answer."""
+        if self._load.history is not None:
+            self._load.history.failed(*self.said(asker, start, command), definite=definite)
 
     def _schedule(self, asker: Asker) -> None:
         """Open loop: let the next command leave at its intended start."""
@@ -294,7 +337,7 @@ class _VirtualRegion:
         """The command that was to start then reaches the replica."""
         self._schedule(asker)
         self.fates.sent += self._load.demand.measured(start)
-        self._load.ask(self, asker, start, asker.next())
+        self._load.ask(self, asker, start, self._next(asker))
 
     def _leave(self, asker: Asker) -> None:
         """Closed loop: a client that waits for nothing sends its next command."""
@@ -304,10 +347,13 @@ class _VirtualRegion:
             return
         self.fates.sent += load.demand.measured(start)
         when = load.world.now + self.home.there_us
-        load.world.at(when, load.ask, self, asker, start, asker.next())
+        load.world.at(when, load.ask, self, asker, start, self._next(asker))
 
-    def failed(self, asker: Asker, start: Micros, code: str, definite: bool) -> None:
+    def failed(
+        self, asker: Asker, start: Micros, command: Command, code: str, *, definite: bool
+    ) -> None:
         """A command that started then was refused, or nobody knows its fate."""
+        self.keep_failed(asker, start, command, definite=definite)
         if self._load.demand.measured(start):
             self.fates.fail(code, definite)
         self.settled(asker, PAUSE_US)

@@ -24,17 +24,23 @@ _Done = tuple[int, float]
 
 
 def compare(
-    options: ComparisonOptions, watch: Watch[ProgressReport] = ignore, workers: int = 1
+    options: ComparisonOptions,
+    watch: Watch[ProgressReport] = ignore,
+    workers: int = 1,
+    directory: Path = Path(),
 ) -> list[ComparedTrial]:
-    """Run everything, in so many processes. Raises EpaxosError; whatever happens, none is left."""
+    """Run everything, in so many processes; histories are kept in `directory`. Raises EpaxosError;
+    whatever happens, no process is left."""
     clusters = options.clusters
     clock = ProgressClock(options.estimate_s, watch)
     tell = partial(_tell, clock, clusters)
     workers = min(workers, len(clusters))
     if workers < 2:
-        measured = {n: _measure(each, partial(tell, n)) for n, each in enumerate(clusters)}
+        measured = {
+            n: _measure(each, directory, partial(tell, n)) for n, each in enumerate(clusters)
+        }
     else:
-        measured = dict(_shared_out(clusters, tell, workers))
+        measured = dict(_shared_out(clusters, directory, tell, workers))
     return [
         ComparedTrial(each, trial, found)
         for number, each in enumerate(clusters)
@@ -53,10 +59,13 @@ def _tell(
 
 
 def _shared_out(
-    clusters: tuple[ComparedCluster, ...], tell: Callable[[int, _Done], None], workers: int
+    clusters: tuple[ComparedCluster, ...],
+    directory: Path,
+    tell: Callable[[int, _Done], None],
+    workers: int,
 ) -> Iterator[tuple[int, list[Measured]]]:
     pool = WorkerPool[list[Measured] | EpaxosError](workers)
-    calls = [partial(_measure_or_say_why, cluster) for cluster in clusters]
+    calls = [partial(_measure_or_say_why, cluster, directory) for cluster in clusters]
     with closing(pool.run(calls, tell=tell)) as answers:
         for number, answer in answers:
             if isinstance(answer, Died):
@@ -67,20 +76,23 @@ def _shared_out(
 
 
 def _measure_or_say_why(
-    compared: ComparedCluster, tell: Callable[[_Done], None]
+    compared: ComparedCluster, directory: Path, tell: Callable[[_Done], None]
 ) -> list[Measured] | EpaxosError:
     """In a worker: an error is an answer too."""
     try:
-        return _measure(compared, tell)
+        return _measure(compared, directory, tell)
     except EpaxosError as error:
         return error
 
 
-def _measure(compared: ComparedCluster, tell: Callable[[_Done], None]) -> list[Measured]:
+def _measure(
+    compared: ComparedCluster, directory: Path, tell: Callable[[_Done], None]
+) -> list[Measured]:
     tell((0, 0.0))
+    place = directory / compared.name
     cluster = virtual_cluster(compared.trials[0])
 
     def measure(at: int, trial: Trial) -> Measured:
-        return measure_trial(trial, cluster, Path(), lambda share: tell((at, share))).measured
+        return measure_trial(trial, cluster, place, lambda share: tell((at, share))).measured
 
     return [measure(at, trial) for at, trial in enumerate(compared.trials)]

@@ -9,6 +9,7 @@
       costs         per run: messages, bytes, syncs and CPU per command (null in virtual time)
       conflicts     per run: configured and realised conflicts, per command and per batch; slow
                     paths and unexplained ones
+      histories     per run whose calls were kept: whether they are linearizable
       health        per run: lags, errors, CPU; empty in virtual time
 
 The optimum is that of optimum.py, with medians of syncs (measured; in virtual time configured);
@@ -85,6 +86,8 @@ def title(options: ComparisonOptions) -> str:
         if options.trial.durability == "fsync":
             parts.append(f"syncs of {options.trial.sync_ms:g} ms")
         parts.append("jitter" if options.trial.jitter else "no jitter")
+    if options.trial.check:
+        parts.append("history checked")
     if options.trial.client_regions:
         places = len(options.trial.client_regions)
         parts.append(f"clients in {places} region{'s' if places != 1 else ''}")
@@ -145,6 +148,7 @@ def setup(options: ComparisonOptions) -> dict[str, Any]:
         "gate": options.trial.gate,
         "seed": options.trial.seed,
         "patience_s": options.trial.patience_s,
+        "check": options.trial.check,
         "simulated": options.trial.simulated,
         "sync_ms": options.trial.sync_ms if options.trial.simulated else None,
         "jitter": options.trial.jitter or not options.trial.simulated,
@@ -186,6 +190,15 @@ def _workload(
         "comparisons": _comparisons(options, trials),
         "costs": [_costs(compared) for compared in trials],
         "conflicts": [_conflicts(options.trial.sites, compared) for compared in trials],
+        "histories": [
+            {
+                "run": compared.cluster.name,
+                "sentence": compared.measured.checked.sentence(),
+                **to_builtins(compared.measured.checked),
+            }
+            for compared in trials
+            if compared.measured.checked is not None
+        ],
         "health": [
             {"run": compared.cluster.name, **health(compared.measured, compared.measured.machine)}
             for compared in trials

@@ -13,6 +13,8 @@ in µs). A call lies within its two moments, never outside: it is noted before a
 after its answer has come.
 """
 
+import random
+from binascii import b2a_base64
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -39,6 +41,7 @@ WHOLE_MAX: Final = 64
 """Longer values stand in a history as their first bytes, length and digest."""
 _HEAD: Final = 32
 _DIGEST: Final = 8
+_LABELS: Final = 1 << 40
 _KINDS: Final = {
     Operation.GET: "get",
     Operation.PUT: "put",
@@ -113,17 +116,17 @@ class Stamps:
     client and number. Its size stays, unless it was shorter than they are."""
 
     SIZE: Final = 16
-    LABELS: Final = 1 << 16
-    """So many loads of one cluster write values of their own."""
 
     def __init__(self, label: int, client: int) -> None:
-        self._head = b"%04x%05x" % (label % self.LABELS, client % (1 << 20))
+        """`label` tells loads of one cluster apart, whichever process offers them."""
+        self._head = (label % _LABELS).to_bytes(5, "big") + (client % (1 << 24)).to_bytes(3, "big")
         self._number = 0
 
     def put(self, value: bytes) -> bytes:
         """The value that is written instead of this one."""
         self._number += 1
-        return b"%b%07x%b" % (self._head, self._number % (1 << 28), value[self.SIZE :])
+        stamp = self._head + self._number.to_bytes(4, "big")
+        return b2a_base64(stamp, newline=False) + value[self.SIZE :]
 
     def argument(self, operation: int, argument: bytes) -> bytes:
         """The argument of a command, its value stamped if it writes one."""
@@ -134,6 +137,11 @@ class Stamps:
             if operands.value is not None:
                 return encode_cas(operands.expect, self.put(operands.value))
         return argument
+
+
+def new_label() -> int:
+    """The label of a load of real clients, like that of no other."""
+    return random.SystemRandom().randrange(_LABELS)
 
 
 class HistoryWriter:

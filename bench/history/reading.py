@@ -93,9 +93,10 @@ _decode_header: Final = msgspec.json.Decoder(_Header).decode
 _decode_footer: Final = msgspec.json.Decoder(_Footer).decode
 
 
-def read_lines(paths: Iterable[Path]) -> ReadHistory:
-    """The history that several processes wrote, a file each. Raises ConfigError."""
-    found = ReadHistory()
+def read_lines(paths: Iterable[Path], into: ReadHistory | None = None) -> ReadHistory:
+    """The history that several processes wrote, a file each; added to what was read before. Raises
+    ConfigError."""
+    found = ReadHistory() if into is None else into
     for path in paths:
         with _named(path):
             _read_file(found, path)

@@ -30,6 +30,7 @@ from typing import Final
 
 import msgspec
 
+from bench.history.calls import HistoryWriter, Stamps, new_label
 from bench.load.connection import Connection, connect, measure_hop
 from bench.load.samples import CLOSED, OPEN, Fates, LoadResult, Sample, Spec, Target, spread
 from bench.spawn import spawn
@@ -72,8 +73,10 @@ class _RegionClients:
         self.hop_us: Micros = 0
         self.unreachable = ""
         self.disconnects = 0
-        self.open: dict[int, tuple[Micros, Command, Asker]] = {}
-        """What waits for an answer on this connection, by number: start, command, whose."""
+        self.open: dict[int, tuple[Micros, Command, Asker, Micros]] = {}
+        """What waits for an answer on this connection, by number: start, command, whose, and for a
+        history the moment at which it was called."""
+        self._stamps = Stamps(load.label, index)
         self._next = 0
         """Number of the next command on this connection."""
         self._connection: Connection | None = None
@@ -86,6 +89,7 @@ class _RegionClients:
             Asker(workload.commands(name, number, starts)) for number in range(spec.clients or 1)
         ]
         """Closed loop: the clients; open loop: one for all."""
+        self._names = {asker: f"{name}.{number}" for number, asker in enumerate(self.askers)}
 
     async def connect(self) -> None:
         """Measure the hop and connect; where nobody is, keep trying."""
@@ -115,8 +119,8 @@ class _RegionClients:
         self._reconnecting = asyncio.create_task(self._reconnect())
         waiting = list(self.open.values())
         self.open.clear()
-        for start, _, asker in waiting:
-            self._failed(start, asker, CONNECTION_LOST, definite=False)
+        for start, command, asker, called in waiting:
+            self._failed(start, command, asker, called, CONNECTION_LOST, definite=False)
 
     async def _reconnect(self) -> None:
         while self._connection is None:
@@ -128,14 +132,18 @@ class _RegionClients:
         """One command whose start has come."""
         spec = self.load.spec
         command = asker.next()
+        called = 0
+        if self.load.history is not None:
+            argument = self._stamps.argument(command.operation, command.argument)
+            command, called = command._replace(argument=argument), clock()
         self.fates.sent += spec.measured(start)
         wire = self._connection.wire if self._connection else None
         if wire is None:
-            self._failed(start, asker, UNREACHABLE, definite=True)
+            self._failed(start, command, asker, called, UNREACHABLE, definite=True)
             return
         number = self._next
         self._next += 1
-        self.open[number] = (start, command, asker)
+        self.open[number] = (start, command, asker, called)
         operation = bytes((command.operation,))
         wire.write(
             encode_frame(
@@ -160,24 +168,53 @@ class _RegionClients:
         else:
             self.leave(asker)
 
-    def _failed(self, start: Micros, asker: Asker, code: str, definite: bool) -> None:
+    def _failed(
+        self,
+        start: Micros,
+        command: Command,
+        asker: Asker,
+        called: Micros,
+        code: str,
+        *,
+        definite: bool,
+    ) -> None:
         if self.load.spec.measured(start):
             self.fates.fail(code, definite)
+        self._keep_failed(command, asker, called, definite=definite)
         self._settled(asker, PAUSE_US)
+
+    def _keep_failed(
+        self, command: Command, asker: Asker, called: Micros, *, definite: bool
+    ) -> None:
+        history, name = self.load.history, self._names[asker]
+        if history is not None:
+            operation, key, argument = command.operation, command.key, command.argument
+            history.failed(name, operation, key, argument, called, definite=definite)
+
+    def end(self) -> None:
+        """Nobody waits any more: what has no answer may have happened, or may still."""
+        for start, command, asker, called in self.open.values():
+            self.fates.lost += self.load.spec.measured(start)
+            self._keep_failed(command, asker, called, definite=False)
+        self.close()
 
     def _on_frame(self, frame: ClientAnswer | ClientRefusal) -> None:
         if isinstance(frame, ClientAnswer):
             self._answered(frame, self.load.now())
             return
         for number in range(frame.first, frame.first + frame.count):
-            start, _, asker = self.open.pop(number)
-            self._failed(start, asker, frame.code, frame.definite)
+            start, command, asker, called = self.open.pop(number)
+            self._failed(start, command, asker, called, frame.code, definite=frame.definite)
 
     def _answered(self, frame: ClientAnswer, now: Micros) -> None:
-        results = frame.results
+        results, history = frame.results, self.load.history
         waited = frame.execute_us - frame.commit_us
         for index, number in enumerate(range(frame.first, frame.first + results.count)):
-            start, command, asker = self.open.pop(number)
+            start, command, asker, called = self.open.pop(number)
+            if history is not None:
+                name, operation = self._names[asker], command.operation
+                key, argument, at = command.key, command.argument, self.load.zero + now
+                history.answered(name, operation, key, argument, called, at, results, index)
             measured = self.load.spec.measured(start)
             self.fates.answered += measured
             self.load.samples.append(
@@ -206,6 +243,8 @@ class _Load:
         self.spec = spec
         self.zero: Micros = 0
         self.ended = False
+        self.history = HistoryWriter(Path(spec.history), spec.initial) if spec.history else None
+        self.label = new_label()
         self.workload = spec.drawn([target.region for target in spec.targets])
         self.samples: list[Sample] = []
         self.regions = [_RegionClients(self, i, target) for i, target in enumerate(spec.targets)]
@@ -247,8 +286,9 @@ class _Load:
         self._alarm.close()
         self._lag_alarm.close()
         for region in self.regions:
-            region.fates.lost = sum(self.spec.measured(start) for start, *_ in region.open.values())
-            region.close()
+            region.end()
+        if self.history is not None:
+            self.history.close()
         return LoadResult(
             loop=CLOSED if self.spec.clients else OPEN,
             samples=self.samples,

@@ -65,11 +65,18 @@ class Spec(Demand, frozen=True, kw_only=True):
     """What the load process is told."""
 
     targets: list[Target]
+    history: str = ""
+    """The file in which calls are kept, with values that are all unlike; empty: none is kept."""
+    initial: str = ""
+    """What that file says of the time before (`bench.history.calls`)."""
 
     @classmethod
-    def of(cls, demand: Demand, targets: list[Target]) -> "Spec":
+    def of(
+        cls, demand: Demand, targets: list[Target], history: str = "", initial: str = ""
+    ) -> "Spec":
         """The same demand, at these replicas."""
-        return cls(targets=targets, **msgspec.structs.asdict(demand))
+        asked = msgspec.structs.asdict(demand)
+        return cls(targets=targets, history=history, initial=initial, **asked)
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):

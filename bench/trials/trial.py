@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -37,9 +37,12 @@ from bench.clusters.counters import (
     spec_for,
 )
 from bench.clusters.faults import Fault, Happened, plan_timeline
+from bench.clusters.histories import KeptHistory, judge_real, judge_virtual
 from bench.clusters.inject import RealFaults, plan_virtual
 from bench.clusters.local import ClusterOptions, LocalCluster, LocalReplica
 from bench.clusters.virtual import VirtualCluster, VirtualLoad, measure_virtual
+from bench.history.calls import HistoryWriter
+from bench.history.judge import HistoryVerdict
 from bench.load.client import LoadProcess
 from bench.load.samples import Demand, LoadResult
 from epaxos.core.errors import ConfigError, EpaxosError
@@ -99,6 +102,8 @@ class Trial:
     """Virtual time: where clients are; empty: in every region of the topology."""
     patience_s: float = 5.0
     """How long a client waits for an answer."""
+    check: bool = False
+    """Whether the calls are kept, with values that are all unlike, and judged."""
     seed: int = 1
     simulated: bool = False
     """In virtual time instead of with real replicas."""
@@ -247,6 +252,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """VALID, SUSPECT or INVALID."""
     reasons: list[str]
     """Why not VALID."""
+    checked: HistoryVerdict | None = None
+    """Of all calls; None: no history was kept."""
 
 
 @dataclass(frozen=True)
@@ -320,7 +327,22 @@ def measure_trial(
     trial. Raises EpaxosError."""
     if isinstance(cluster, LocalCluster):
         return _measure_real(trial, cluster, directory, watch)
-    load = VirtualLoad(cluster, trial.homes, trial.demand)
+    if not trial.check:
+        return _measure_virtual(trial, cluster, None, watch)
+    kept = KeptHistory.next_in(directory)
+    with HistoryWriter(kept.path, kept.initial) as history:
+        found = _measure_virtual(trial, cluster, history, watch)
+    checked = judge_virtual(kept, cluster, lambda share: watch(1.0))
+    return replace(found, measured=replace(found.measured, checked=checked))
+
+
+def _measure_virtual(
+    trial: Trial,
+    cluster: VirtualCluster,
+    history: HistoryWriter | None,
+    watch: Callable[[float], None],
+) -> TrialMeasurement:
+    load = VirtualLoad(cluster, trial.homes, trial.demand, history)
     happened = plan_virtual(cluster, trial.timeline, load.zero + trial.demand.first_us)
     measured = measure_virtual(cluster, load, watch)
     return TrialMeasurement(measured, happened(), {})
@@ -333,7 +355,9 @@ def _measure_real(
     meter = LoadMeter(cluster)
     deaths: dict[int, str] = {}
     begun = time.monotonic()
-    with LoadProcess(spec_for(cluster, trial.demand), directory) as load:
+    kept = KeptHistory.next_in(directory) if trial.check else None
+    history = (str(kept.path), kept.initial) if kept else ("", "")
+    with LoadProcess(spec_for(cluster, trial.demand, *history), directory) as load:
 
         def now_s() -> float:
             zero_us = load.zero_us()
@@ -352,6 +376,9 @@ def _measure_real(
     time.sleep(SETTLE_S)
     after = [_counters(process) for process in cluster.processes]
     measured = meter.stop(result, after, faults.ended, faults.excused)
+    if kept is not None:
+        ports = [each.client for each in cluster.ports]
+        measured = replace(measured, checked=judge_real(kept, ports, lambda share: watch(1.0)))
     return TrialMeasurement(measured, happened, deaths)
 
 
@@ -373,6 +400,7 @@ def _outcome(trial: Trial, found: TrialMeasurement) -> Outcome:
         events=found.events,
         validity=findings.validity,
         reasons=findings.reasons,
+        checked=measured.checked,
     )
 
 
@@ -384,6 +412,8 @@ def _judge(trial: Trial, found: TrialMeasurement) -> Findings:
     if measured.machine is not None:
         look = findings.look_at_throughput if trial.saturates else findings.look_at_health
         look("", health(measured, measured.machine))
+    if measured.checked is not None:
+        findings.look_at_history("", measured.checked.verdict, measured.checked.sentence())
     for i, last_words in found.deaths.items():
         findings.add("INVALID", f"the replica in {regions[i].title} ended: {last_words}")
     for event in found.events:

@@ -29,6 +29,7 @@ from bench.trials.trial import Trial
 from bench.workers import cores
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import (
+    Check,
     Durability,
     Json,
     LoadSeed,
@@ -38,7 +39,7 @@ from epaxos.cli.options import (
     TopologyName,
     UnsafeNoGate,
 )
-from epaxos.cli.output import STYLES, begin, make_table, print_json, size
+from epaxos.cli.output import STYLES, begin, calls_table, make_table, print_json, size
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
 from topology import DEFAULT, find, find_homes
@@ -107,6 +108,7 @@ def compare(
     shared_keys: Annotated[
         int | None, typer.Option(help="How many keys the regions share.  [default: 1]")
     ] = None,
+    check: Check = False,
     seed: LoadSeed = 1,
     unsafe_no_gate: UnsafeNoGate = False,
     simulated: Simulated = False,
@@ -148,6 +150,7 @@ def compare(
         duration_s=duration,
         warmup_s=warmup,
         durability=durability,
+        check=check,
         seed=seed,
         gate=not unsafe_no_gate,
         simulated=simulated,
@@ -220,7 +223,7 @@ def _measure(
 ) -> dict[str, Any]:
     with measuring(directory, remarks) as replicas, show_bar(remarks) as watch:
         if options.trial.simulated:
-            found = run_simulation(options, watch, cores())
+            found = run_simulation(options, watch, cores(), replicas)
         else:
             found = run_comparison(options, replicas, watch)
     return write_results(directory, options, found, begun)
@@ -235,6 +238,7 @@ def print_document(screen: Console, document: dict[str, Any]) -> None:
         screen.print(WHY_NONE)
         screen.print()
     screen.print(_costs_table(document))
+    print_histories(screen, document)
     screen.print(Text(headline(document), style="bold"))
     screen.print()
     for sentence in document["verdict"]["sentences"]:
@@ -248,6 +252,17 @@ def print_document(screen: Console, document: dict[str, Any]) -> None:
     screen.print(evidence, soft_wrap=True)
     for reason in verdict["reasons"]:
         screen.print(f"  {reason}")
+
+
+def print_histories(screen: Console, document: dict[str, Any]) -> None:
+    """Verdicts of the histories that were kept; of an illegal one the calls that show it."""
+    labels = {run["run"]: run["label"] for run in document["runs"]}
+    for phase in document["phases"]:
+        for found in phase.get("histories", ()):
+            at = f"history, {phase['title']}, {labels[found['run']]}: "
+            screen.print(f"{at}{found['sentence']}", soft_wrap=True)
+            if found["shown"]:
+                screen.print(calls_table(found["shown"]))
 
 
 def phase_table(document: dict[str, Any], phase: dict[str, Any], width: int) -> Table:

@@ -27,6 +27,13 @@ UnsafeNoGate = Annotated[
 Simulated = Annotated[
     bool, typer.Option("--simulated", help="In virtual time: no processes, done in seconds.")
 ]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Keep every call, and judge whether the history is linearizable (docs/check.md).",
+    ),
+]
 StateMachineName = Annotated[
     str,
     typer.Option(

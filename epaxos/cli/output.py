@@ -7,12 +7,14 @@ milliseconds with one decimal, counts with separators.
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 STYLES: Final = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
 """Of a result, by its validity."""
@@ -49,6 +51,21 @@ def make_table(*headings: str, title: str | None = None) -> Table:
     for heading in headings:
         number = heading.startswith(">")
         table.add_column(heading.removeprefix(">"), justify="right" if number else "left")
+    return table
+
+
+def calls_table(calls: Sequence[Mapping[str, Any]]) -> Table:
+    """Calls of a history, a row each; moments from the first call on, in the history's unit."""
+    table = make_table("client", "call", ">from", ">to")
+    first = min((call["called"] for call in calls), default=0)
+    for call in calls:
+        end = call["returned"]
+        table.add_row(
+            call["client"],
+            Text(call["what"]),
+            f"{call['called'] - first:,}",
+            "–" if end is None else f"{end - first:,}",
+        )
     return table
 
 
