@@ -90,6 +90,8 @@ def add_options(parser: Any) -> None:
     add("--patience", default="10s", help="How long a user waits for an answer.")
     add("--seed", type=int, default=1, help="Of commands and arrivals.")
     add("--results", default="", help="Directory for load.json, steps.csv and HDR histograms.")
+    add("--history", default="", help="Directory where each process keeps its calls; one machine.")
+    add("--history-initial", default="other", help="What keys held before: absent, or other.")
     add("--max-p99", default="", help="Else exit with 1: MS, or Region=MS, by commas.")
     add("--max-fail-ratio", default="0", help="Else exit with 1: share of failed commands.")
     add("--min-rate", default="", help="Else exit with 1: good answers/s of a region.")

@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from bench.clusters.local import LocalCluster
 from bench.clusters.virtual import VirtualCluster
 from bench.history.calls import ABSENT, OTHER, HistoryWriter
 from bench.history.judge import HistoryVerdict, judge, unfinished
@@ -91,6 +92,24 @@ def judge_virtual(
         shares = _shares(written(found), cluster.topology.n)
         _read_back_virtual(cluster, shares, history)
     return _verdict(kept, found, watch)
+
+
+def judge_processes(
+    place: Path, processes: int, cluster: LocalCluster | None, watch: Callable[[float], None]
+) -> HistoryVerdict:
+    """The history that so many processes kept in a directory, together with what is read back from
+    a cluster of ours. Raises ConfigError."""
+    paths = sorted(place.glob("load-*.jsonl"))
+    found = read_lines(paths)
+    if len(paths) < processes:
+        found.unfinished = f"{processes - len(paths)} processes left no history"
+    if cluster is not None:
+        ports = [each.client for each in cluster.ports]
+        after = place / "after.jsonl"
+        with HistoryWriter(after, ABSENT) as history:
+            asyncio.run(read_back(ports, _shares(written(found), len(ports)), history))
+        read_lines([after], found)
+    return verdict_of(found, watch)
 
 
 def _verdict(

@@ -27,6 +27,7 @@ from gevent.event import AsyncResult
 
 from bench.loadtest.counts import Health, LoadCounts, Window
 from bench.loadtest.http import HttpAnswer, HttpPool
+from bench.loadtest.kept import KeptCalls
 from bench.loadtest.options import Offer, Place
 from bench.loadtest.targets import HttpRequest, Meaning, make_target
 from epaxos.core.types import Micros
@@ -221,6 +222,9 @@ class Generator:
         """Commands without an answer until now."""
         self._process = process
         self._report = report
+        self._kept: KeptCalls | None = None
+        if offer.history:
+            self._kept = KeptCalls(offer.history, process, offer.initial)
         self._first = 0
         """From when on starts count."""
         self._zero = clock()
@@ -283,6 +287,9 @@ class Generator:
         self.pending.unfinished += self.outstanding
         for server in self.servers:
             server.pool.close()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         self._expirer.kill()
         self._drained = True
         if gevent.getcurrent() is self._teller:  # a listener ended the run
@@ -307,7 +314,7 @@ class Generator:
         step = self._counted(user.server, self.plan.step, now)
         outcome: AsyncResult[CommandReport] = AsyncResult()
         command = user.next(now - self._zero)
-        self._send(user.server, command, now, step, outcome.set, user.found)
+        self._send(user, command, now, step, outcome.set, user.found)
         report = outcome.get()
         self._report(report)
         meaning = report.meaning
@@ -334,7 +341,7 @@ class Generator:
         if step != BEFORE:
             self._health().start_error[bucket(max(0, clock() - intended))] += 1
         command = user.next(intended - self._zero)
-        self._send(user.server, command, intended, step, self._untold.append)
+        self._send(user, command, intended, step, self._untold.append)
 
     def _counted(self, server: RegionServer, step: int, start: int) -> int:
         """The step, if a command that begins then counts; and count it as sent."""
@@ -347,15 +354,19 @@ class Generator:
 
     def _send(
         self,
-        server: RegionServer,
+        user: UserState,
         command: Command,
         intended: Micros,
         step: int,
         tell: Callable[[CommandReport], None],
         found: str | None = None,
     ) -> None:
+        server, kept = user.server, self._kept
+        if kept is not None:
+            command = kept.stamped(user, server.place.name, command)
         request = server.target.request(command, found)
         began = clock()
+        call = None if kept is None else kept.begin(user, command, server.target, found, began)
 
         def done(answer: HttpAnswer | Exception) -> None:
             self.outstanding -= 1
@@ -365,6 +376,8 @@ class Generator:
             else:
                 now, body = clock(), b""
                 meaning = Meaning(request.operation, _why(answer))
+            if kept is not None and call is not None:
+                kept.end(call, server.target, request, answer, meaning)
             if step != BEFORE:
                 self._count(server, step, meaning, command, now - intended, now - began)
             answer_ms = (now - intended) / 1000

@@ -63,6 +63,10 @@ class Offer:
     target: str = "epaxos"
     patience_s: float = 10.0
     """How long a user waits for an answer."""
+    history: str = ""
+    """The directory in which each process keeps its calls; empty: none is kept."""
+    initial: str = ""
+    """What they say of the time before."""
 
     def __post_init__(self) -> None:
         for name, value, low, high in (

@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Final
 
 import orjson
+from msgspec import to_builtins
 
 from bench.analysis.statistics import ms_of
 from bench.analysis.validity import LAG_MS, LINK_ERROR_MS, Findings
 from bench.clusters.counters import SETTLE_S, Late, Lateness
+from bench.clusters.histories import FOLDER, judge_processes
 from bench.clusters.local import LocalCluster, free_port_numbers
+from bench.history.calls import ABSENT, OTHER
 from bench.loadtest.options import Offer, places
 from bench.loadtest.summary import Document
 from bench.progress import ProgressReport, Watch, ignore
@@ -108,7 +111,8 @@ class LoadOptions:
         elif leader is not None:
             parts.insert(2, f"leader {trial.sites.regions[leader].title}")
         steps = ", ".join(f"{step:g}" for step in self.all_steps)
-        return " · ".join([*parts, f"{steps} {loop}", trial.workload, f"seed {trial.seed}"])
+        parts += [f"{steps} {loop}", trial.workload, f"seed {trial.seed}"]
+        return " · ".join([*parts, *(["history checked"] if trial.check else [])])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +141,10 @@ def run_load(options: LoadOptions, directory: Path, watch: Watch[LoadReport]) ->
         if lateness is not None:
             time.sleep(SETTLE_S)
             late = lateness.end()
-        return _complete(document, options, cluster, late)
+        document = _complete(document, options, cluster, late)
+        if options.trial.check:
+            _check(document, directory, options, cluster, watch)
+        return document
 
 
 def serve_page(options: LoadOptions, directory: Path, port: int, ready: Callable[[], None]) -> None:
@@ -180,6 +187,9 @@ def _arguments(
     found += ["--workload", trial.workload, "--seed", str(trial.seed)]
     found += ["--warmup", f"{trial.warmup_s:g}s", "--patience", f"{options.patience_s:g}s"]
     found += ["--results", str(directory), *options.limits]
+    if trial.check:
+        found += ["--history", str(directory / FOLDER)]
+        found += ["--history-initial", OTHER if options.at else ABSENT]
     if options.processes > 1:
         (port,) = free_port_numbers(1)
         found += ["--processes", str(options.processes), "--master-port", str(port)]
@@ -240,10 +250,36 @@ def _complete(
             for i in range(sizes.n)
             if (row := _replica(cluster, i, late[i], findings)) is not None
         ]
+    _hold(document, findings)
+    return document
+
+
+def _check(
+    document: Document,
+    directory: Path,
+    options: LoadOptions,
+    cluster: LocalCluster | None,
+    watch: Watch[LoadReport],
+) -> None:
+    """Judge the history, what is read after the load included. What somebody else's replicas hold
+    is not read: their client ports are not known."""
+
+    def tell(share: float) -> None:
+        activity = "judging the history"
+        watch(LoadReport(activity=activity, share=share, total=1.0, left_s=0.0, live=None))
+
+    tell(0.0)
+    verdict = judge_processes(directory / FOLDER, options.processes, cluster, tell)
+    document["history"] = {"sentence": verdict.sentence(), **to_builtins(verdict)}
+    findings = Findings()
+    findings.look_at_history("", verdict.verdict, verdict.sentence())
+    _hold(document, findings)
+
+
+def _hold(document: Document, findings: Findings) -> None:
     levels = ("VALID", "SUSPECT", "INVALID")
     document["validity"] = max(document["validity"], findings.validity, key=levels.index)
     document["reasons"] += findings.reasons
-    return document
 
 
 def _replica(

@@ -73,6 +73,8 @@ def make_offer(options: Any) -> Offer:
         warmup_s=parse_seconds(options.warmup, "--warmup"),
         target=options.target,
         patience_s=parse_seconds(options.patience, "--patience"),
+        history=options.history,
+        initial=options.history_initial,
     )
 
 
@@ -260,6 +262,7 @@ class LoadSession:
             "seed": offer.seed,
             "warmup_s": offer.warmup_s,
             "patience_s": offer.patience_s,
+            "check": bool(offer.history),
         }
 
     def _spawned(self) -> None:

@@ -7,12 +7,18 @@ Rules of this file: it sends nothing; it knows nothing of Locust.
 """
 
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote_from_bytes
 
-from epaxos.core.command import Operation, decode_cas, format_version
+from epaxos.core.command import (
+    Operation,
+    Version,
+    decode_cas,
+    format_version,
+    parse_version,
+)
 from epaxos.core.errors import ConfigError
 from epaxos.workload import Command
 
@@ -26,6 +32,8 @@ _MS: Final = r"(\d{1,12}(?:\.\d+)?)"
 _TIMING: Final = re.compile(rf"commit;dur={_MS}, *exec;dur={_MS}(?=,|$)")
 _NEW: Final = "If-None-Match: *"
 _REVISION: Final = re.compile(rb'"mod_?[rR]evision": ?"(\d+)"')
+_HEADER_REVISION: Final = re.compile(rb'"revision":"?(\d+)"?')
+_VALUE: Final = re.compile(rb'"value":"([^"]*)"')
 _PROBLEM_TITLE: Final = re.compile(rb'"title": ?"([^"]{1,80})"')
 
 
@@ -54,6 +62,15 @@ class Meaning(NamedTuple):
     """The version of what a GET read, as the server writes it; empty: the key had no value."""
 
 
+class Told(NamedTuple):
+    """For a history: what a good answer says."""
+
+    result: bytes | bool | None
+    """Of a GET what it found; else whether the write took effect."""
+    version: Version | None = None
+    """Of what was found or written; None: the answer does not say."""
+
+
 Header = Callable[[str], str | None]
 """The value of a header of an answer, by its name in small letters."""
 
@@ -71,6 +88,18 @@ class LoadTarget(Protocol):
 
     def meaning(self, request: HttpRequest, status: int, header: Header, body: bytes) -> Meaning:
         """What an answer to it says."""
+        ...
+
+    def told(self, request: HttpRequest, status: int, header: Header, body: bytes) -> Told:
+        """What a good answer says, for a history."""
+        ...
+
+    def version(self, found: str) -> Version:
+        """The version in `Meaning.found`."""
+        ...
+
+    def is_definite(self, status: int) -> bool:
+        """Whether an answer that is no good one says that nothing happened."""
         ...
 
 
@@ -143,6 +172,19 @@ class Epaxos:
         found = (header("etag") or "") if operation == "GET" else ""
         return Meaning(operation, "", header("x-epaxos-path") or "", waited_us, found)
 
+    def told(self, request: HttpRequest, status: int, header: Header, body: bytes) -> Told:
+        tag = header("etag") if status == 200 else None
+        version = self.version(tag) if tag else None
+        if request.operation == "GET":
+            return Told(body if status == 200 else None, version)
+        return Told(status == 200, version)
+
+    def version(self, found: str) -> Version:
+        return parse_version(found.strip('"'))
+
+    def is_definite(self, status: int) -> bool:
+        return 400 <= status < 500 or status == 503
+
 
 def _title(body: bytes) -> str:
     """Of a problem document."""
@@ -206,6 +248,27 @@ class Etcd:
         elif operation == "CAS" and b'"succeeded":true' not in body.replace(b" ", b""):
             operation = "CAS 412"  # what etcd's gateway does not mention is false
         return Meaning(operation, found=found)
+
+    def told(self, request: HttpRequest, status: int, header: Header, body: bytes) -> Told:
+        squeezed = body.replace(b" ", b"")
+        if request.operation == "GET":
+            value, revision = _VALUE.search(squeezed), _REVISION.search(squeezed)
+            if revision is None:
+                return Told(None)
+            # What the gateway does not mention is empty.
+            found = b64decode(value[1]) if value else b""
+            return Told(found, self.version(revision[1].decode("ascii")))
+        if request.operation == "DELETE":
+            return Told(b'"deleted":' in squeezed and b'"deleted":"0"' not in squeezed)
+        is_done = request.operation == "PUT" or b'"succeeded":true' in squeezed
+        written = _HEADER_REVISION.search(squeezed) if is_done else None
+        return Told(is_done, self.version(written[1].decode("ascii")) if written else None)
+
+    def version(self, found: str) -> Version:
+        return (0, int(found), 0)  # a revision is of the whole store, and that has one column
+
+    def is_definite(self, status: int) -> bool:
+        return False
 
 
 def _equal(found: str) -> bytes:

@@ -23,8 +23,17 @@ from bench.reports.load import write_page
 from bench.run_directory import make_directory, manifest, measuring, sweep, write_json
 from bench.trials.trial import Trial
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.options import Durability, Json, LoadSeed, Out, Replicas, TopologyName, UnsafeNoGate
-from epaxos.cli.output import begin, make_table, print_json
+from epaxos.cli.options import (
+    Check,
+    Durability,
+    Json,
+    LoadSeed,
+    Out,
+    Replicas,
+    TopologyName,
+    UnsafeNoGate,
+)
+from epaxos.cli.output import begin, calls_table, make_table, print_json
 from epaxos.cli.progress import doing, left, line, show_live
 from epaxos.core.errors import ConfigError
 from topology import DEFAULT
@@ -86,6 +95,7 @@ def load(
     web: Annotated[
         bool, typer.Option("--web", help="Locust's web page instead; Ctrl-C ends it.")
     ] = False,
+    check: Check = False,
     seed: LoadSeed = 1,
     unsafe_no_gate: UnsafeNoGate = False,
     out: Out = Path("results"),
@@ -109,6 +119,7 @@ def load(
             duration_s=parse_seconds(duration, "--time"),
             durability=durability,
             gate=not unsafe_no_gate,
+            check=check,
             seed=seed,
         ),
         steps=parse_steps(steps),
@@ -117,8 +128,8 @@ def load(
         limits=_limits(topology, replicas, (max_p99, max_fail_ratio, min_rate)),
         at=at,
     )
-    if web and (steps or json):
-        raise ConfigError("--web starts and stops runs by hand: leave --steps and --json out")
+    if web and (steps or json or check):
+        raise ConfigError("--web starts and stops runs by hand: leave --steps, --json, --check out")
     begun = datetime.now()
     directory = make_directory(out, "load", begun)
     remarks, screen = begin(options.title(), json=json)
@@ -248,6 +259,10 @@ def _print_document(screen: Console, document: dict[str, Any]) -> None:
         screen.print(f"all criteria are met up to {document['sustained']:g}")
     elif document["criteria"] and not missed:
         screen.print("all criteria are met")
+    if "history" in document:
+        screen.print(f"history {document['history']['sentence']}", soft_wrap=True)
+        if document["history"]["shown"]:
+            screen.print(calls_table(document["history"]["shown"]))
     screen.print(document["validity"])
     for reason in document["reasons"]:
         screen.print(f"  {reason}", soft_wrap=True)
