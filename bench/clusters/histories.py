@@ -18,6 +18,8 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from bench.clusters.local import LocalCluster
 from bench.clusters.virtual import VirtualCluster
 from bench.history.calls import ABSENT, OTHER, HistoryWriter
@@ -74,13 +76,17 @@ class KeptHistory:
 
 
 def judge_real(
-    kept: KeptHistory, ports: Sequence[int], watch: Callable[[float], None]
+    kept: KeptHistory,
+    ports: Sequence[int],
+    watch: Callable[[float], None] = lambda share: None,
+    share: int = 1,
 ) -> HistoryVerdict:
-    """Read back through the replicas at these client ports, and judge. Raises ConfigError."""
+    """Read back through the replicas at these client ports, and judge; one key in so many was
+    kept. Raises ConfigError."""
     found = read_lines([kept.path])
     with HistoryWriter(kept.after, kept.initial) as history:
         asyncio.run(read_back(ports, _shares(written(found), len(ports)), history))
-    return _verdict(kept, found, watch)
+    return replace(_verdict(kept, found, watch), share=share)
 
 
 def judge_virtual(

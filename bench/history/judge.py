@@ -143,7 +143,8 @@ def _as_illegal(
     shown = [_shown(call) for call in sorted(part, key=lambda call: call.called)]
     others = "" if len(illegal) == 1 else f" (and {len(illegal) - 1:,} other keys)"
     refused = [call for call in part if call.refused]
-    why = f"no order explains {len(shown)} calls of key {_named(key)}{others}"
+    calls = "one call" if len(shown) == 1 else f"{len(shown)} calls"
+    why = f"no order explains {calls} of key {_named(key)}{others}"
     if refused:
         why += ": what was refused as definitely not done was seen"
     return msgspec.structs.replace(found, verdict="ILLEGAL", key=_named(key), shown=shown, why=why)

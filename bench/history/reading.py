@@ -46,8 +46,8 @@ class ReadHistory:
         self.keys.setdefault(key, []).append(call)
 
 
-def read_history(path: Path) -> ReadHistory:
-    """The history in a file. Raises ConfigError."""
+def read_history(path: Path, into: ReadHistory | None = None) -> ReadHistory:
+    """The history in a file; lines are added to what was read before. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             begin = file.read(4096).decode("utf-8-sig", "replace").lstrip()
@@ -55,9 +55,11 @@ def read_history(path: Path) -> ReadHistory:
         raise ConfigError(f"{path}: {error.strerror}") from None
     with _named(path):
         if re.match(r'\{\s*"', begin):
-            return read_lines([path])
+            return read_lines([path], into)
+        if into is not None:
+            raise ConfigError("only histories in lines of JSON may have several files")
         text = path.read_text("utf-8-sig", "replace")
-        if re.match(r"[\[({;#]", begin):
+        if re.match(r"[\[({;]|#[_a-z]", begin):
             return _from_events(_edn_events(text), Shape.of_edn)
         if _LOG.search(begin):
             return _from_events(_log_events(text), Shape.of_log)

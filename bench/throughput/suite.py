@@ -22,7 +22,9 @@ import orjson
 
 from bench.analysis.statistics import stated
 from bench.clusters.counters import check_bounds
+from bench.clusters.histories import KeptHistory, judge_real
 from bench.clusters.local import ClusterOptions, LocalCluster
+from bench.history.judge import HistoryVerdict
 from bench.progress import ProgressClock, ProgressReport, Watch, ignore
 from bench.spawn import spawn
 from bench.throughput.window import Form, WindowResult, WindowSpec
@@ -91,6 +93,8 @@ class ThroughputOptions:
     only: str = ""
     """Part of the titles of the settings that are run; empty: all."""
     value_size: int = 16
+    check: bool = False
+    """Whether calls are kept, with values that are all unlike, and judged."""
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -162,6 +166,8 @@ class WindowRun:
     fast_share: float | None
     """Of the instances; None where there is no fast path."""
     syncs_per_command: float
+    checked: HistoryVerdict | None = None
+    """Of the calls that were kept; None: none was."""
 
 
 def run_suite(
@@ -204,6 +210,10 @@ def _run(
         warmup_s=options.warmup_s,
         duration_s=options.seconds,
     )
+    kept = None
+    if options.check and case.setting.protocol != ECHO:
+        kept = KeptHistory.next_in(place)
+        spec = msgspec.structs.replace(spec, history=str(kept.path), initial=kept.initial)
     before = backend.read()
     result = _drive(spec, place)
     after = backend.read()
@@ -212,6 +222,7 @@ def _run(
             f"{case.setting.title}, window {case.window}: {result.refused} commands were refused "
             f"and {result.unanswered} had no answer; the logs are in {place}"
         )
+    checked = None if kept is None else judge_real(kept, spec.ports, share=spec.kept_share)
     grown = {name: after[name] - before[name] for name in after}
     commands = max(1, result.answered)
     instances = grown.pop("instances", 0.0)
@@ -228,6 +239,7 @@ def _run(
         commands_per_instance=commands / instances if instances else None,
         fast_share=fast / instances if fast is not None and instances else None,
         syncs_per_command=syncs / commands,
+        checked=checked,
     )
 
 
@@ -345,10 +357,23 @@ def summarize(options: ThroughputOptions, runs: list[WindowRun]) -> dict[str, An
             "conflicts": 0,
             "loop": "closed",
             "emulated_delays": False,
+            "check": options.check,
             "seed": options.seed,
         },
         "rows": rows,
         "sentences": sentences(rows),
+        "histories": [_history(run) for run in runs if run.checked is not None],
+    }
+
+
+def _history(run: WindowRun) -> dict[str, Any]:
+    """The verdict of one case's repeat."""
+    case = run.case
+    return {
+        "case": f"{case.setting.title}, {case.title}, window {case.window}",
+        "repeat": run.repeat,
+        "sentence": run.checked.sentence() if run.checked is not None else "",
+        **msgspec.to_builtins(run.checked),
     }
 
 
@@ -358,6 +383,7 @@ def title(options: ThroughputOptions) -> str:
     return (
         f"closed windows · no emulated delays · {options.value_size}-byte puts · 0 % conflicts · "
         f"{options.seconds:g} s per case · {repeats}"
+        f"{' · history checked' if options.check else ''}"
     )
 
 

@@ -21,9 +21,11 @@ from typing import Final, Literal
 import msgspec
 
 from bench.analysis.statistics import merged_counts
+from bench.history.calls import HistoryWriter, Stamps, new_label
 from bench.load.connection import Connection, connect
 from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
 from epaxos.core.command import Operation
+from epaxos.core.types import Micros
 from epaxos.percentile import Counts, bucket, count_percentiles
 from epaxos.runtime.alarm import clock
 
@@ -33,6 +35,9 @@ Form = Literal["columns", "single"]
 _DRAIN_S: Final = 10.0
 """How long the last answers may take."""
 _UNKNOWN: Final = -1
+KEPT_SHARE: Final = 64
+"""Where each command has a key of its own, a history has the calls on one key in so many: to keep
+all of them would cost the client more than to send them."""
 
 
 class WindowSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +55,15 @@ class WindowSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Part of every key, so that no two runs share one."""
     warmup_s: float = 0.5
     duration_s: float = 1.5
+    history: str = ""
+    """The file in which calls are kept; empty: none is."""
+    initial: str = ""
+    """What that file says of the time before (`bench.history.calls`)."""
+
+    @property
+    def kept_share(self) -> int:
+        """All calls on one key in so many are kept. Of one key alone there is no part."""
+        return 1 if self.one_key else KEPT_SHARE
 
 
 class WindowResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,25 +113,33 @@ class _Window:
             return
         first = self.sent
         self.sent += count
-        if self._key is None:
-            keys = list(map((self._prefix + b"%d").__mod__, range(first, first + count)))
-        else:
-            keys = [self._key] * count
+        keys = self._keys(first, count)
+        arguments = self._arguments(first, keys)
         if self._mark == _UNKNOWN:
             self._mark, self._marked_at = first, clock()
         if self._single:
-            argument = [self._value]
             frames = b"".join(
                 [
-                    encode_frame(ClientRequest(number, 0, _PUT, [key], argument))
-                    for number, key in enumerate(keys, first)
+                    encode_frame(ClientRequest(number, 0, _PUT, [key], [argument]))
+                    for number, key, argument in zip(range(first, first + count), keys, arguments)
                 ]
             )
         else:
-            frames = encode_frame(
-                ClientRequest(first, 0, _PUT * count, keys, [self._value] * count)
-            )
+            frames = encode_frame(ClientRequest(first, 0, _PUT * count, keys, arguments))
         self.connection.wire.write(frames)
+
+    def _keys(self, first: int, count: int) -> list[bytes]:
+        if self._key is None:
+            return list(map((self._prefix + b"%d").__mod__, range(first, first + count)))
+        return [self._key] * count
+
+    def _arguments(self, first: int, keys: list[bytes]) -> list[bytes]:
+        return [self._value] * len(keys)
+
+    def end(self) -> None:
+        """No answer is waited for any more."""
+        if self.connection and self.connection.wire:
+            self.connection.wire.abort()
 
     def on_frame(self, frame: ClientAnswer | ClientRefusal) -> None:
         """An answer or a refusal; `on_read` replaces what they free."""
@@ -148,6 +170,50 @@ class _Window:
 _PUT: Final = bytes((Operation.PUT,))
 
 
+class _KeptWindow(_Window):
+    """One that keeps a share of its calls for a history."""
+
+    def __init__(
+        self, spec: WindowSpec, index: int, size: int, history: HistoryWriter, label: int
+    ) -> None:
+        super().__init__(spec, index, size)
+        self._client = f"{spec.label}.{index}"
+        self._history = history
+        self._share = spec.kept_share
+        self._stamps = Stamps(label, index)
+        self._waiting: dict[int, tuple[bytes, bytes, Micros]] = {}
+        """Key, value and moment of the calls that have no answer yet."""
+
+    def _arguments(self, first: int, keys: list[bytes]) -> list[bytes]:
+        arguments, now = super()._arguments(first, keys), clock()
+        for number in self._kept(first, len(keys)):
+            value = arguments[number - first] = self._stamps.put(self._value)
+            self._waiting[number] = keys[number - first], value, now
+        return arguments
+
+    def _kept(self, first: int, count: int) -> range:
+        return range(first + -first % self._share, first + count, self._share)
+
+    def on_frame(self, frame: ClientAnswer | ClientRefusal) -> None:
+        super().on_frame(frame)
+        now, client, put = clock(), self._client, Operation.PUT
+        if isinstance(frame, ClientAnswer):
+            results = frame.results
+            for number in self._kept(frame.first, results.count):
+                key, value, called = self._waiting.pop(number)
+                index = number - frame.first
+                self._history.answered(client, put, key, value, called, now, results, index)
+            return
+        for number in self._kept(frame.first, frame.count):
+            key, value, called = self._waiting.pop(number)
+            self._history.failed(client, put, key, value, called, definite=frame.definite)
+
+    def end(self) -> None:
+        super().end()
+        for key, value, called in self._waiting.values():
+            self._history.failed(self._client, Operation.PUT, key, value, called, definite=False)
+
+
 class _Reading(Connection):
     """Tells its window when a read has been worked off."""
 
@@ -163,10 +229,15 @@ class _Reading(Connection):
 async def run_window(spec: WindowSpec) -> WindowResult:
     """Drive one window in the present event loop."""
     ports = spec.ports[: spec.window]
-    windows = []
+    history = HistoryWriter(Path(spec.history), spec.initial) if spec.history else None
+    windows: list[_Window] = []
+    label = new_label()
     for index, port in enumerate(ports):
         size = spec.window // len(ports) + (index < spec.window % len(ports))
-        window = _Window(spec, index, size)
+        if history is None:
+            window = _Window(spec, index, size)
+        else:
+            window = _KeptWindow(spec, index, size, history, label)
         window.connection, _ = await connect(port, window.on_frame, partial(_Reading, window))
         windows.append(window)
     gc.collect()
@@ -191,8 +262,9 @@ async def run_window(spec: WindowSpec) -> WindowResult:
         await asyncio.sleep(0.005)
     cpu_s = time.process_time() - cpu
     for window in windows:
-        if window.connection and window.connection.wire:
-            window.connection.wire.abort()
+        window.end()
+    if history is not None:
+        history.close()
     return WindowResult(
         commands_per_s=(after - before) / (ended - begun) * 1e6,
         p50_us=p50_us,

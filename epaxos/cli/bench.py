@@ -12,8 +12,9 @@ from rich.table import Table
 from bench.analysis.statistics import WHY_NONE
 from bench.run_directory import make_directory, manifest, measuring, write_json
 from bench.throughput.suite import WINDOWS, ThroughputOptions, run_suite, summarize, title
-from epaxos.cli.options import Json, Out, seed_option
-from epaxos.cli.output import begin, make_table, print_json
+from epaxos.cli.exits import ExitCode
+from epaxos.cli.options import Check, Json, Out, seed_option
+from epaxos.cli.output import begin, calls_table, make_table, print_json
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
 from epaxos.percentile import median
@@ -44,6 +45,7 @@ def bench(
         typer.Option(metavar="TEXT", help="Only settings with it in their title, like fsync."),
     ] = "",
     value_size: Annotated[int, typer.Option(metavar="BYTES", help="Size of a value.")] = 16,
+    check: Check = False,
     seed: Annotated[int, seed_option("Of everything random.")] = 1,
     out: Out = Path("results"),
     json: Json = False,
@@ -60,6 +62,7 @@ def bench(
         windows=_windows(windows) if windows else _QUICK_WINDOWS if quick else WINDOWS,
         only=only,
         value_size=value_size,
+        check=check,
         seed=seed,
     )
     begun = datetime.now()
@@ -67,14 +70,17 @@ def bench(
     remarks, screen = begin(title(options), json=json)
     with measuring(directory, remarks) as replicas, show_bar(remarks) as watch:
         runs = run_suite(options, replicas, watch)
-        shutil.rmtree(replicas, ignore_errors=True)  # only a failure's logs are of use
+        if all(run.checked is None or run.checked.verdict == "OK" for run in runs):
+            shutil.rmtree(replicas, ignore_errors=True)  # only a failure's logs are of use
     document = summarize(options, runs) | {"manifest": manifest(begun)}
     write_json(directory / "bench.json", document)
     if json:
         print_json(document | {"directory": str(directory)})
-        return
-    print_document(screen, document)
-    screen.print(f"all figures  {directory / 'bench.json'}")
+    else:
+        print_document(screen, document)
+        screen.print(f"all figures  {directory / 'bench.json'}")
+    if any(each["verdict"] == "ILLEGAL" for each in document["histories"]):
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _windows(text: str) -> tuple[int, ...]:
@@ -93,6 +99,11 @@ def print_document(screen: Console, document: dict[str, Any]) -> None:
         screen.print(WHY_NONE)
     for sentence in document["sentences"]:
         screen.print(sentence, soft_wrap=not screen.is_terminal)
+    for found in document["histories"]:
+        at = f"history, {found['case']}, repeat {found['repeat'] + 1}: "
+        screen.print(f"{at}{found['sentence']}", soft_wrap=True)
+        if found["shown"]:
+            screen.print(calls_table(found["shown"]))
 
 
 def rows_table(rows: list[dict[str, Any]]) -> Table:
