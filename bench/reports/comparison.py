@@ -13,6 +13,7 @@ from typing import Any
 from bench.analysis.statistics import WHY_NONE
 from bench.compare.verdict import headline, key_figures
 from bench.reports import charts, svg
+from bench.reports.histories import Checked, histories
 from bench.reports.page import render_page, write_html
 from bench.reports.stages import draw_stages, sampled
 
@@ -41,6 +42,7 @@ def render(summary: Document) -> str:
         phases=[_phase(summary, phase) for phase in summary["phases"]],
         costs=_costs(summary),
         why_none=WHY_NONE,
+        histories=histories(_checked(summary)),
         conditions=_conditions(summary),
         method=_method(summary),
         command_line=manifest["command_line"],
@@ -75,6 +77,15 @@ def _costs(summary: Document) -> list[tuple[str, str, Document, Document]]:
         (phase["label"], runs[cost["run"]][1], cost, met)
         for phase in summary["phases"]
         for cost, met in zip(phase["costs"], phase["conflicts"])
+    ]
+
+
+def _checked(summary: Document) -> list[Checked]:
+    runs = charts.labels(summary)
+    return [
+        (f"{phase['title']}, {runs[found['run']][1]}", found)
+        for phase in summary["phases"]
+        for found in phase.get("histories", ())
     ]
 
 

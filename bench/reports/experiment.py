@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.statistics import WHY_NONE
 from bench.drawing.style import INK
+from bench.reports.histories import histories
 from bench.reports.page import PAGE, render_page
 from bench.trials.plots import SERIES_MAX
 from bench.trials.results import Results
@@ -53,6 +54,7 @@ def render(results: Results) -> str:
         too_many=len(results.configurations) > SERIES_MAX,
         load=f"Results.load({str(results.directory)!r}).plot.bars(only=…)",
         pictures=_pictures(results),
+        histories=histories(results.histories),
         table=Markup(results.table().html()),  # it escapes what it shows
         why_none=WHY_NONE,
         what={key: manifest[key] for key in ("experiment", "trial", "case") if manifest[key]},

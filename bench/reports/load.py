@@ -14,6 +14,7 @@ from markupsafe import Markup
 from bench.analysis.statistics import PERCENTS, WHY_NONE, field_of
 from bench.analysis.units import ms, percent
 from bench.loadtest.summary import broken
+from bench.reports.histories import histories
 from bench.reports.page import render_page, write_html
 from bench.reports.svg import colour, element, join, picture, text
 
@@ -53,6 +54,9 @@ def render(document: Document) -> str:
         steps=[(step, _bars(step, longest), _table(step)) for step in steps],
         operations=_operations(document),
         why_none=WHY_NONE,
+        histories=histories(
+            [("all clients", document["history"])] if "history" in document else []
+        ),
         generators=_generators(document),
         replicas=_replicas(document),
         configured={

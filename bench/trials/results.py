@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from msgspec import to_builtins
 
 from bench.analysis.statistics import PERCENTS, WHY_NONE, field_of, levels
 from bench.analysis.units import ms
@@ -173,6 +174,16 @@ class Results:
         if len(found) > _REASONS_MAX:
             found = [*found[:_REASONS_MAX], f"and {len(found) - _REASONS_MAX:,} more reasons"]
         return found
+
+    @property
+    def histories(self) -> list[tuple[str, dict[str, Any]]]:
+        """Of every trial whose calls were kept: which it is, and its verdict."""
+        return [
+            (f"{self.label(each)}, repeat {number}", to_builtins(repeat.stored.outcome.checked))
+            for each in self.configurations
+            for number, repeat in enumerate(each.repeats, 1)
+            if repeat.stored.outcome.checked is not None
+        ]
 
     @property
     def conditions(self) -> str:

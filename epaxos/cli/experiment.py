@@ -4,6 +4,7 @@ An experiment is a TOML file, or one that comes with the package; docs/experimen
 stands in it.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import Json
-from epaxos.cli.output import STYLES, begin, console, make_table, print_json
+from epaxos.cli.output import STYLES, begin, calls_table, console, make_table, print_json
 from epaxos.cli.progress import show_sweep
 from epaxos.core.errors import ConfigError
 
@@ -195,6 +196,7 @@ def _document(results: "Results") -> dict[str, Any]:
         "conditions": results.conditions,
         "validity": results.validity,
         "reasons": results.reasons,
+        "histories": [{"trial": which} | verdict for which, verdict in results.histories],
         "manifest": results.manifest,
         "cells": results.records(),
     }
@@ -225,6 +227,14 @@ def _find(which: str, out: Path) -> "Results":
 
 def _print_results(screen: Console, results: "Results") -> None:
     _print_table(screen, results.table())
+    checked = [verdict for _, verdict in results.histories]
+    if checked:
+        counts = Counter(verdict["verdict"] for verdict in checked)
+        said = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items())
+        screen.print(f"histories of {len(checked):,} trials: {said}")
+    for verdict in checked:
+        if verdict["shown"]:
+            screen.print(calls_table(verdict["shown"]))
     screen.print(results.validity, style=STYLES[results.validity])
     for each in (*results.reasons, *results.manifest["notes"]):
         screen.print(f"  {each}", soft_wrap=True)
