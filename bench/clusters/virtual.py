@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from bench.analysis.stages import PER_SECOND, answered
 from bench.clusters.counters import COOLDOWN_S, SETTLE_S, Costs, Measured
-from bench.history.calls import HistoryWriter, Stamps
+from bench.history.calls import HistoryWriter, UnlikeValues
 from bench.load.client import CONNECTION_LOST, PAUSE_US, STAGGER_US, UNREACHABLE
 from bench.load.samples import CLOSED, OPEN, Demand, Fates, LoadResult, Sample, Spread
 from epaxos.codec import FRAME_HEADER
@@ -286,7 +286,7 @@ class _VirtualRegion:
         self.disconnects = 0
         self._load = load
         self._starts: Iterator[Micros] = iter(())
-        self._stamps = Stamps(load.label, index)
+        self._unlike = UnlikeValues(load.label, index)
         self._names: dict[Asker, str] = {}
 
     def begin(self) -> None:
@@ -311,7 +311,7 @@ class _VirtualRegion:
         command = asker.next()
         if self._load.history is None:
             return command
-        argument = self._stamps.argument(command.operation, command.argument)
+        argument = self._unlike.argument(command.operation, command.argument)
         return command._replace(argument=argument)
 
     def said(

@@ -111,7 +111,7 @@ def short(octets: bytes) -> bytes:
     return octets[:_HEAD] + f"…{len(octets)}:{digest}".encode()
 
 
-class Stamps:
+class UnlikeValues:
     """Makes each value that a client writes unlike all others: its first bytes become label,
     client and number. Its size stays, unless it was shorter than they are."""
 
@@ -125,11 +125,11 @@ class Stamps:
     def put(self, value: bytes) -> bytes:
         """The value that is written instead of this one."""
         self._number += 1
-        stamp = self._head + self._number.to_bytes(4, "big")
-        return b2a_base64(stamp, newline=False) + value[self.SIZE :]
+        mark = self._head + self._number.to_bytes(4, "big")
+        return b2a_base64(mark, newline=False) + value[self.SIZE :]
 
     def argument(self, operation: int, argument: bytes) -> bytes:
-        """The argument of a command, its value stamped if it writes one."""
+        """The argument of a command, its value unlike all others if it writes one."""
         if operation == Operation.PUT:
             return self.put(argument)
         if operation == Operation.CAS:

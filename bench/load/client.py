@@ -30,7 +30,7 @@ from typing import Final
 
 import msgspec
 
-from bench.history.calls import HistoryWriter, Stamps, new_label
+from bench.history.calls import HistoryWriter, UnlikeValues, new_label
 from bench.load.connection import Connection, connect, measure_hop
 from bench.load.samples import CLOSED, OPEN, Fates, LoadResult, Sample, Spec, Target, spread
 from bench.spawn import spawn
@@ -76,7 +76,7 @@ class _RegionClients:
         self.open: dict[int, tuple[Micros, Command, Asker, Micros]] = {}
         """What waits for an answer on this connection, by number: start, command, whose, and for a
         history the moment at which it was called."""
-        self._stamps = Stamps(load.label, index)
+        self._unlike = UnlikeValues(load.label, index)
         self._next = 0
         """Number of the next command on this connection."""
         self._connection: Connection | None = None
@@ -134,7 +134,7 @@ class _RegionClients:
         command = asker.next()
         called = 0
         if self.load.history is not None:
-            argument = self._stamps.argument(command.operation, command.argument)
+            argument = self._unlike.argument(command.operation, command.argument)
             command, called = command._replace(argument=argument), clock()
         self.fates.sent += spec.measured(start)
         wire = self._connection.wire if self._connection else None

@@ -363,7 +363,7 @@ class Generator:
     ) -> None:
         server, kept = user.server, self._kept
         if kept is not None:
-            command = kept.stamped(user, server.place.name, command)
+            command = kept.made_unlike(user, server.place.name, command)
         request = server.target.request(command, found)
         began = clock()
         call = None if kept is None else kept.begin(user, command, server.target, found, began)

@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.history.calls import HistoryWriter, Stamps, new_label
+from bench.history.calls import HistoryWriter, UnlikeValues, new_label
 from bench.loadtest.http import HttpAnswer
 from bench.loadtest.targets import HttpRequest, LoadTarget, Meaning
 from epaxos.core.command import Operation, encode_cas, format_version
@@ -29,25 +29,25 @@ class KeptCall(NamedTuple):
 
 
 class KeptCalls:
-    """Stamps what users write and writes down what became of it. Raises OSError."""
+    """UnlikeValues what users write and writes down what became of it. Raises OSError."""
 
     def __init__(self, directory: str, process: str, initial: str) -> None:
         self._writer = HistoryWriter(Path(directory) / f"load-{process}{_SUFFIX}", initial)
         self._process = process
         self._label = new_label()
-        self._stamps: dict[Hashable, Stamps] = {}
+        self._unlike: dict[Hashable, UnlikeValues] = {}
         self._names: dict[Hashable, str] = {}
         self._open: dict[int, KeptCall] = {}
         """By identity: a user may ask the same twice at the same moment."""
 
-    def stamped(self, user: Hashable, region: str, command: Command) -> Command:
+    def made_unlike(self, user: Hashable, region: str, command: Command) -> Command:
         """The command that a user sends instead of this one."""
-        stamps = self._stamps.get(user)
-        if stamps is None:
-            number = len(self._stamps)
-            stamps = self._stamps[user] = Stamps(self._label, number)
+        unlike = self._unlike.get(user)
+        if unlike is None:
+            number = len(self._unlike)
+            unlike = self._unlike[user] = UnlikeValues(self._label, number)
             self._names[user] = f"{region}.{self._process}.{number}"
-        return command._replace(argument=stamps.argument(command.operation, command.argument))
+        return command._replace(argument=unlike.argument(command.operation, command.argument))
 
     def begin(
         self,

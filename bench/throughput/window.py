@@ -21,7 +21,7 @@ from typing import Final, Literal
 import msgspec
 
 from bench.analysis.statistics import merged_counts
-from bench.history.calls import HistoryWriter, Stamps, new_label
+from bench.history.calls import HistoryWriter, UnlikeValues, new_label
 from bench.load.connection import Connection, connect
 from epaxos.codec import ClientAnswer, ClientRefusal, ClientRequest, encode_frame
 from epaxos.core.command import Operation
@@ -180,14 +180,14 @@ class _KeptWindow(_Window):
         self._client = f"{spec.label}.{index}"
         self._history = history
         self._share = spec.kept_share
-        self._stamps = Stamps(label, index)
+        self._unlike = UnlikeValues(label, index)
         self._waiting: dict[int, tuple[bytes, bytes, Micros]] = {}
         """Key, value and moment of the calls that have no answer yet."""
 
     def _arguments(self, first: int, keys: list[bytes]) -> list[bytes]:
         arguments, now = super()._arguments(first, keys), clock()
         for number in self._kept(first, len(keys)):
-            value = arguments[number - first] = self._stamps.put(self._value)
+            value = arguments[number - first] = self._unlike.put(self._value)
             self._waiting[number] = keys[number - first], value, now
         return arguments
 
