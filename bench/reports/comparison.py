@@ -106,8 +106,9 @@ def _method(summary: Document) -> str:
 def _conditions(summary: Document) -> str:
     setup = summary["setup"]
     quorums = setup["quorums"]
+    checked = ", history checked (values all unlike)" if setup.get("check") else ""
     return (
         f"Matrix {setup['topology']['name']}, n = {setup['replicas']}, fast quorum "
         f"{quorums['fast']}, slow {quorums['slow']}, {setup['durability']}, {setup['loop']}, "
-        f"{setup['rate']:g} commands/s per region, seed {setup['seed']}, one run."
+        f"{setup['rate']:g} commands/s per region, seed {setup['seed']}, one run{checked}."
     )

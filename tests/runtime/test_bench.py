@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from bench.clusters.local import ClusterOptions, LocalCluster
-from bench.throughput.suite import ThroughputOptions, run_suite
-from bench.throughput.window import WindowSpec, run_window
+from bench.history.judge import judge
+from bench.history.reading import read_lines
+from bench.throughput.suite import ThroughputOptions, run_suite, summarize
+from bench.throughput.window import KEPT_SHARE, WindowSpec, run_window
 from topology import find
 
 pytestmark = pytest.mark.timeout(120)
@@ -39,6 +41,52 @@ async def test_a_window_is_kept_full_and_every_command_is_answered(ports, window
     assert found.commands_per_s > 0
     assert 0 < found.p50_us <= found.p99_us
     assert found.marked > 0
+
+
+@pytest.mark.parametrize("form", ["columns", "single"])
+@pytest.mark.parametrize("one_key", [False, True])
+async def test_a_window_keeps_whole_keys(ports, form, one_key, tmp_path):
+    path = tmp_path / "load-1.jsonl"
+    spec = WindowSpec(
+        ports=ports,
+        window=120,
+        form=form,
+        one_key=one_key,
+        label=f"kept-{form}{one_key}",
+        warmup_s=0.1,
+        duration_s=0.3,
+        history=str(path),
+        initial="absent" if not one_key else "other",
+    )
+    found = await run_window(spec)
+    history = read_lines([path])
+    kept = sum(map(len, history.keys.values()))
+    assert not history.unfinished
+    assert judge(history.keys, history.initial).verdict == "OK"
+    if one_key:
+        assert kept == found.answered
+        assert len(history.keys) == 1
+    else:
+        numbers = [int(key.rpartition(b"-")[2]) for key in history.keys]
+        assert all(number % KEPT_SHARE == 0 for number in numbers)
+        assert 0 < kept <= found.answered / KEPT_SHARE + len(ports)
+    values = [call.value for calls in history.keys.values() for call in calls]
+    assert len(set(values)) == len(values)
+
+
+def test_the_benchmark_reads_back_what_it_kept(tmp_path):
+    options = ThroughputOptions(
+        repeats=1, seconds=0.2, windows=(60,), only="EPaxos, 3 replicas, memory", check=True
+    )
+    runs = run_suite(options, tmp_path)
+    document = summarize(options, runs)
+    assert document["setup"]["check"]
+    assert [row["verdict"] for row in document["histories"]] == ["OK"] * len(runs)
+    shares = {row["case"]: row["share"] for row in document["histories"]}
+    assert {share for case, share in shares.items() if "one key" in case} == {1}
+    assert KEPT_SHARE in shares.values()
+    # Written once and read back through each replica, where a key has one write.
+    assert all(row["calls"] > row["keys"] for row in document["histories"])
 
 
 def test_unbatched_means_one_command_per_instance(tmp_path):

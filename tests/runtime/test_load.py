@@ -83,6 +83,32 @@ def test_a_run_has_figures_and_a_report(tmp_path):
     assert processes_about(tmp_path) == []
 
 
+def test_a_checked_run_keeps_its_calls_and_says_whether_the_answers_were_right(tmp_path):
+    done = load(
+        *("--topology", "lan:3", "--durability", "memory", "--users", 3, "--time", "2s"),
+        *("--warmup", "0.5s", "--workload", "ycsb-f:keys=20,value_size=32", "--check"),
+        *("--processes", 2, "--out", tmp_path, "--json"),
+        cwd=tmp_path,
+    )
+    document = json.loads(done.stdout)
+    assert document["setup"]["check"] is True
+    assert document["history"]["verdict"] == "OK", document["history"]
+    assert "history checked" in document["title"]
+    answered = sum(step["total"]["answered"] for step in document["steps"])
+    assert document["history"]["calls"] > answered
+    directory = Path(document["directory"])
+    kept = sorted((directory / "history").glob("*.jsonl"))
+    assert [path.name for path in kept] == ["after.jsonl", "load-0.jsonl", "load-1.jsonl"]
+    lines = [json.loads(line) for path in kept for line in path.read_text().splitlines()]
+    expected = [each["argument"]["expect"] for each in lines if each.get("operation") == "cas"]
+    assert any(isinstance(each, dict) and "version" in each for each in expected)
+    values = [each["argument"]["value"] for each in lines if each.get("operation") == "cas"]
+    assert len(set(values)) == len(values)
+    assert {len(value) for value in values} == {32}
+    assert "Were the answers right?" in (directory / "report.html").read_text()
+    assert run(["check", *map(str, kept)]) == 0
+
+
 def test_ctrl_c_leaves_no_process(tmp_path):
     with running(
         *("--topology", "lan:3", "--durability", "memory", "--users", 2, "--time", "90s"),

@@ -122,3 +122,24 @@ def test_a_death_that_nobody_planned_makes_the_trial_invalid(tmp_path):
     assert fates.answered + fates.refused + fates.ambiguous == fates.sent
     assert outcome.load.fates[0].answered == outcome.load.fates[0].sent > 0
     assert not processes_below(tmp_path)
+
+
+def test_a_history_with_a_crash_is_kept_and_judged(tmp_path):
+    trial = short(
+        check=True,
+        rate=30.0,
+        patience_s=20.0,
+        workload="hot:hot=4,keys=4,puts=0.5",
+        faults=("crash:R3@0.4-0.8",),
+    )
+    outcome = run_trial(trial, tmp_path)
+    checked = outcome.checked
+    assert checked.verdict == "OK", checked.sentence()
+    assert checked.keys == 4
+    assert checked.calls > outcome.load.fates[0].answered
+    assert checked.refused + checked.ambiguous > 0
+    assert {path.name for path in (tmp_path / "history").iterdir()} == {
+        "load-1.jsonl",
+        "after-1.jsonl",
+    }
+    assert not processes_below(tmp_path)
