@@ -93,6 +93,14 @@ class Window(msgspec.Struct, array_like=True):
     measured_us: int = 0
 
 
+class SecondCounts(msgspec.Struct, array_like=True):
+    """What came back to one region in one second."""
+
+    answer: Counts = msgspec.field(default_factory=_counts)
+    """Of good answers, warm-up or not."""
+    failed: int = 0
+
+
 class LoadCounts(msgspec.Struct, array_like=True):
     """Everything that a process counted, or all of them together."""
 
@@ -105,6 +113,16 @@ class LoadCounts(msgspec.Struct, array_like=True):
     """Step -> the longest window of all processes."""
     unfinished: int = 0
     """Commands without an answer when the run was over."""
+    seconds: dict[tuple[int, str], SecondCounts] = {}
+    """(second by the machine's clock, region) -> what came back then; `SecondsFile` takes out those
+    that are over."""
+
+    def second(self, at: int, region: str) -> SecondCounts:
+        """The counts of a second; made if they are new."""
+        found = self.seconds.get((at, region))
+        if found is None:
+            found = self.seconds[at, region] = SecondCounts()
+        return found
 
     def at(self, step: int, region: str, operation: str) -> CommandCounts:
         """The counts of these commands; made if they are new."""
@@ -129,6 +147,10 @@ class LoadCounts(msgspec.Struct, array_like=True):
             known = self.windows.setdefault(step, Window(window.wanted, window.users))
             known.measured_us = max(known.measured_us, window.measured_us)
         self.unfinished += other.unfinished
+        for (at, region), second in other.seconds.items():
+            mine_then = self.second(at, region)
+            _add(mine_then.answer, second.answer)
+            mine_then.failed += second.failed
 
     def of(self, region: str | None = None, step: int | None = None) -> CommandCounts:
         """The sum of all counts of a region (None: of all) in a step (None: in all)."""

@@ -14,6 +14,7 @@ import logging
 import os
 import resource
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
@@ -380,6 +381,11 @@ class Generator:
                 kept.end(call, server.target, request, answer, meaning)
             if step != BEFORE:
                 self._count(server, step, meaning, command, now - intended, now - began)
+            second = self.pending.second(int(time.time()), server.place.title)
+            if meaning.failure:
+                second.failed += 1
+            else:
+                second.answer[bucket(now - intended)] += 1
             answer_ms = (now - intended) / 1000
             tell(CommandReport(request, meaning, server.place, answer_ms, len(body), step))
 

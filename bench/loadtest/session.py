@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,7 @@ from bench.loadtest.options import (
     places,
     workload_text,
 )
+from bench.loadtest.seconds import SECONDS, SETTLED_S, Second, SecondsFile
 from bench.loadtest.summary import Document, LoadLimits, broken, live, summarize, text, write
 from bench.loadtest.targets import make_target
 from epaxos.core.errors import ConfigError, EpaxosError
@@ -132,6 +134,7 @@ class LoadSession:
         """When the present step began."""
         self._document: Document | None = None
         self._setup: Document = {}
+        self._seconds = SecondsFile(Path(SECONDS))
         self._numbers = count()
         self._names: dict[tuple[str, str], str] = {}
         self._context: dict[str, Any] = {}
@@ -194,6 +197,7 @@ class LoadSession:
     def _begin(self, **_: Any) -> None:
         """In every process, when a test starts."""
         self._total = LoadCounts()
+        self._write_seconds([], anew=True)
         self._finals.clear()
         self._document, self._begun, self._step = None, None, 0
         try:
@@ -376,6 +380,19 @@ class LoadSession:
             if self._document is None and self._runner.state in ("spawning", "running"):
                 self._gather()
                 self._write_live("running" if self._begun is not None else "spawning")
+                over = int(time.time()) - SETTLED_S
+                self._write_seconds(self._seconds.due(self._total.seconds, over))
+
+    def _write_seconds(self, seconds: Sequence[Second], *, anew: bool = False) -> None:
+        """In a thread, for the same reason."""
+        if anew:
+            self._seconds = SecondsFile(Path(self._options.results or ".") / SECONDS)
+        if self._options.results and not self._is_worker and (seconds or anew):
+            pool = gevent.get_hub().threadpool
+            try:
+                pool.apply(partial(self._seconds.write, seconds, anew=anew))
+            except OSError as error:
+                log.error("--results %s: %s", self._options.results, error.strerror)
 
     def _write_live(self, state: str) -> None:
         if not self._options.results:
@@ -436,6 +453,7 @@ class LoadSession:
 
     def _sum_up(self) -> None:
         limits = make_limits(self._options, self._places)
+        self._write_seconds(self._seconds.due(self._total.seconds))
         self._document = summarize(self._total, self._places, self._setup, limits)
         if broken(self._document):
             self._environment.process_exit_code = 1

@@ -1,11 +1,13 @@
-"""The report of a load, from `load.json` alone.
+"""The report of a load, from `load.json` and `seconds.csv` alone.
 
 Top: validity, criteria and reasons. Then answers per region as bars, the share before the commit
 and the wait for execution apart; with several steps latency over the load; tables of everything.
 
-Rules of this file: every number shown stands in load.json; nothing is computed here but places.
+Rules of this file: every number shown stands in load.json or, over time, in seconds.csv; nothing
+is computed here but places.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +15,11 @@ from markupsafe import Markup
 
 from bench.analysis.statistics import PERCENTS, WHY_NONE, field_of
 from bench.analysis.units import ms, percent
+from bench.loadtest.seconds import SECONDS, Second, read_seconds
 from bench.loadtest.summary import broken
 from bench.reports.histories import histories
 from bench.reports.page import render_page, write_html
+from bench.reports.seconds import draw_key, draw_seconds
 from bench.reports.svg import colour, element, join, picture, text
 
 Document = dict[str, Any]
@@ -33,11 +37,12 @@ _DASHES: Final = (None, "6 3", "2 3")
 
 def write_page(directory: Path, document: Document) -> Path:
     """Write `report.html` into a results directory; returns its path."""
-    return write_html(directory, render(document))
+    return write_html(directory, render(document, read_seconds(directory / SECONDS)))
 
 
-def render(document: Document) -> str:
+def render(document: Document, seconds: Sequence[Second] = ()) -> str:
     """The whole page."""
+    regions = [row["region"] for row in document["steps"][0]["regions"]]
     setup, steps = document["setup"], document["steps"]
     rows = [row for step in steps for row in step["regions"]]
     longest = max(row["answer"][name] or 0.0 for row in rows for name in _NAMES)
@@ -50,6 +55,8 @@ def render(document: Document) -> str:
         evidence=_evidence(document),
         criteria=_criteria(document),
         curves=_curves(steps),
+        over_time=draw_seconds(seconds, regions),
+        keys=[(draw_key(at), region) for at, region in enumerate(regions)],
         unit=_unit(document),
         steps=[(step, _bars(step, longest), _table(step)) for step in steps],
         operations=_operations(document),

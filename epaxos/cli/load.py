@@ -142,7 +142,7 @@ def load(
         print_json(document | {"directory": str(directory)})
     else:
         _print_document(screen, document)
-        files = "raw: load.json, steps.csv, *.hlog, *.hgrm, manifest.json"
+        files = "raw: load.json, steps.csv, seconds.csv, *.hlog, *.hgrm, manifest.json"
         screen.print(f"report  {report}  ({files})", soft_wrap=True)
     if document["validity"] == "INVALID" or broken(document):
         raise typer.Exit(ExitCode.FAILED)

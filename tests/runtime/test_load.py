@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.clusters.local import free_port_numbers
+from bench.loadtest.seconds import read_seconds
 from epaxos.cli.main import run
 
 WAIT_S = 120
@@ -78,6 +79,10 @@ def test_a_run_has_figures_and_a_report(tmp_path):
     assert f"{step['regions'][0]['answer']['p50']:,.1f}</text>" in page
     for name in ("manifest.json", "steps.csv", "Region1-answer.hlog", "Region1-commit.hgrm"):
         assert (directory / name).stat().st_size > 0
+    seconds = read_seconds(directory / "seconds.csv")
+    for row in step["regions"]:
+        came = sum(each.answers for each in seconds if each.region == row["region"])
+        assert came > row["answered"]  # those of the warm-up, too
     assert not (directory / "live.json").exists()
     assert not list((directory / "replicas").glob("data-*"))
     assert processes_about(tmp_path) == []
