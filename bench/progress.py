@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Final, TypeAlias, TypeVar
 
-_JUDGED_FROM: Final = 0.02
+_JUDGED_FROM: Final = 0.05
 """From this share on, the estimate follows the pace so far."""
 
 
@@ -44,17 +44,21 @@ def ignore(report: ProgressReport) -> None:
 class ProgressClock:
     """Reports from parts of the whole and the time that each is expected to take.
 
-    The expectation holds until enough is done to judge it by; then the pace so far does. Several
-    parts may run at a time, each with one activity."""
+    The expectation holds until enough is done to judge it by; then the pace so far does, taken from
+    the first report on: until then processes are started, which happens once. Several parts may
+    run at a time, each with one activity; `at_once` of them make the whole so much shorter."""
 
-    def __init__(self, expected_s: float, watch: Watch[ProgressReport]) -> None:
+    def __init__(self, expected_s: float, watch: Watch[ProgressReport], at_once: int = 1) -> None:
         self._watch = watch
+        self._expected_pace = 1 / at_once
+        """Seconds per second of what was expected."""
         self._whole_s = max(expected_s, 1e-9)
         self._ended_s = 0.0
         """Of what was expected, the activities that have ended."""
         self._running: dict[str, float] = {}
         """Part -> the same of its present activity."""
-        self._begun = time.monotonic()
+        self._begun: float | None = None
+        """When the pace began to be taken; None: with the next report."""
         self._begun_s = 0.0
         """Done when the pace began to be taken."""
         self._lock = Lock()
@@ -80,7 +84,7 @@ class ProgressClock:
     def take_pace_anew(self) -> None:
         """Forget the pace: other machinery takes over."""
         with self._lock:
-            self._begun, self._begun_s = time.monotonic(), self._done_s
+            self._begun, self._begun_s = None, self._done_s
 
     @property
     def _done_s(self) -> float:
@@ -90,6 +94,9 @@ class ProgressClock:
         """Share of the whole that is done, and seconds that are left."""
         done_s = min(self._done_s, self._whole_s)
         paced_s = done_s - self._begun_s
+        if self._begun is None:
+            self._begun = time.monotonic()
         spent_s = time.monotonic() - self._begun
-        pace = spent_s / paced_s if paced_s > _JUDGED_FROM * self._whole_s else 1.0
+        is_judged = paced_s > _JUDGED_FROM * self._whole_s and spent_s > 0
+        pace = spent_s / paced_s if is_judged else self._expected_pace
         return done_s / self._whole_s, (self._whole_s - done_s) * pace

@@ -32,9 +32,9 @@ def compare(
     """Run everything, in so many processes; histories are kept in `directory`. Raises EpaxosError;
     whatever happens, no process is left."""
     clusters = options.clusters
-    clock = ProgressClock(options.estimate_s, watch)
-    tell = partial(_tell, clock, clusters)
     workers = min(workers, len(clusters))
+    clock = ProgressClock(options.estimate_s, watch, at_once=workers)
+    tell = partial(_tell, clock, clusters)
     if workers < 2:
         measured = {
             n: _measure(each, directory, partial(tell, n)) for n, each in enumerate(clusters)

@@ -66,7 +66,7 @@ from topology import (
 CLIENTS_MAX: Final = 10_000
 ONE_ROOM_US: Final = 1_000
 """Up to this round trip, replicas stand in one room."""
-_STEP_S: Final = 3e-3
+_STEP_S: Final = 0.8e-3
 """What a command in virtual time takes with five replicas, for the estimate."""
 
 

@@ -48,6 +48,23 @@ def test_parts_that_run_at_once_add_up(clock_s):
     assert (told[-1].share, told[-1].total) == (1.0, 0.5)
 
 
+def test_a_slow_start_is_no_pace(clock_s):
+    told = []
+    clock = ProgressClock(12.0, told.append, at_once=2)
+    clock_s[0] += 5  # two processes are started, which takes longer than the work
+    clock.tell("A", "x", 0.0, 6.0)
+    assert told[-1].left_s == 6.0  # two at once take half as long
+    clock_s[0] += 0.2
+    clock.tell("A", "x", 0.05, 6.0)
+    assert told[-1].left_s == pytest.approx(5.85)
+    clock.tell("B", "x", 0.0, 6.0)
+    clock_s[0] += 1.0
+    clock.tell("A", "x", 0.25, 6.0)
+    clock.tell("B", "x", 0.2, 6.0)
+    # 2.7 of 12 took 1.2 s: the other 9.3 take 4.1.
+    assert told[-1].left_s == pytest.approx(9.3 * 1.2 / 2.7)
+
+
 def test_the_pace_of_other_machinery_is_forgotten(clock_s):
     told = []
     clock = ProgressClock(10.0, told.append)
