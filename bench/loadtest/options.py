@@ -5,8 +5,8 @@ option and says what may stand there.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -157,7 +157,18 @@ def places(
     return found
 
 
-def _check_url(url: str) -> None:
+def redirected(sites: Sequence[Place], hosts: Mapping[str, str]) -> list[Place]:
+    """The same regions, some at other URLs, by user class, as Locust's own options name them.
+    Raises ConfigError."""
+    found = []
+    for place in sites:
+        url = hosts.get(place.class_name, place.url).strip().rstrip("/")
+        _check_url(url, f"host of {place.class_name}")
+        found.append(replace(place, url=url))
+    return found
+
+
+def _check_url(url: str, option: str = "--at") -> None:
     try:
         parts = urlsplit(url)
         fine = parts.scheme == "http" and bool(parts.hostname) and parts.path in ("", "/")
@@ -165,7 +176,9 @@ def _check_url(url: str) -> None:
     except ValueError:
         fine = False
     if not fine:
-        raise ConfigError(f"--at {url!r} is no address: write for example http://127.0.0.1:8001")
+        raise ConfigError(
+            f"{option} {url!r} is no address: write for example http://127.0.0.1:8001"
+        )
 
 
 def workload_text(workload: str, conflict: str, keys: int, value_size: int) -> str:

@@ -33,6 +33,7 @@ from bench.loadtest.options import (
     parse_seconds,
     parse_steps,
     places,
+    redirected,
     workload_text,
 )
 from bench.loadtest.seconds import SECONDS, SETTLED_S, Second, SecondsFile
@@ -120,6 +121,12 @@ class LoadSession:
         self._environment = environment
         self._runner = environment.runner
         self._places = sites
+        self._addressed = sites
+        """The same before Locust's own options were heard."""
+        self._given = {place.class_name: place.url for place in sites}
+        """User class -> the URL that it got as its host."""
+        self._everywhere: str | None = None
+        """--host of the last run."""
         self._offer = make_offer(environment.parsed_options)
         options = environment.parsed_options
         self._has_addresses = bool(options.at) or options.http_port != HTTP_PORT
@@ -222,15 +229,35 @@ class LoadSession:
     def _read_places(self) -> None:
         """Addresses may have been changed in the web page; regions may not. A worker that was told
         addresses of its own keeps them. Raises ConfigError."""
-        if self._is_worker and self._has_addresses:
-            return
-        now = make_places(self._options)
-        if [place.class_name for place in now] != [place.class_name for place in self._places]:
-            raise ConfigError(
-                "the regions with users are fixed when Locust starts: end it, and start it with "
-                f"--topology {self._options.topology}"
-            )
-        self._places = now
+        if not (self._is_worker and self._has_addresses):
+            now = make_places(self._options)
+            if [place.class_name for place in now] != [place.class_name for place in self._places]:
+                raise ConfigError(
+                    "the regions with users are fixed when Locust starts: end it, and start it "
+                    f"with --topology {self._options.topology}"
+                )
+            self._addressed = now
+        self._places = redirected(self._addressed, self._hosts())
+
+    def _hosts(self) -> dict[str, str]:
+        """The URLs that Locust was told, by user class: --host is for all, then --config-users, or
+        the page's fields, for one. A class that nobody changed has the URL that it was given."""
+        everywhere = self._environment.host
+        if {everywhere} == set(self._given.values()):
+            everywhere = None  # the page filled in what all classes were given
+        found = {}
+        for place in self._addressed:
+            name = place.class_name
+            (users,) = (each for each in self._environment.user_classes if each.__name__ == name)
+            if everywhere:
+                found[name] = everywhere
+            elif users.host and users.host not in (self._given[name], self._everywhere):
+                found[name] = users.host
+            else:
+                users.host = place.url
+            self._given[name] = place.url
+        self._everywhere = everywhere
+        return found
 
     def _protocol(self) -> str:
         """What the first replica that answers says it runs."""

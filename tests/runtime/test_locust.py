@@ -156,6 +156,33 @@ def test_closed_loop_reads_modifies_and_writes(base, tmp_path):
     assert rows["GET [Region 1]"]["Type"] == "GET"
 
 
+def test_hosts_that_locust_was_told_are_asked(base, tmp_path):
+    (closed,) = free_port_numbers(1)
+    other = json.dumps({"user_class_name": "Region1", "host": f"http://127.0.0.1:{closed}/"})
+    done = locust(
+        *("--http-port", base, "--config-users", f"[{other}]", "-t", "2s", "-u", 3),
+        *("--results", "found", "--max-fail-ratio", 1),
+        cwd=tmp_path,
+    )
+    first, second, _ = json.loads((tmp_path / "found" / "load.json").read_text())["steps"][0][
+        "regions"
+    ]
+    assert first["url"] == f"http://127.0.0.1:{closed}"
+    assert (first["answered"], second["failed"]) == (0, 0), done.stdout
+    assert second["answered"] > 0
+    done = locust(
+        *("--http-port", closed, "--host", f"http://127.0.0.1:{base + 2}", "-t", "2s", "-u", 3),
+        *("--results", "found"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "found" / "load.json").read_text())["steps"][0]["regions"]
+    assert {row["url"] for row in rows} == {f"http://127.0.0.1:{base + 2}"}
+    done = locust("--host", "nowhere", "-t", "1s", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "'nowhere' is no address: write for example" in done.stdout + done.stderr
+
+
 def test_steps_with_processes_divide_the_rate(base, tmp_path):
     done = locust(
         *("--http-port", base, "--processes", 2, "-T", "open", "--steps", "20,60"),
