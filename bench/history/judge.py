@@ -331,7 +331,7 @@ def _writes(call: HistoryCall) -> bool:
 def _resolved(calls: list[HistoryCall]) -> list[HistoryCall]:
     """The calls with the values that their versions stand for. What expects a version that nobody
     else names says little: that some value was there, or nothing."""
-    if not any(isinstance(call.expect, str) for call in calls):
+    if not any(isinstance(call.expect, str) or call.result is False for call in calls):
         return calls
     values: dict[str, bytes] = {}
     for call in calls:
@@ -340,7 +340,10 @@ def _resolved(calls: list[HistoryCall]) -> list[HistoryCall]:
             values[call.version] = value
     written = Counter(call.value for call in calls if call.kind != "get")
     found: list[HistoryCall] = []
-    for call in calls:
+    for each in calls:
+        call = each
+        if call.kind == "cas" and call.result is False and call.version in values:
+            call = msgspec.structs.replace(call, result=(False, values[call.version]))
         if not isinstance(call.expect, str):
             found.append(call)
             continue

@@ -8,6 +8,8 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from bench.history.calls import HistoryWriter, UnlikeValues, new_label
 from bench.loadtest.http import HttpAnswer
 from bench.loadtest.targets import HttpRequest, LoadTarget, Meaning
@@ -85,7 +87,8 @@ class KeptCalls:
             return
         told = target.told(request, answer.get_code(), answer.header, answer.body)
         version = format_version(told.version) if told.version else ""
-        self._writer.told(*call, answer.arrived, told.result, version)
+        met = None if told.met_nothing else msgspec.UNSET
+        self._writer.told(*call, answer.arrived, told.result, version, met)
 
     def close(self) -> None:
         """What is still under way may have happened."""

@@ -68,7 +68,9 @@ class Told(NamedTuple):
     result: bytes | bool | None
     """Of a GET what it found; else whether the write took effect."""
     version: Version | None = None
-    """Of what was found or written; None: the answer does not say."""
+    """Of what was found, written or met; None: the answer does not say."""
+    met_nothing: bool = False
+    """A conditional write was not done, and the key had no value."""
 
 
 Header = Callable[[str], str | None]
@@ -173,11 +175,11 @@ class Epaxos:
         return Meaning(operation, "", header("x-epaxos-path") or "", waited_us, found)
 
     def told(self, request: HttpRequest, status: int, header: Header, body: bytes) -> Told:
-        tag = header("etag") if status == 200 else None
+        tag = header("etag") if status in (200, 412) else None
         version = self.version(tag) if tag else None
         if request.operation == "GET":
             return Told(body if status == 200 else None, version)
-        return Told(status == 200, version)
+        return Told(status == 200, version, met_nothing=status == 412 and not tag)
 
     def version(self, found: str) -> Version:
         return parse_version(found.strip('"'))

@@ -205,6 +205,8 @@ class Results:
         repeats = self.manifest["experiment"]["repeats"]
         parts.append(f"{settings['duration_s']:g} s each")
         parts.append(f"{repeats} repeat{'s' if repeats > 1 else ''}")
+        if settings.get("check") and "check" not in self.swept:
+            parts.append("history checked")
         return " · ".join([*parts, f"seed {self.seed}"])
 
     def records(self) -> list[dict[str, Any]]:

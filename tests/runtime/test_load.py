@@ -91,7 +91,7 @@ def test_a_run_has_figures_and_a_report(tmp_path):
 def test_a_checked_run_keeps_its_calls_and_says_whether_the_answers_were_right(tmp_path):
     done = load(
         *("--topology", "lan:3", "--durability", "memory", "--users", 3, "--time", "2s"),
-        *("--warmup", "0.5s", "--workload", "ycsb-f:keys=20,value_size=32", "--check"),
+        *("--warmup", "0.5s", "--workload", "ycsb-f:keys=2,value_size=32", "--check"),
         *("--processes", 2, "--out", tmp_path, "--json"),
         cwd=tmp_path,
     )

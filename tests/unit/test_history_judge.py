@@ -167,6 +167,10 @@ def test_versions_stand_for_the_values_that_were_written_with_them():
         Verdict.ILLEGAL,
         [calls[0], get(10, 11, b"c", version="0.A.1.0")],
     )
+    unsaid = cas(6, 7, "0.A.1.0", b"d", False, version="0.A.2.0")
+    assert judge_key([*calls[:3], unsaid, calls[4]], None)[0] is Verdict.OK
+    before = cas(6, 7, "0.A.1.0", b"d", False, version="0.B.1.0")
+    assert judge_key([*calls[:3], before, calls[4]], None)[0] is Verdict.ILLEGAL
     twice = [calls[0], put(2, 3, b"z", version="0.A.1.0")]
     assert judge_key(twice, None) == (Verdict.ILLEGAL, twice)
 

@@ -5,7 +5,7 @@ from base64 import b64decode
 
 import pytest
 
-from bench.loadtest.targets import Epaxos, Etcd, make_target
+from bench.loadtest.targets import Epaxos, Etcd, Told, make_target
 from epaxos.core.command import Operation, encode_cas
 from epaxos.core.errors import ConfigError
 from epaxos.workload import Command
@@ -110,3 +110,44 @@ def test_etcd_speaks_base64():
     assert meaning(target, cas, 200, b'{"succeeded": true}').operation == "CAS"
     assert meaning(target, cas, 200, b"{}").operation == "CAS 412"
     assert meaning(target, cas, 503).failure == "503"
+
+
+def told(target, request, status, body=b"", **headers):
+    named = {name.lower(): value for name, value in headers.items()}
+    return target.told(request, status, lambda name: named.get(name.lower()), body)
+
+
+def test_a_history_hears_what_was_found_written_or_met():
+    target = Epaxos("h")
+    get, put = target.request(GET), target.request(PUT)
+    conditional = target.request(MODIFY, '"0.A.7.0"')
+    assert told(target, get, 200, b"x", ETag='"0.A.7.0"') == Told(b"x", (0, 7, 0))
+    assert told(target, get, 404) == Told(None)
+    assert told(target, put, 200, ETag='"0.B.7.3"') == Told(True, (1, 7, 3))
+    assert told(target, conditional, 412, ETag='"0.B.7.3"') == Told(False, (1, 7, 3))
+    assert told(target, conditional, 412) == Told(False, None, met_nothing=True)
+    delete = target.request(Command(Operation.DELETE, b"k", b"", 0))
+    assert told(target, delete, 404) == Told(False)
+    assert told(target, delete, 200).result is True
+
+
+def test_a_history_hears_the_same_of_etcd():
+    target = Etcd("h")
+    get, put = target.request(GET), target.request(PUT)
+    found = b'{"header":{"revision":"9"},"kvs":[{"key":"YQ==","mod_revision":"7","value":"eA=="}]}'
+    assert told(target, get, 200, found) == Told(b"x", (0, 7, 0))
+    assert told(target, get, 200, b'{"header":{"revision":"9"}}') == Told(None)
+    assert told(target, put, 200, b'{"header":{"revision":"9"}}') == Told(True, (0, 9, 0))
+    conditional = target.request(MODIFY, "7")
+    done = b'{"header":{"revision":"9"},"succeeded":true}'
+    assert told(target, conditional, 200, done) == Told(True, (0, 9, 0))
+    assert told(target, conditional, 200, b'{"header":{"revision":"9"}}') == Told(False)
+    delete = target.request(Command(Operation.DELETE, b"k", b"", 0))
+    assert told(target, delete, 200, b'{"deleted":"1"}') == Told(True)
+    assert told(target, delete, 200, b"{}") == Told(False)
+
+
+@pytest.mark.parametrize(("status", "definite"), [(429, True), (503, True), (504, False)])
+def test_which_refusals_say_that_nothing_happened(status, definite):
+    assert Epaxos("h").is_definite(status) is definite
+    assert not Etcd("h").is_definite(status)
