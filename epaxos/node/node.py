@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterable
 from operator import gt
 from typing import Any, ClassVar
 
-from epaxos.core.command import Footprint, Payload, Results
+from epaxos.core.command import BATCH_ENVELOPE_BYTES, Footprint, Payload, Results
 from epaxos.core.errors import Ambiguous, Definite, RequestError
 from epaxos.core.replica import Decided, Executed, Message, Path, Record, Setup
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
@@ -97,11 +97,12 @@ class Node:
             for request in requests:
                 self._refuse_request(request, self._overloaded(), "overloaded")
             return
+        payload_bytes = self.limits.payload_bytes
         for waiter, operations, keys, arguments, deadline in requests:
             run = Run(waiter, 0, operations, keys, arguments, now, deadline)
             fault = fault_of(operations, keys, arguments)
-            if fault is None:
-                fault = oversize_in(run, self.limits.payload_bytes)
+            if fault is None and run.size > payload_bytes - BATCH_ENVELOPE_BYTES:
+                fault = oversize_in(run, payload_bytes)
             if fault is None:
                 self._fresh.append(run)
                 self._watch(run)

@@ -7,7 +7,6 @@ Rules of this file: pure functions over columns; no protocol, no time.
 """
 
 from epaxos.core.command import (
-    BATCH_ENVELOPE_BYTES,
     Batch,
     Operation,
     Results,
@@ -39,10 +38,9 @@ def fault_of(operations: bytes, keys: list[bytes], arguments: list[bytes]) -> st
 
 def oversize_in(run: Run, payload_bytes: int) -> str | None:
     """Why one of its commands cannot be proposed for its size, not even in a batch of its own."""
-    if run.size + BATCH_ENVELOPE_BYTES > payload_bytes:
-        for key, argument in zip(run.keys, run.arguments):
-            if (fault := oversize(key, argument, payload_bytes)) is not None:
-                return fault
+    for key, argument in zip(run.keys, run.arguments):
+        if (fault := oversize(key, argument, payload_bytes)) is not None:
+            return fault
     return None
 
 

@@ -15,7 +15,13 @@ import random
 from collections.abc import Iterator
 from itertools import groupby
 
-from epaxos.core.command import Operation, decode_cas, encode_cas
+from epaxos.core.command import (
+    BATCH_ENVELOPE_BYTES,
+    Operation,
+    commands_bytes,
+    decode_cas,
+    encode_cas,
+)
 from epaxos.core.errors import Definite
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.node.requests import Refusal, Reply, Request
@@ -42,6 +48,9 @@ class Clients:
             workload = parse_workload(text, world.options.seed, regions)
             now = iter(lambda: world.now, None)
             self._drawn = [workload.commands(region, starts=now) for region in regions]
+        self._payload_bytes = dict(world.options.limits).get("payload_bytes")
+        """Where it is small, values are of all sizes around what fits."""
+        self._sizes = random.Random(f"values {world.options.seed}")
         self._asked: dict[bytes, None] = {}
         """With a workload: the keys that were asked for so far, in that order."""
         self._keys = [b"k%d" % number for number in range(keys)]
@@ -195,10 +204,20 @@ class Clients:
         if roll < reads:
             return Operation.GET, key, b""
         if roll < 1 - 0.3 * (1 - reads):
-            return Operation.PUT, key, self._token()
+            return Operation.PUT, key, self._value(key)
         if roll < 1 - 0.22 * (1 - reads):
             return Operation.DELETE, key, self._token()
-        return Operation.CAS, key, encode_cas(self._expected(key, rng), self._token())
+        return Operation.CAS, key, encode_cas(self._expected(key, rng), self._value(key))
+
+    def _value(self, key: bytes) -> bytes:
+        """A token, made longer where payloads have a small bound: it may fill a batch just so, or
+        be too large for any, or for every frame."""
+        token = self._token()
+        if self._payload_bytes is None:
+            return token
+        fits = self._payload_bytes - BATCH_ENVELOPE_BYTES - commands_bytes((key,), (b"",))
+        share = self._sizes.choice((0, 0, fits // 3, fits // 2, fits - 10, fits))
+        return token.ljust(share + self._sizes.choice((0, 0, 0, 1, fits)), b".")
 
     def _expected(self, key: bytes, rng: random.Random) -> bool | bytes:
         """What a compare-and-set hopes to meet: something written lately, or nothing."""

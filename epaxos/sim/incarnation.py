@@ -20,16 +20,22 @@ from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
-from epaxos.codec import Codec, encode
-from epaxos.core.replica import Decided, Executed, Record, Setup
-from epaxos.core.types import InstanceId, Micros, ReplicaId, Slot
+from epaxos.codec import FRAME_BYTES_MAX, Codec, encode
+from epaxos.core.command import PAYLOAD_BYTES_MAX
+from epaxos.core.replica import Decided, Executed, Message, Record, Setup
+from epaxos.core.types import InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.execution.interface import Executor
 from epaxos.node.node import Node
 from epaxos.node.requests import Limits, NodeReady, commit
 from epaxos.node.sampling import Samples
 from epaxos.registry import ProtocolSpec
+from epaxos.sim.check.checkers import READABLE, Violation
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.disk import Disk
+
+SURROUNDINGS_BYTES = 512
+"""So much a message or record has beside one payload at most, in a world whose payloads are small.
+Lists of slots, ids and objections are no longer than that in a run of a few dozen commands."""
 
 
 class CrashPoint(Enum):
@@ -155,7 +161,9 @@ class Incarnation:
         disk = self._disk
         for record in log:
             if disk is not None:
-                disk.append(encode(record))
+                body = encode(record)
+                self._check_size(record, len(body))
+                disk.append(body)
             if isinstance(record, Executed):
                 self._noted.append(record)
         if disk is None:
@@ -177,7 +185,21 @@ class Incarnation:
         """Everything of a Ready may leave now, and others see what it decided and executed."""
         commit(ready.flights, now)
         self._samples.released(ready.sampled)
+        if self.node.limits.payload_bytes < PAYLOAD_BYTES_MAX:
+            for _, message in ready.messages:
+                self._check_size(message, len(encode(message)))
         return self.seen()
+
+    def _check_size(self, value: Message | Record, size: int) -> None:
+        """Raises Violation for what nobody would read: a link ends, and no start succeeds."""
+        payload_bytes = self.node.limits.payload_bytes
+        most = FRAME_BYTES_MAX
+        if payload_bytes < PAYLOAD_BYTES_MAX:
+            most = payload_bytes + SURROUNDINGS_BYTES
+        if size > most:
+            name = type(value).__name__
+            who = replica_name(self._setup.me)
+            raise Violation(READABLE, f"a {name} of {who} has {size} bytes, over {most}")
 
     def answered(self, ready: NodeReady) -> None:
         """The answers of a Ready were given."""

@@ -173,6 +173,11 @@ LIMITS: dict[str, tuple[int, ...]] = {
 """Bounds of a node that a seed may set, and their extremes."""
 
 
+SIZES: tuple[int, ...] = (800, 2_000)
+"""Bounds of a payload that a seed may set, drawn by a random of its own. Then values have sizes
+around it, and no message or record holds more than one such payload and what surrounds it."""
+
+
 def draw(
     seed: int,
     protocol: str = "epaxos",
@@ -218,7 +223,7 @@ def draw(
         # An election's patience is in round trips as they were told.
         settle_us=round(RunOptions.settle_us * max(1.0, rtt_error)),
         rest=_maybe(rng, rng.randint(0, quorums(n).f)),
-        limits=_draw_extremes(rng, LIMITS, ""),
+        limits=_draw_extremes(rng, LIMITS, "") + _draw_size(random.Random(f"sizes {seed}")),
         tunables=tunables,
     )
     return options if only is None else restrict(options, only)
@@ -267,6 +272,11 @@ def _draw_extremes(
         for name, values in table.items()
         if name.startswith(prefix) and rng.random() < 0.25
     )
+
+
+def _draw_size(rng: random.Random) -> tuple[tuple[str, int], ...]:
+    """In an eighth of the seeds a small bound of a payload."""
+    return (("payload_bytes", rng.choice(SIZES)),) if rng.random() < 0.125 else ()
 
 
 KINDS = (

@@ -26,7 +26,7 @@ from epaxos.sim.faults import FaultPlan
 from epaxos.sim.options import RunOptions
 from epaxos.sim.process import Process
 from epaxos.sim.schedule.schedule import Schedule
-from epaxos.sim.tunables import tuned
+from epaxos.sim.tunables import packers_of, tuned
 from epaxos.sim.world import World
 
 PROBES = 3
@@ -123,7 +123,7 @@ def _run(world: World) -> CleanRun:
     rng = random.Random(f"plan {options.seed}")
     clients = Clients(world, options.keys, options.patience_us)
     with ExitStack() as until_healed:
-        until_healed.enter_context(tuned(options.tunables))
+        until_healed.enter_context(tuned((*packers_of(options.limits), *options.tunables)))
         until_healed.callback(world.meter.healed)
         world.on_heal = until_healed.close
         for member in range(options.replicas):

@@ -132,6 +132,12 @@ SITUATIONS: tuple[Situation, ...] = (
         "a request became several batches because of its size",
     ),
     Situation(
+        "bound: bytes of a payload",
+        None,
+        "bound_payload",
+        "a command was refused for its size",
+    ),
+    Situation(
         "bound: bytes of commits",
         "epaxos",
         "commits_cut",
@@ -221,6 +227,7 @@ class Meter:
         self.seen[member]["answered"] += reply.results.count
 
     def refused(self, refusal: Refusal) -> None:
+        self.met["bound_payload"] += refusal.code == "invalid"
         if refusal.code == "overloaded":
             kind = "live_bytes" if str(refusal.error).startswith("live") else "queued"
             self.met[f"bound_{kind}"] += 1

@@ -17,6 +17,15 @@ from typing import Any
 _PACKAGES = {"epaxos": ("epaxos",), "multipaxos": ("multipaxos", "leader_based")}
 """A protocol's own package, and what it shares with others."""
 
+_PACKERS = ("epaxos.VOTE_BYTES_PER_ANSWER", "multipaxos.CHUNK_BYTES")
+
+
+def packers_of(limits: tuple[tuple[str, int], ...]) -> tuple[tuple[str, float], ...]:
+    """The constants of who packs several payloads into a message, where a run's bound of one
+    payload is small: no message carries more."""
+    small = dict(limits).get("payload_bytes")
+    return () if small is None else tuple((name, small) for name in _PACKERS)
+
 
 @contextmanager
 def tuned(tunables: tuple[tuple[str, float], ...]) -> Iterator[None]:

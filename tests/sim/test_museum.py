@@ -80,7 +80,6 @@ def test_most_observers_are_proven_by_a_bug():
         checkers.INVARIANT,
         checkers.ASSERTION,
         checkers.BOUNDED,
-        checkers.READABLE,
     }
 
 

@@ -1,23 +1,27 @@
 """Bugs about commands on contended keys, and about what ended as Nop."""
 
 import random
+from collections.abc import Callable
 
 import topology
 from epaxos.core.replica import Message, Path, Setup
 from epaxos.core.types import Micros, ReplicaId, Slot
+from epaxos.node import node
 from epaxos.node.admission import HotQueue
 from epaxos.node.node import Node
 from epaxos.node.requests import Limits, Run
 from epaxos.protocols.epaxos.instance import Phase
 from epaxos.protocols.epaxos.replica import EPaxosReplica
 from epaxos.registry import ProtocolSpec
-from epaxos.sim.check.checkers import EXECUTES, ONCE, Violation
+from epaxos.sim.check.checkers import EXECUTES, ONCE, READABLE, Violation
 from epaxos.sim.clients import Clients
 from epaxos.sim.museum.exhibit import (
     Directed,
     Exhibit,
     Load,
+    Swarm,
     in_node,
+    in_place_of,
     must_be_answered,
 )
 from epaxos.sim.open_loop import healthy, run_open_loop, write_hot_key
@@ -138,6 +142,10 @@ class _SubmitsAgainTooEarly(Node):
                 self._resubmit(flight, Path.SLOW, now)
 
 
+def _takes_any_size(true: Callable[..., str | None], run: Run, payload_bytes: int) -> str | None:
+    return None
+
+
 EXHIBITS = (
     Exhibit(
         name="no-gate",
@@ -183,5 +191,18 @@ EXHIBITS = (
         plant=in_node(_SubmitsAgainTooEarly),
         properties=(ONCE,),
         search=Directed(5, _accepted_nop),
+    ),
+    Exhibit(
+        name="poison",
+        title="A command may be larger than what a message or a record holds",
+        source="this project, fixed in 3681d6c",
+        story="A client sends the largest frame that it may. The batch that is made of it, and the "
+        "record and the messages that carry the batch, are a few bytes larger. Peers close the "
+        "link at each repetition, and the next start refuses the log: the record that was acted "
+        "on is over the limit of what is read.",
+        plant=in_place_of(node, "oversize_in", _takes_any_size),
+        properties=(READABLE,),
+        search=Swarm((3,), options={"limits": (("payload_bytes", 800),)}),
+        budget=10,
     ),
 )

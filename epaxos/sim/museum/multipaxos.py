@@ -1,5 +1,6 @@
 """Bugs of Multi-Paxos: elections, votes, and what a leader proposes."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from epaxos.protocols.multipaxos.log import SlotLog
 from epaxos.protocols.multipaxos.messages import Accept, Forward, Promise, Promised, Voted
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading, Preparing
-from epaxos.sim.check.checkers import AGREEMENT, ONCE
+from epaxos.sim.check.checkers import AGREEMENT, ONCE, READABLE
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_place_of, in_replica
 from epaxos.sim.schedule.stage import Stage
 
@@ -210,6 +211,17 @@ def _two_of_five(stage: Stage) -> None:
 
 _exhibit = partial(Exhibit, protocol="multipaxos")
 
+
+def _adds_then_looks(
+    true: Callable[..., list[Payload | None]], log: SlotLog, first: Slot, last: Slot
+) -> list[Payload | None]:
+    payloads = true(log, first, last)
+    following = first + len(payloads)
+    if following <= min(last, log.chosen):
+        payloads.append(log.entries[following].payload)
+    return payloads
+
+
 EXHIBITS = (
     _exhibit(
         name="leader-forgets-promise",
@@ -296,5 +308,20 @@ EXHIBITS = (
         properties=(ONCE,),
         search=Swarm((3,), faults={"duplication": 0.3}),
         budget=20,
+    ),
+    _exhibit(
+        name="adds-then-looks",
+        title="What a follower lacks is packed until it is over the bound of a message",
+        source="this project, fixed in 2716bf0",
+        story="A follower asks for the slots that it missed, and the answer takes them in until it "
+        "has reached a megabyte. The one that reached it may be as large as a frame. The follower "
+        "closes the link because of the frame, asks again, and gets the same: it never catches "
+        "up.",
+        plant=in_place_of(SlotLog, "values", _adds_then_looks),
+        properties=(READABLE,),
+        search=Swarm(
+            (3,), faults={"loss": 0.3}, options={"limits": (("payload_bytes", 2_000),), "reads": 0}
+        ),
+        budget=60,
     ),
 )

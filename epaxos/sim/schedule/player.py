@@ -45,7 +45,7 @@ from epaxos.sim.schedule.schedule import (
     TakeOver,
     label_of,
 )
-from epaxos.sim.tunables import tuned
+from epaxos.sim.tunables import packers_of, tuned
 
 
 class Sent(NamedTuple):
@@ -190,7 +190,8 @@ class Player:
     def _guard(self, act: Callable[[], None], calm: bool) -> None:
         """Whatever a node raises is a finding."""
         try:
-            with tuned(() if calm else self.head.tunables):
+            head = self.head
+            with tuned(() if calm else (*packers_of(head.limits), *head.tunables)):
                 act()
         except Violation:
             raise
