@@ -68,8 +68,11 @@ class Node:
         self._hot: HotQueue[Run] = HotQueue()
         self._queued = 0
         """Commands in `_hot`."""
+        self._queued_bytes = 0
         self._flying: dict[int, Flight] = {}
         """Own batches that are not answered, by number."""
+        self._forwarded_bytes = 0
+        """Bytes of those that a leader elsewhere has: no instance is known that counts them."""
         self._by_instance: dict[tuple[ReplicaId, Slot], Flight] = {}
         """Own batches whose instance is known and not decided."""
         self._leadership = 0
@@ -93,7 +96,7 @@ class Node:
 
     def request(self, requests: list[Request], now: Micros) -> None:
         """Commands from clients. Malformed operands are refused (`invalid`), nothing is raised."""
-        if self.replica.live_bytes > self.limits.live_bytes:
+        if max(self.replica.live_bytes, self._forwarded_bytes) > self.limits.live_bytes:
             for request in requests:
                 self._refuse_request(request, self._overloaded(), "overloaded")
             return
@@ -271,8 +274,7 @@ class Node:
         if not self._hot:
             return
         leaving = self._hot.leave()
-        self._queued -= sum(run.count for run in leaving)
-        assert self._queued >= 0, "what leaves was queued"
+        self._dequeue(leaving)
         for runs in self._batches(leaving):
             flight = self._launch(runs, now)
             if flight is not None and flight.instance is not None:
@@ -298,6 +300,8 @@ class Node:
         if instance is not None:
             flight.instance = instance
             self._by_instance[instance] = flight
+        else:
+            self._forwarded_bytes += len(payload.encoded)
         if now >= self._sampler.due:
             self._sampler.launched(flight, now)
         self.counts["batches"] += 1
@@ -346,13 +350,19 @@ class Node:
         return any(slot and not is_executed(column, slot) for column, slot in enumerate(deps))
 
     def _queue(self, run: Run, reads: bool, key: bytes) -> None:
-        if self._queued + run.count > self.limits.queued_commands:
+        limits = self.limits
+        if (
+            self._queued + run.count > limits.queued_commands
+            or self._queued_bytes + run.size > limits.queued_bytes
+        ):
             error = Definite(
-                f"{self._queued} commands on contended keys wait already; try again later"
+                f"{self._queued} commands on contended keys, of {self._queued_bytes >> 20} MiB, "
+                "wait already; try again later"
             )
             self._refuse(run, error, "overloaded")
             return
         self._queued += run.count
+        self._queued_bytes += run.size
         self.counts["queued"] += run.count
         self._watch(run)
         if not self._hot.names((key,)):
@@ -361,6 +371,12 @@ class Node:
                 self._hot.hold(own, (key,))
         keys = (key,)
         self._hot.add(Wanted((), keys, run) if reads else Wanted(keys, (), run))
+
+    def _dequeue(self, runs: list[Run]) -> None:
+        """These runs have left `_hot`."""
+        self._queued -= sum(run.count for run in runs)
+        self._queued_bytes -= sum(run.size for run in runs)
+        assert self._queued >= 0 <= self._queued_bytes, "what leaves was queued"
 
     # Decided and executed ----------------------------------------------------------------------
 
@@ -392,7 +408,7 @@ class Node:
 
         Either its id is decided without it: a batch is proposed under one id only, and goes into no
         other by recovery or elections. Or the only one who could propose it says it never will."""
-        del self._flying[flight.number]
+        self._land(flight)
         if flight.stamps is not None:
             self._sampler.lost(flight.stamps, path, now)
         batch = flight.payload.batch
@@ -409,13 +425,13 @@ class Node:
 
     def _execute(self) -> list[Decided]:
         executed: list[Decided] = []
-        flying, store, me = self._flying, self.store, self.me
+        store, me = self.store, self.me
         for component in self.executor.ready():
             for decided in component:
                 payload = decided.payload
                 flight = self._flight_of(payload)
                 if flight is not None:
-                    del flying[flight.number]
+                    self._land(flight)
                     self._answer(flight, store.answer(decided))
                 elif payload is not None:
                     store.apply(decided)
@@ -483,13 +499,21 @@ class Node:
                 why = "not decided and executed in time; the command may still take effect"
                 self._refuse(run, Ambiguous(why), "outcome-unknown")
         if queued:
-            self._queued -= sum(run.count for run in self._hot.drop(lambda run: run.done))
+            self._dequeue(self._hot.drop(lambda run: run.done))
             self._fresh = [run for run in self._fresh if not run.done]
 
     def _abandon(self, flight: Flight | None) -> None:
         """Nobody waits any more for a batch that a leader elsewhere may never propose."""
-        if flight is not None and flight.instance is None and all(run.done for run in flight.runs):
-            self._flying.pop(flight.number, None)
+        if flight is None or flight.instance is not None or flight.number not in self._flying:
+            return
+        if all(run.done for run in flight.runs):
+            self._land(flight)
+
+    def _land(self, flight: Flight) -> None:
+        """A batch is executed, proposed anew, or given up."""
+        del self._flying[flight.number]
+        if flight.instance is None:
+            self._forwarded_bytes -= len(flight.payload.encoded)
 
     def _refuse(self, run: Run, error: RequestError, code: str) -> None:
         run.done = True
@@ -501,6 +525,11 @@ class Node:
         self._replies.append(Refusal(request.waiter, 0, len(request.keys), error, code))
 
     def _overloaded(self) -> Definite:
+        if self.replica.live_bytes <= self.limits.live_bytes:
+            return Definite(
+                f"live batches that wait for a leader elsewhere take {self._forwarded_bytes >> 20} "
+                f"MiB of {self.limits.live_bytes >> 20}"
+            )
         slowest = self.replica.slowest_member()
         who = "" if slowest is None else f"; {replica_name(slowest)} holds them back"
         return Definite(

@@ -233,6 +233,8 @@ class Limits:
     """A command that takes more than so many bytes in a batch of its own is refused, `invalid`."""
     queued_commands: int = 65_536
     """Commands on contended keys that may wait unproposed; beyond: refused, `overloaded`."""
+    queued_bytes: int = 256 << 20
+    """Their bytes."""
     live_bytes: int = 1 << 30
     """Memory for live instances; at the bound new commands are refused, `overloaded`."""
     sampled_per_s: int = 0

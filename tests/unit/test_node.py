@@ -311,6 +311,55 @@ def test_the_queue_is_bounded():
     assert [(r.waiter, r.code, type(r.error)) for r in refusals] == [("d", "overloaded", Definite)]
 
 
+def test_the_queue_is_bounded_by_bytes_and_has_room_again():
+    def large(waiter):
+        return Request(waiter, b"\1", [b"hot"], [b"v" * 400], SECOND)
+
+    made = node(queued_bytes=1000)
+    made.request([puts("first", "hot")], 0)
+    made.take(0)
+    made.request([large(n) for n in "abc"], 1)
+    refusals = [r for r in made.take(1).replies if isinstance(r, Refusal)]
+    assert [(r.waiter, r.code, type(r.error)) for r in refusals] == [("c", "overloaded", Definite)]
+    made.replica.decide(1)
+    made.take(2)
+    made.request([large("d"), large("e")], 3)
+    assert made.take(3).replies == []
+    made.wake(2 * SECOND)
+    assert len(made.take(2 * SECOND).replies) == 4
+    made.request([Request(n, b"\1", [b"hot"], [b"v" * 400], 9 * SECOND) for n in "fg"], 2 * SECOND)
+    assert made.take(2 * SECOND).replies == []
+
+
+@pytest.mark.parametrize("ends", ["executed", "expired", "given back"])
+def test_what_waits_for_a_leader_elsewhere_is_bounded(ends):
+    def large(waiter, at):
+        return Request(waiter, b"\1", [waiter.encode()], [b"v" * 800], at + SECOND)
+
+    made = node(live_bytes=1000)
+    made.replica.forwards = True
+    for number, waiter in enumerate("ab"):
+        made.request([large(waiter, 0)], number)
+        made.take(number)
+    made.request([large("c", 0)], 2)
+    [refusal] = made.take(2).replies
+    assert (refusal.waiter, refusal.code, type(refusal.error)) == ("c", "overloaded", Definite)
+    assert "wait for a leader elsewhere" in str(refusal.error)
+    now = 2 * SECOND
+    if ends == "executed":
+        made.replica.out.commit(1, 1, (0, 0, 0), made.replica.proposed[0], Path.LEADER)
+        made.replica.out.commit(1, 2, (0, 0, 0), made.replica.proposed[1], Path.LEADER)
+    elif ends == "expired":
+        made.wake(now)
+    else:
+        for payload in made.replica.proposed[:2]:
+            made.replica.out.give_back(payload.batch.number)
+    made.take(now)
+    made.request([large("d", now)], now)
+    assert made.take(now).replies == []
+    assert keys_of(made.replica.proposed[-1]) == ["d"]
+
+
 def test_a_queued_command_fails_definitely_and_a_proposed_one_ambiguously():
     made = node()
     made.request([puts("proposed", "hot", deadline=SECOND)], 0)
