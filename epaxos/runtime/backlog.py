@@ -23,11 +23,10 @@ class Backlog:
 
     def __init__(self) -> None:
         self._peers: dict[ReplicaId, _PeerBacklog] = {}
+        self.total = 0
+        """How many messages wait."""
         self.drained: Callable[[ReplicaId], None] = lambda source: None
         """Called when there is room again for a peer whose backlog was full."""
-
-    def __bool__(self) -> bool:
-        return any(peer.messages for peer in self._peers.values())
 
     def add(self, source: ReplicaId, messages: list[Message], size: int) -> None:
         """Messages that arrived, `size` bytes together."""
@@ -35,6 +34,7 @@ class Backlog:
         if peer is None:
             peer = self._peers[source] = _PeerBacklog()
         peer.add(messages, size)
+        self.total += len(messages)
 
     def has_room(self, source: ReplicaId) -> bool:
         """Whether more of a peer may be read."""
@@ -59,6 +59,7 @@ class Backlog:
                     left -= len(group)
                     yield source, group
                 budget -= share - left
+                self.total -= share - left
                 if peer.is_full and peer.is_half_empty():
                     peer.is_full = False
                     self.drained(source)

@@ -28,6 +28,7 @@ from epaxos.codec import (
     decode_client,
     encode_frame,
 )
+from epaxos.core.command import Operation
 from epaxos.core.errors import CodecError, Definite
 from epaxos.core.types import Micros
 from epaxos.node.requests import Refusal, Reply, Request
@@ -45,9 +46,12 @@ IN_FLIGHT_MAX: Final = 65_536
 UNREAD_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of answers that one connection waits for; beyond it, the connection is not read."""
 JOINED_BYTES_MAX: Final = 256 * 1024
-"""Frames that are joined have so many bytes together at most."""
+"""Where more than so many bytes of frames are complete at once, none is joined with another."""
 PATIENCE_US_MAX: Final = 3_600_000_000
 """An hour: no request waits longer, whatever its client says."""
+
+_PLAIN_MAX: Final = int(Operation.DELETE)
+"""Operations up to this one take any argument."""
 
 log = structlog.get_logger()
 
@@ -93,27 +97,23 @@ class _RequestWaiter:
 class _JoinedFrames:
     """Consecutive commands with the same patience, on their way into one request.
 
-    A large frame stays alone: the node may refuse it for its size."""
+    What belongs to much that was read at once stays alone: the node may refuse it for its size."""
 
-    __slots__ = ("arguments", "first", "keys", "operations", "patience_us", "size")
+    __slots__ = ("arguments", "first", "is_open", "keys", "operations", "patience_us")
 
-    def __init__(self, request: ClientRequest, size: int) -> None:
-        self.size = size
+    def __init__(self, request: ClientRequest, is_open: bool) -> None:
+        self.is_open = is_open
+        """Whether the next frame may join."""
         self.first = request.first
         self.patience_us = request.patience_us
         self.operations = [request.operations]
         self.keys = request.keys
         self.arguments = request.arguments
 
-    def join(self, request: ClientRequest, size: int) -> bool:
-        """Take one more frame in, if it fits."""
-        if (
-            request.patience_us != self.patience_us
-            or request.first != self.first + len(self.keys)
-            or self.size + size > JOINED_BYTES_MAX
-        ):
+    def join(self, request: ClientRequest) -> bool:
+        """Take the next frame in, if it fits."""
+        if not self.is_open or request.patience_us != self.patience_us:
             return False
-        self.size += size
         self.operations.append(request.operations)
         self.keys += request.keys
         self.arguments += request.arguments
@@ -131,6 +131,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._next = 0
         self._greeted = False
         self._paused = False
+        self._joins = True
+        """Whether the frames that were just read may be joined."""
         self._columns: list[_JoinedFrames] = []
         self._answers = AnswerQueue()
         self._is_listed = False
@@ -154,10 +156,12 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            for body in self._buffer.cut(nbytes):
+            bodies = self._buffer.cut(nbytes)
+            self._joins = self._buffer.taken <= JOINED_BYTES_MAX
+            for body in bodies:
                 frame = decode_client(body)
                 if self._greeted and isinstance(frame, ClientRequest):
-                    self._request(frame, len(body))
+                    self._request(frame)
                 elif not self._greeted and isinstance(frame, ClientHello):
                     self._hello(frame)
                 else:
@@ -271,7 +275,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._greeted = True
         self._buffer.limit = FRAME_BYTES_MAX
 
-    def _request(self, request: ClientRequest, size: int) -> None:
+    def _request(self, request: ClientRequest) -> None:
         count = len(request.keys)
         if not count == len(request.operations) == len(request.arguments):
             raise CodecError("a request has columns of different lengths")
@@ -281,27 +285,32 @@ class ClientConnection(asyncio.BufferedProtocol):
             raise CodecError("a request's patience is negative")
         self._next += count
         self.in_flight += count
+        if self.in_flight > IN_FLIGHT_MAX:
+            self._pause()
         lengths = [*map(len, request.keys)]
         if max(lengths) > KEY_BYTES_MAX or not min(lengths):
             self._refuse(request, "invalid", f"a key must have 1 to {KEY_BYTES_MAX} bytes")
             return
-        fault = fault_of(request.operations, request.keys, request.arguments)
-        if fault is not None:
-            self._refuse(request, "invalid", fault)
-            return
+        operations = request.operations
+        if operations[0] > _PLAIN_MAX or (count > 1 and max(operations) > _PLAIN_MAX):
+            fault = fault_of(operations, request.keys, request.arguments)
+            if fault is not None:
+                self._refuse(request, "invalid", fault)
+                return
         if self._port.draining:
             self._refuse(request, "not-proposed", "this replica is stopping; ask another")
             return
         if not self._columns:
             self._port.requested(self)
-        if not self._columns or not self._columns[-1].join(request, size):
-            self._columns.append(_JoinedFrames(request, size))
-        if self.in_flight > IN_FLIGHT_MAX:
-            self._pause()
+        elif self._joins and self._columns[-1].join(request):
+            return
+        self._columns.append(_JoinedFrames(request, self._joins))
 
     def _refuse(self, request: ClientRequest, code: str, why: str) -> None:
         count = len(request.keys)
         self._port.count_refusal(code, count)
+        if self._columns:
+            self._columns[-1].is_open = False  # What comes next is no neighbour of that.
         self.answer(ClientRefusal(request.first, count, True, code, why))
         self._port.schedule()
 

@@ -185,7 +185,7 @@ class Driver:
             self._stopped = True
             self._fail(error)
             return
-        if self.backlog:
+        if self.backlog.total:
             # In the turn after next: what arrived during this step is read before, so that whoever
             # was heard meanwhile is not taken for silent.
             self._loop.call_soon(self.schedule)
@@ -203,9 +203,10 @@ class Driver:
 
     def _feed(self, now: Micros) -> None:
         node = self._node
-        for source, group in self.backlog.take(STEP_MESSAGES_MAX):
-            for message in group:
-                node.receive(source, message, now)
+        if self.backlog.total:
+            for source, group in self.backlog.take(STEP_MESSAGES_MAX):
+                for message in group:
+                    node.receive(source, message, now)
         requests, self._requests = self._requests, []
         for port in self._sources:
             requests += port.collect(now)
@@ -243,35 +244,32 @@ class Driver:
     def _reply(self, replies: list[Reply | Refusal | QuestionReply]) -> None:
         now = clock()
         for reply in replies:
-            if isinstance(reply, Reply):
-                count = reply.results.count
-                self.commands += count
-                committed = reply.flight.committed_at or now
-                self.commit_latency.record(committed - reply.arrived, count)
-                self.execute_latency.record(now - reply.arrived, count)
-                self._tell(cast("Waiter", reply.waiter), reply, now)
-            elif isinstance(reply, Refusal):
-                self.count_refusal(reply.code, reply.count)
-                self._tell(cast("Waiter", reply.waiter), reply, now)
-            else:
-                waiter = cast("asyncio.Future[QuestionReply]", reply.waiter)
-                if not waiter.done():
-                    waiter.set_result(reply)
+            # Everything behind an answer is done and durable: what goes wrong with giving it is the
+            # misfortune of one client, and no reason to end a replica.
+            try:
+                self._give(reply, now)
+            except Exception as error:
+                self.faults += 1
+                with suppress(Exception):
+                    cast("Waiter", reply.waiter).give_up(error)
         for port in self._sources:
             port.flush()
 
-    def _tell(self, waiter: Waiter, reply: Reply | Refusal, now: Micros) -> None:
-        """Give an answer. Everything behind it is done and durable, so what goes wrong here is the
-        misfortune of one client, and no reason to end a replica."""
-        try:
-            if isinstance(reply, Reply):
-                waiter.reply(reply, now)
-            else:
-                waiter.refuse(reply)
-        except Exception as error:
-            self.faults += 1
-            with suppress(Exception):
-                waiter.give_up(error)
+    def _give(self, reply: Reply | Refusal | QuestionReply, now: Micros) -> None:
+        if isinstance(reply, Reply):
+            count = reply.results.count
+            self.commands += count
+            committed = reply.flight.committed_at or now
+            self.commit_latency.record(committed - reply.arrived, count)
+            self.execute_latency.record(now - reply.arrived, count)
+            cast("Waiter", reply.waiter).reply(reply, now)
+        elif isinstance(reply, Refusal):
+            self.count_refusal(reply.code, reply.count)
+            cast("Waiter", reply.waiter).refuse(reply)
+        else:
+            waiter = cast("asyncio.Future[QuestionReply]", reply.waiter)
+            if not waiter.done():
+                waiter.set_result(reply)
 
     def _arm(self) -> None:
         """Have the alarm ring no later than the node's deadline. One that is set earlier stays."""

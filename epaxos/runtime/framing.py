@@ -13,11 +13,13 @@ class FrameBuffer:
 
     Grows to the frame that is arriving, never beyond `limit`, and shrinks again."""
 
-    __slots__ = ("_end", "_start", "_view", "limit")
+    __slots__ = ("_end", "_start", "_view", "limit", "taken")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         """Size in bytes of the largest body accepted."""
+        self.taken = 0
+        """How many bytes the latest `cut` took."""
         self._view = memoryview(bytearray(_SMALL))
         self._start = 0
         self._end = 0
@@ -48,6 +50,6 @@ class FrameBuffer:
         start = self._start
         self._end += received
         view = self._view[start:] if start else self._view
-        bodies, taken = split_frames(view, self._end - start, self.limit)
-        self._start += taken
+        bodies, self.taken = split_frames(view, self._end - start, self.limit)
+        self._start += self.taken
         return bodies

@@ -29,8 +29,8 @@ class AnswerQueue:
     __slots__ = ("_at", "_frames", "bytes")
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[ClientAnswer | ClientRefusal, int]] = deque()
-        """Each with about how many bytes it will take."""
+        self._frames: deque[tuple[ClientAnswer | ClientRefusal, int, int]] = deque()
+        """Each with how many commands it tells of, and about how many bytes it will take."""
         self._at = 0
         """How many commands of the first were told already."""
         self.bytes = 0
@@ -43,31 +43,35 @@ class AnswerQueue:
     def add(self, frame: ClientAnswer | ClientRefusal) -> None:
         """Tell this behind all others."""
         size = _COMMAND_BYTES
-        if isinstance(frame, ClientAnswer) and frame.results.values:
-            values = frame.results.values
-            size = sum(map(len, values)) + _COMMAND_BYTES * len(values)
-        self._frames.append((frame, size))
+        if isinstance(frame, ClientRefusal):
+            count = frame.count
+        else:
+            count, values = frame.results.count, frame.results.values
+            if values:
+                size = sum(map(len, values)) + _COMMAND_BYTES * count
+        self._frames.append((frame, count, size))
         self.bytes += size
 
     def encode(self) -> tuple[bytes, int]:
         """The next frames, about `CHUNK_BYTES` together, and how many commands they tell of."""
+        frames = self._frames
+        if len(frames) == 1 and self.bytes <= CHUNK_BYTES and not self._at:
+            frame, commands, _ = frames.popleft()
+            self.bytes = 0
+            return encode_frame(frame), commands
         encoded: list[bytes] = []
         commands, room = 0, CHUNK_BYTES
-        while self._frames:
-            frame, size = self._frames[0]
-            if isinstance(frame, ClientRefusal):
-                count = frame.count
-            else:
-                count = frame.results.count
-                if frame.results.values and (self._at or size > room):
-                    frame, count, size = self._part(frame, room)
+        while frames:
+            frame, count, size = frames[0]
+            if (self._at or size > room) and isinstance(frame, ClientAnswer):
+                frame, count, size = self._part(frame, room)
             if encoded and size > room:
                 break
             encoded.append(encode_frame(frame))
+            self._told(count)
             commands += count
             room -= size
             self.bytes -= size
-            self._told(count)
         return (encoded[0] if len(encoded) == 1 else b"".join(encoded)), commands
 
     def clear(self) -> None:
@@ -79,6 +83,8 @@ class AnswerQueue:
         """Of the first answer, what fits of that which was not told, one command at least; how many
         commands and bytes that is."""
         results, start = answer.results, self._at
+        if not results.values:
+            return answer, results.count, _COMMAND_BYTES
         stop, size = start, 0
         for value in islice(results.values, start, None):
             size_with = size + len(value) + _COMMAND_BYTES
@@ -97,9 +103,8 @@ class AnswerQueue:
 
     def _told(self, count: int) -> None:
         """So many more commands of the first were told."""
-        frame, _ = self._frames[0]
         self._at += count
-        if isinstance(frame, ClientRefusal) or self._at == frame.results.count:
+        if self._at == self._frames[0][1]:
             self._frames.popleft()
             self._at = 0
 
