@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote_from_bytes
 
 from epaxos.core.command import (
+    Among,
     Operation,
     Version,
     decode_cas,
@@ -143,6 +144,10 @@ class Epaxos:
             raise ConfigError("HTTP compares versions, not values: choose another workload")
         if isinstance(expect, bool):
             condition = "If-Match: *" if expect else _NEW
+        elif isinstance(expect, Among):
+            name = "If-None-Match" if expect.excluded else "If-Match"
+            tags = ", ".join(f'"{format_version(each)}"' for each in expect.versions)
+            condition = f"{name}: {tags}"
         else:
             condition = f'If-Match: "{format_version(expect)}"'
         return self._conditional_write(path, condition, operands.value)

@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 import msgspec
 
 from epaxos.core.errors import CodecError
-from epaxos.core.types import ReplicaId, Slot, replica_name
+from epaxos.core.numbers import cut, parse_whole
+from epaxos.core.types import SLOT_MAX, ReplicaId, Slot, replica_name
 
 UNDECODABLE: Final = (
     msgspec.DecodeError,
@@ -84,18 +85,33 @@ def parse_version(text: str) -> Version:
     parts = text.split(".")
     if len(parts) == 4 and parts[0] == "0" and len(parts[1]) == 1 and "A" <= parts[1] <= "P":
         try:
-            return (ord(parts[1]) - ord("A"), int(parts[2]), int(parts[3]))
+            return (
+                ord(parts[1]) - ord("A"),
+                parse_whole(parts[2], 0, SLOT_MAX),
+                parse_whole(parts[3]),
+            )
         except ValueError:
-            pass  # the sentence below says more than int() does
-    raise ValueError(f"{text!r} is not a version; write one that a reply carried, like 0.A.7.0")
+            pass  # the sentence below says more
+    raise ValueError(f"{cut(text)} is not a version; write one that a reply carried, like 0.A.7.0")
+
+
+class Among(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
+    """What a CAS expects of a key's version: it is one of several. A key without value has none."""
+
+    versions: tuple[Version, ...] = msgspec.field(name="v", default=())
+    excluded: bool = msgspec.field(name="x", default=False)
+    """Whether it must be none of them instead."""
+
+
+Expectation: TypeAlias = bool | Version | bytes | Among
+"""False: the key has no value. True: it has one. A version: exactly that write's. Bytes: exactly
+that value. Among: one of several versions, or none of them."""
 
 
 class Cas(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The operands of a CAS."""
 
-    expect: bool | Version | bytes
-    """False: the key has no value. True: it has one. A version: exactly that write's. Bytes:
-    exactly that value."""
+    expect: Expectation
     value: bytes | None
     """What to write; None removes the key."""
 
@@ -106,7 +122,7 @@ _CAS_HEAD: Final = b"\x92"
 _cas_decoder = msgspec.msgpack.Decoder(Cas)
 
 
-def encode_cas(expect: bool | Version | bytes, value: bytes | None) -> bytes:
+def encode_cas(expect: Expectation, value: bytes | None) -> bytes:
     """The argument column's entry of a CAS."""
     return _cas_encoder.encode(Cas(expect, value))
 

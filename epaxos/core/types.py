@@ -9,6 +9,8 @@ from typing import Annotated, Final, NamedTuple, TypeAlias
 
 from msgspec import Meta
 
+from epaxos.core.numbers import cut, parse_whole
+
 REPLICAS_MAX = 9
 """The largest cluster we support; quorum sizes are tested for every n up to it."""
 
@@ -71,9 +73,12 @@ def replica_name(replica: ReplicaId) -> str:
 def parse_instance(text: str) -> InstanceId:
     """Read `A.7`. Raises ValueError, with a sentence, on anything else."""
     name, dot, slot = text.partition(".")
-    if dot and len(name) == 1 and "A" <= name <= "P" and slot.isascii() and slot.isdigit():
-        return InstanceId(ord(name) - ord("A"), int(slot))
-    raise ValueError(f"{text!r} is not an instance; write for example A.7")
+    if dot and len(name) == 1 and "A" <= name <= "P":
+        try:
+            return InstanceId(ord(name) - ord("A"), parse_whole(slot, 0, SLOT_MAX))
+        except ValueError:
+            pass  # the sentence below says more
+    raise ValueError(f"{cut(text)} is not an instance; write for example A.7")
 
 
 def make_ballot(number: int, replica: ReplicaId) -> Ballot:

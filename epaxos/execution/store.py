@@ -9,7 +9,16 @@ from hashlib import blake2b
 from itertools import count, repeat
 from typing import ClassVar, Protocol
 
-from epaxos.core.command import NO_VERSION, Cas, Operation, Results, Status, Version, decode_cas
+from epaxos.core.command import (
+    NO_VERSION,
+    Among,
+    Cas,
+    Operation,
+    Results,
+    Status,
+    Version,
+    decode_cas,
+)
 from epaxos.core.errors import CodecError
 from epaxos.core.replica import Decided
 from epaxos.core.types import ReplicaId, Slot
@@ -170,6 +179,9 @@ class Store:
 def _is_as_expected(cas: Cas, entry: _Entry | None) -> bool:
     if isinstance(cas.expect, bool):
         return cas.expect is (entry is not None)
+    if isinstance(cas.expect, Among):
+        among = entry is not None and entry[1:] in cas.expect.versions
+        return among is not cas.expect.excluded
     if entry is None:
         return False
     if isinstance(cas.expect, bytes):

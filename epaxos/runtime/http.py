@@ -11,10 +11,9 @@ known is a 504, never anything definite. A client that goes away does not stop i
 """
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
-from urllib.parse import parse_qs, unquote_to_bytes
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 import orjson
@@ -24,12 +23,12 @@ from aiohttp import web
 from epaxos.core.command import (
     NO_VERSION,
     UNDECODABLE,
+    Expectation,
     Operation,
     Status,
     Version,
     encode_cas,
     format_version,
-    parse_version,
 )
 from epaxos.core.errors import ConfigError, Definite
 from epaxos.core.replica import Path
@@ -48,6 +47,16 @@ from epaxos.node.sampling import SAMPLES_KEPT, document, instance_of
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import KEY_BYTES_MAX
 from epaxos.runtime.driver import Driver
+from epaxos.runtime.http_request import (
+    Target,
+    is_own_name,
+    read_expectation,
+    read_limit,
+    read_parameters,
+    read_request_name,
+    read_tags,
+    read_target,
+)
 from epaxos.runtime.links import LinkChange, LinkSettings
 from epaxos.runtime.status import StatusView
 from epaxos.runtime.unread import CHUNK_BYTES
@@ -109,6 +118,30 @@ class _Waiting:
             self.answer.set_exception(error)
 
 
+class _Call(NamedTuple):
+    """A request to a route."""
+
+    request: web.BaseRequest
+    rest: bytes
+    """What stands behind the route in the path, decoded: a key, an instance."""
+    parameters: dict[str, str]
+    """Of the query; only those that the route knows."""
+    name: str | None
+    """What its client calls it."""
+
+
+_Handler = Callable[[_Call], Awaitable[web.Response]]
+
+
+class _Route(NamedTuple):
+    """What answers under a path."""
+
+    methods: dict[str, _Handler]
+    """Whoever takes GET takes HEAD too."""
+    parameters: tuple[str, ...] = ()
+    """The names that its query may have."""
+
+
 class HttpPort:
     """The handler of all routes."""
 
@@ -132,17 +165,25 @@ class HttpPort:
         self.in_flight = 0
         """Requests under way."""
         self.web = WebServer(self.handle, connections)
-        self._routes: dict[str, dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]] = {
-            "/livez": {"GET": self._livez},
-            "/readyz": {"GET": self._readyz},
-            "/healthz": {"GET": self._livez},
-            "/metrics": {"GET": self._metrics},
-            "/v1/status": {"GET": self._get_status},
-            "/v1/histograms": {"GET": self._histograms},
-            "/v1/graph": {"GET": self._graph},
-            "/v1/explain": {"GET": self._samples},
-            "/v1/leader": {"POST": self._leader},
-            "/v1/links": {"GET": self._get_links, "PUT": self._change_links},
+        self._below = {
+            _KV: _Route(
+                {"GET": self._get, "HEAD": self._get, "PUT": self._put, "DELETE": self._delete}
+            ),
+            _INSTANCES: _Route({"GET": self._instance}),
+            _EXPLAIN: _Route({"GET": self._explain}),
+        }
+        """By the path that something stands behind."""
+        self._routes = {
+            "/livez": _Route({"GET": self._livez}),
+            "/readyz": _Route({"GET": self._readyz}),
+            "/healthz": _Route({"GET": self._livez}),
+            "/metrics": _Route({"GET": self._metrics}),
+            "/v1/status": _Route({"GET": self._get_status}),
+            "/v1/histograms": _Route({"GET": self._histograms}),
+            "/v1/graph": _Route({"GET": self._graph}, ("limit",)),
+            "/v1/explain": _Route({"GET": self._samples}, ("limit",)),
+            "/v1/leader": _Route({"POST": self._leader}),
+            "/v1/links": _Route({"GET": self._get_links, "PUT": self._change_links}),
         }
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -158,69 +199,50 @@ class HttpPort:
             self.in_flight -= 1
 
     async def _route(self, request: web.BaseRequest) -> web.Response:
-        path, method = request.raw_path.partition("?")[0], request.method
-        self._check_host(request)
-        if path.startswith(_KV):
-            return await self._kv(request, method, unquote_to_bytes(path[len(_KV) :]))
-        if path.startswith(_INSTANCES):
-            methods: dict[str, Any] | None = {"GET": self._instance}
-        elif path.startswith(_EXPLAIN):
-            methods = {"GET": self._explain}
-        else:
-            methods = self._routes.get(path)
-        if methods is None:
+        target, method = read_target(request), request.method
+        self._check_host(target)
+        path = target.path
+        base = next((base for base in self._below if path.startswith(base)), "")
+        route = self._below[base] if base else self._routes.get(path)
+        if route is None:
             raise _Problem(404, "no-such-route", "No such route", f"{path} is not a route")
-        handler = methods.get("GET" if method == "HEAD" else method)
+        handler = route.methods.get("GET" if method == "HEAD" else method)
         if handler is None:
-            raise _method_not_allowed(method, path, methods)
-        response: web.Response = await handler(request)
-        return response
+            raise _method_not_allowed(method, base or path, route.methods)
+        rest = unquote_to_bytes(path[len(base) :].encode("utf-8", "surrogateescape"))
+        parameters = read_parameters(target.query, route.parameters)
+        name = read_request_name(request, _REQUEST_NAME_MAX)
+        return await handler(_Call(request, rest, parameters, name))
 
-    def _check_host(self, request: web.BaseRequest) -> None:
+    def _check_host(self, target: Target) -> None:
         """A page in a browser must not reach a store on the same machine under a name of its
         own (DNS rebinding)."""
-        host = request.headers.get("Host")
-        if not self._loopback or host is None:
-            return
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if name == "localhost" or _is_address(name.strip("[]")):
-            return
-        raise _Problem(
-            403, "wrong-host", "Wrong host", f"this replica does not answer to the name {name!r}"
-        )
+        if self._loopback and target.host is not None and not is_own_name(target.host):
+            raise _Problem(
+                403,
+                "wrong-host",
+                "Wrong host",
+                f"this replica does not answer to the name {target.host!r}",
+            )
 
     # Keys
 
-    async def _kv(self, request: web.BaseRequest, method: str, key: bytes) -> web.Response:
-        if not 0 < len(key) <= KEY_BYTES_MAX:
-            raise _invalid(f"a key must have 1 to {KEY_BYTES_MAX} bytes, not {len(key)}")
-        if method in ("GET", "HEAD"):
-            return await self._get(request, key)
-        if method == "PUT":
-            return await self._write(request, key, await self._body(request))
-        if method == "DELETE":
-            await self._body(request)
-            return await self._write(request, key, None)
-        raise _method_not_allowed(method, _KV, dict.fromkeys(("GET", "HEAD", "PUT", "DELETE")))
-
-    async def _get(self, request: web.BaseRequest, key: bytes) -> web.Response:
-        reply, now = await self._run(request, Operation.GET, key, b"")
+    async def _get(self, call: _Call) -> web.Response:
+        _check_key(call.rest)
+        match, known = read_tags(call.request, "If-Match"), read_tags(call.request, "If-None-Match")
+        reply, now = await self._run(call, Operation.GET, b"")
         headers = _headers(reply, now)
         results = reply.results
         exists = results.statuses[0] == Status.OK
-        etag = _etag(results.versions[0]) if exists else ""
-        wanted = request.headers.get("If-Match")
-        if wanted is not None and not (
-            exists and (wanted.strip() == "*" or etag in _split(wanted))
-        ):
-            raise _conflict(results.versions[0] if exists else NO_VERSION, headers)
+        version = results.versions[0] if exists else NO_VERSION
+        if match is not None and not (exists and match.has(format_version(version), weak=False)):
+            raise _conflict(version, headers)
         if not exists:
             raise _Problem(
                 404, "no-such-key", "No such key", "the key has no value", headers=headers
             )
-        headers["ETag"] = etag
-        known = request.headers.get("If-None-Match")
-        if known is not None and (known.strip() == "*" or etag in _split(known)):
+        headers["ETag"] = _etag(version)
+        if known is not None and known.has(format_version(version), weak=True):
             return web.Response(status=304, headers=headers)
         value = results.values[0]
         return web.Response(
@@ -229,17 +251,25 @@ class HttpPort:
             content_type="application/octet-stream",
         )
 
+    async def _put(self, call: _Call) -> web.Response:
+        expect = _expectation(call)
+        return await self._write(call, expect, await self._body(call.request))
+
+    async def _delete(self, call: _Call) -> web.Response:
+        expect = _expectation(call)
+        await self._body(call.request)
+        return await self._write(call, expect, None)
+
     async def _write(
-        self, request: web.BaseRequest, key: bytes, value: bytes | None
+        self, call: _Call, expect: Expectation | None, value: bytes | None
     ) -> web.Response:
-        expect = _condition(request)
         if expect is not None:
             operation, argument = Operation.CAS, encode_cas(expect, value)
         elif value is not None:
             operation, argument = Operation.PUT, value
         else:
             operation, argument = Operation.DELETE, b""
-        reply, now = await self._run(request, operation, key, argument)
+        reply, now = await self._run(call, operation, argument)
         results = reply.results
         headers = _headers(reply, now)
         if not results.statuses:
@@ -248,7 +278,7 @@ class HttpPort:
             status, version = Status(results.statuses[0]), results.versions[0]
         if status is Status.CONFLICT:
             raise _conflict(version, headers)
-        if status is Status.MISSING:
+        if status is Status.MISSING or version == NO_VERSION:
             raise _Problem(
                 404, "no-such-key", "No such key", "the key had no value", headers=headers
             )
@@ -261,7 +291,7 @@ class HttpPort:
         return _json(document, headers=headers)
 
     async def _run(
-        self, request: web.BaseRequest, operation: Operation, key: bytes, argument: bytes
+        self, call: _Call, operation: Operation, argument: bytes
     ) -> tuple[Reply, Micros]:
         if self._status.draining:
             raise _Problem(
@@ -273,14 +303,15 @@ class HttpPort:
             )
         waiting = _Waiting()
         self._driver.submit(
-            Request(waiting, bytes((operation,)), [key], [argument], clock() + self._patience_us)
+            Request(
+                waiting, bytes((operation,)), [call.rest], [argument], clock() + self._patience_us
+            )
         )
         answer = await waiting.answer
         if isinstance(answer, Refusal):
             raise _refused(answer)
-        if "X-Request-Id" in request.headers:
-            name = request.headers["X-Request-Id"][:_REQUEST_NAME_MAX]
-            answer[0].flight.name_request(name)
+        if call.name is not None:
+            answer[0].flight.name_request(call.name)
         return answer
 
     async def _body(self, request: web.BaseRequest) -> bytes:
@@ -329,18 +360,17 @@ class HttpPort:
             raise _Problem(409 if definite else 504, code, "Refused", str(told.error))
         return told.document
 
-    async def _get_status(self, request: web.BaseRequest) -> web.Response:
+    async def _get_status(self, call: _Call) -> web.Response:
         node = await self._ask(AskStatus())
         http = {"http": len(self.web.connections), "http_in_flight": self.in_flight}
         return _json(self._status.document(node, http))
 
-    async def _histograms(self, request: web.BaseRequest) -> web.Response:
+    async def _histograms(self, call: _Call) -> web.Response:
         return _json(self._status.histograms())
 
-    async def _instance(self, request: web.BaseRequest) -> web.Response:
-        text = request.raw_path.partition("?")[0][len(_INSTANCES) :]
+    async def _instance(self, call: _Call) -> web.Response:
         try:
-            instance: InstanceId = parse_instance(text)
+            instance: InstanceId = parse_instance(call.rest.decode("utf-8", "backslashreplace"))
         except ValueError as error:
             raise _invalid(str(error)) from None
         document = await self._ask(AskInstance(instance))
@@ -353,21 +383,20 @@ class HttpPort:
             )
         return _json(document)
 
-    async def _graph(self, request: web.BaseRequest) -> web.Response:
-        return _json(await self._ask(AskGraph(_limit(request, 1000, GRAPH_MAX))) or {})
+    async def _graph(self, call: _Call) -> web.Response:
+        return _json(await self._ask(AskGraph(read_limit(call.parameters, 1000, GRAPH_MAX))) or {})
 
     # Samples are stamped behind the sync of the step that they tell of, and are handed out between
     # steps: what they say is durable, so they need not be asked of the node (R10).
 
-    async def _samples(self, request: web.BaseRequest) -> web.Response:
+    async def _samples(self, call: _Call) -> web.Response:
         now = clock()
-        latest = self._driver.samples.latest(_limit(request, 20, SAMPLES_KEPT))
+        latest = self._driver.samples.latest(read_limit(call.parameters, 20, SAMPLES_KEPT))
         samples = [document(stamps, now) for stamps in latest]
         return _json({**self._status.identity(), "samples": samples})
 
-    async def _explain(self, request: web.BaseRequest) -> web.Response:
-        raw = request.raw_path.partition("?")[0][len(_EXPLAIN) :]
-        text = unquote_to_bytes(raw).decode("utf-8", "replace")
+    async def _explain(self, call: _Call) -> web.Response:
+        text = call.rest.decode("utf-8", "backslashreplace")
         samples, here = self._driver.samples, self._status.identity()
         instance = instance_of(text)
         stamps = samples.named(text) if instance is None else samples.find(instance)
@@ -375,34 +404,34 @@ class HttpPort:
             raise _Problem(404, "not-sampled", "Not sampled", _why_not(text, len(samples), here))
         return _json({**here, **document(stamps, clock())})
 
-    async def _leader(self, request: web.BaseRequest) -> web.Response:
-        change = _decode(await self._json_body(request), LeaderChange)
+    async def _leader(self, call: _Call) -> web.Response:
+        change = _decode(await self._json_body(call.request), LeaderChange)
         target = self._status.find(change.to)
         return _json(await self._ask(AskTransfer(target)) or {}, status=202)
 
     # Operation
 
-    async def _livez(self, request: web.BaseRequest) -> web.Response:
+    async def _livez(self, call: _Call) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def _readyz(self, request: web.BaseRequest) -> web.Response:
+    async def _readyz(self, call: _Call) -> web.Response:
         why = self._status.unready()
         if why is None:
             return web.Response(text="ok\n")
         raise _Problem(503, "not-ready", "Not ready", why, headers={"Retry-After": "1"})
 
-    async def _metrics(self, request: web.BaseRequest) -> web.Response:
+    async def _metrics(self, call: _Call) -> web.Response:
         return web.Response(
             body=self._status.metrics(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
-    async def _get_links(self, request: web.BaseRequest) -> web.Response:
+    async def _get_links(self, call: _Call) -> web.Response:
         return _json({"links": self._changeable_links()})
 
-    async def _change_links(self, request: web.BaseRequest) -> web.Response:
+    async def _change_links(self, call: _Call) -> web.Response:
         self._changeable_links()
-        body = await self._json_body(request)
+        body = await self._json_body(call.request)
         changes = _decode(body, list[LinkChange] if body.lstrip()[:1] == b"[" else LinkChange)
         for change in changes if isinstance(changes, list) else [changes]:
             self._links.change(change)
@@ -467,11 +496,15 @@ def _invalid(detail: str) -> _Problem:
     return _Problem(400, "invalid", "Not a valid request", detail)
 
 
-def _limit(request: web.BaseRequest, default: int, most: int) -> int:
-    text = parse_qs(request.raw_path.partition("?")[2]).get("limit", [str(default)])[-1]
-    if not text.isdecimal() or not 0 < int(text) <= most:
-        raise _invalid(f"limit = {text!r} must be a number from 1 to {most}")
-    return int(text)
+def _check_key(key: bytes) -> None:
+    if not 0 < len(key) <= KEY_BYTES_MAX:
+        raise _invalid(f"a key must have 1 to {KEY_BYTES_MAX} bytes, not {len(key)}")
+
+
+def _expectation(call: _Call) -> Expectation | None:
+    """What a write expects of its key, read before its body is."""
+    _check_key(call.rest)
+    return read_expectation(call.request)
 
 
 def _why_not(text: str, kept: int, here: dict[str, Any]) -> str:
@@ -537,35 +570,3 @@ def _headers(reply: Reply, now: Micros) -> dict[str, str]:
 
 def _etag(version: Version) -> str:
     return f'"{format_version(version)}"'
-
-
-def _split(header: str) -> list[str]:
-    return [part.strip() for part in header.split(",")]
-
-
-def _condition(request: web.BaseRequest) -> bool | Version | None:
-    """What If-Match and If-None-Match expect of the key; None: nothing."""
-    match, none = request.headers.get("If-Match"), request.headers.get("If-None-Match")
-    if none is not None:
-        if match is not None or none.strip() != "*":
-            raise _invalid("a write takes If-None-Match: * alone, or If-Match with one version")
-        return False
-    if match is None:
-        return None
-    text = match.strip()
-    if text == "*":
-        return True
-    try:
-        if len(text) < 3 or text[0] != '"' or text[-1] != '"':
-            raise ValueError(f"{text!r} is not a quoted version")
-        return parse_version(text[1:-1])
-    except ValueError as error:
-        raise _invalid(f'If-Match: {error}; write an ETag that a reply carried, or "*"') from None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

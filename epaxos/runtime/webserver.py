@@ -38,12 +38,12 @@ def problem(
     headers: dict[str, str] | None = None,
     **more: Any,
 ) -> web.Response:
-    """An error as RFC 9457 has it."""
+    """An error as RFC 9457 has it. What in its detail is not UTF-8 is escaped: strangers' words."""
     document = {
         "type": f"urn:epaxos:problem:{code}",
         "title": title,
         "status": status,
-        "detail": detail,
+        "detail": detail.encode("utf-8", "backslashreplace").decode(),
         **more,
     }
     return web.Response(

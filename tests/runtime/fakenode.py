@@ -8,7 +8,7 @@ import aiohttp
 from aiohttp import web
 
 from epaxos.codec import PROTOCOL_VERSION, ServerHello
-from epaxos.core.command import NO_VERSION, Operation, Results, Status, decode_cas
+from epaxos.core.command import NO_VERSION, Among, Operation, Results, Status, decode_cas
 from epaxos.core.errors import Ambiguous, ConfigError, Definite
 from epaxos.core.replica import Executed, Path
 from epaxos.node.requests import (
@@ -91,7 +91,10 @@ class FakeNode:
         if code == Operation.CAS:
             cas = decode_cas(argument)
             expect = cas.expect
-            good = here is expect if isinstance(expect, bool) else version == tuple(expect)
+            if isinstance(expect, Among):
+                good = (here and version in expect.versions) is not expect.excluded
+            else:
+                good = here is expect if isinstance(expect, bool) else version == tuple(expect)
             if not good:
                 return (Status.CONFLICT, value, version)
             if cas.value is None:

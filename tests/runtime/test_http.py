@@ -116,8 +116,12 @@ async def test_conditions():
         {"If-Match": "0.A.1.0"},
         {"If-Match": '"nonsense"'},
         {"If-Match": '""'},
-        {"If-Match": '"0.A.1.0", "0.A.2.0"'},
-        {"If-None-Match": '"0.A.1.0"'},
+        {"If-Match": '"0.A.99999999999999999999999.0"'},
+        {"If-Match": '"0.A.+1_0. 0"'},
+        {"If-Match": '"0.A.07.0"'},
+        {"If-Match": '*, "0.A.1.0"'},
+        {"If-Match": ","},
+        {"If-None-Match": "W/0.A.1.0"},
         {"If-Match": "*", "If-None-Match": "*"},
     ],
 )
@@ -126,6 +130,148 @@ async def test_conditions_that_cannot_be_kept_are_refused(headers):
         async with p.web.put(p.url + "/v1/kv/k", data=b"1", headers=headers) as r:
             await check_problem(r, 400, "invalid")
         assert p.node.requests == []
+
+
+async def test_conditions_of_writes_are_lists_of_versions():
+    async with ports() as p:
+        url = p.url + "/v1/kv/k"
+        async with p.web.put(url, data=b"1", headers={"If-None-Match": '"0.A.9.0"'}) as r:
+            assert r.status == 200
+            etag = r.headers["ETag"]
+        for condition in (f'"0.A.9.0", {etag}', f'W/"0.A.9.0", W/{etag}'):
+            async with p.web.put(url, data=b"2", headers={"If-None-Match": condition}) as r:
+                await check_problem(r, 412, "condition-failed")
+        for condition in ('"0.A.8.0", "0.A.9.0"', f"W/{etag}"):  # W/ never matches a write
+            async with p.web.put(url, data=b"2", headers={"If-Match": condition}) as r:
+                await check_problem(r, 412, "condition-failed")
+        lines = [("If-Match", '"0.A.9.0"'), ("If-Match", etag)]
+        async with p.web.put(url, data=b"2", headers=lines) as r:
+            assert r.status == 200
+            newer = r.headers["ETag"]
+        async with p.web.delete(url, headers={"If-None-Match": newer}) as r:
+            await check_problem(r, 412, "condition-failed")
+        async with p.web.delete(url, headers={"If-Match": f"{etag}, {newer}"}) as r:
+            assert r.status == 200
+        async with p.web.delete(url, headers={"If-None-Match": newer}) as r:
+            await check_problem(r, 404, "no-such-key")
+
+
+async def test_reads_compare_weakly_for_304_and_strongly_for_412():
+    async with ports() as p:
+        url = p.url + "/v1/kv/k"
+        async with p.web.put(url, data=b"1") as r:
+            etag = r.headers["ETag"]
+        for condition in (f"W/{etag}", f'"x", W/{etag}', "*"):
+            async with p.web.get(url, headers={"If-None-Match": condition}) as r:
+                assert r.status == 304
+        async with p.web.get(url, headers={"If-None-Match": 'W/"x"'}) as r:
+            assert r.status == 200
+        async with p.web.get(url, headers={"If-Match": f"W/{etag}"}) as r:
+            await check_problem(r, 412, "condition-failed")
+
+
+async def test_what_a_client_calls_its_request_is_text():
+    async with ports() as p:
+        head = b"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        answer = await raw(p, head + b"X-Request-Id: a\xff\r\nContent-Length: 1\r\n\r\nv")
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"X-Request-Id" in answer
+        assert p.node.requests == []
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET /\xff HTTP/1.1", b"GET /v1/instances/\xff HTTP/1.1", b"GET /?\xff HTTP/1.1"]
+)
+async def test_what_is_not_utf8_is_escaped_in_problems(line):
+    async with ports() as p:
+        answer = await raw(p, line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert answer.split()[1] in (b"400", b"404")
+        json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/kv/k?consistency=stale",
+        "/v1/kv/k?",
+        "/livez?x",
+        "/metrics?limit=1",
+        "/v1/status?limit=1",
+        "/v1/instances/A.1?x=",
+        "/v1/graph?limit=1&limit=2",
+        "/v1/graph?limit=",
+        "/v1/graph?limit=+1",
+        "/v1/graph?limit=%D9%A3",
+        "/v1/graph?limit=1_0",
+        "/v1/graph?limit=007",
+        "/v1/graph?limit=" + "9" * 5000,
+        "/v1/graph?limits=1",
+        "/v1/explain?limit=0",
+        "/v1/explain?limit=1&x=1",
+        "/v1/explain/A.1?limit=1",
+    ],
+)
+async def test_parameters_are_known_given_once_and_in_range(target):
+    async with ports() as p:
+        answer = await raw(
+            p, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
+        if target.endswith("k?"):
+            assert answer.startswith(b"HTTP/1.1 404")
+            return
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert len(answer) < 1_000
+        name = target.partition("?")[2].rpartition("&")[2].partition("=")[0]
+        assert name.encode() in answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ("Host: LocalHost", 200),
+        ("Host: localhost.", 200),
+        ("Host: localhost.:80", 200),
+        ("Host: [::1]:80", 200),
+        ("Host: 127.0.0.1:", 200),
+        ("Host: localhost:99999", 400),
+        ("Host: localhost:8\u0663", 400),
+        ("Host: u@localhost", 400),
+        ("Host: localhost\r\nHost: localhost", 400),
+        ("Host: localhost\r\nX-Request-Id: a\r\nX-Request-Id: b", 400),
+        ("Host: localhost\r\nContent-Length: 0\r\nContent-Length: 0", 400),
+        ("Host: localhost\r\nContent-Length: +0", 400),
+        ("Host: localhost\r\nContent-Length: 0\r\nTransfer-Encoding: chunked", 400),
+        ("Host: localhost\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked", 400),
+        ("Host: localhost\r\nTransfer-Encoding: gzip, chunked", 400),
+        ("X: no host", 400),
+    ],
+)
+async def test_headers_that_say_where_and_how_long_are_strict(headers, status):
+    head = f"GET /livez HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n"
+    body = "0\r\n\r\n" if "chunked" in headers else ""
+    async with ports() as p:
+        answer = await raw(p, (head + body).encode())
+        assert answer.split()[1] == b"%d" % status
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://127.0.0.1:8001/livez", 200),
+        ("HTTP://LOCALHOST/v1/graph?limit=7", 200),
+        ("http://localhost", 404),
+        ("http://evil.example/livez", 403),
+        ("http://u@localhost/livez", 400),
+        ("https://localhost/livez", 400),
+        ("livez", 400),
+    ],
+)
+async def test_a_client_that_takes_us_for_a_proxy_is_served(target, status):
+    async with ports() as p:
+        answer = await raw(
+            p, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert answer.split()[1] == b"%d" % status
 
 
 @pytest.mark.parametrize(

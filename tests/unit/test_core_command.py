@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaxos.core.command import (
+    Among,
     Batch,
     Cas,
     Footprint,
@@ -95,7 +96,10 @@ def test_payload_with_broken_columns_is_refused(change, words):
         Payload.decode(encoded)
 
 
-@pytest.mark.parametrize("expect", [True, False, b"value", (2, 7, 1)])
+@pytest.mark.parametrize(
+    "expect",
+    [True, False, b"value", (2, 7, 1), Among(), Among(((0, 1, 0), (2, 7, 1))), Among((), True)],
+)
 @pytest.mark.parametrize("value", [b"", b"new", None])
 def test_operands_of_cas_are_read_back(expect, value):
     assert decode_cas(encode_cas(expect, value)) == Cas(expect, value)
@@ -127,3 +131,20 @@ def test_version_is_printed_and_read_back(version):
 def test_what_is_no_version_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match=r"like 0\.A\.7\.0"):
         parse_version(text)
+
+
+def test_operands_of_older_logs_mean_what_they_meant():
+    old = [False, True, (2, 7, 1), b"v"]
+    for expect in old:
+        assert decode_cas(msgspec.msgpack.encode([expect, b"new"])) == Cas(expect, b"new")
+        assert encode_cas(expect, b"new") == msgspec.msgpack.encode([expect, b"new"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0.A.+1_0. 0", "0.A.07.0", "0.A.٣.0", "0.A.99999999999999999999999.0", "0.A.7", "9" * 5000],
+)
+def test_a_version_is_written_in_one_way(text):
+    with pytest.raises(ValueError, match=r"not a version; write one") as raised:
+        parse_version(text)
+    assert len(str(raised.value)) < 200

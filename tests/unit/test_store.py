@@ -1,6 +1,6 @@
 """The key-value machine: outcomes, versions, and equal digests for equal contents."""
 
-from epaxos.core.command import NO_VERSION, Batch, Operation, Payload, Status, encode_cas
+from epaxos.core.command import NO_VERSION, Among, Batch, Operation, Payload, Status, encode_cas
 from epaxos.core.replica import Decided, Path
 from epaxos.execution.store import Store
 
@@ -124,3 +124,22 @@ def test_the_digest_does_not_depend_on_the_order_of_commuting_writes():
     assert one.digest() == other.digest()
     other.apply(decided(2, (PUT, b"x", b"1")))
     assert one.digest() != other.digest()
+
+
+def test_compare_and_set_by_several_versions():
+    store = Store()
+    store.apply(decided(1, (PUT, b"x", b"1")))
+    here, gone = (0, 1, 0), (0, 9, 0)
+
+    def status(slot, key, expect):
+        one = decided(slot, (CAS, key, encode_cas(expect, b"new")))
+        return Status(store.answer(one).statuses[0])
+
+    assert status(2, b"x", Among((gone,))) is Status.CONFLICT
+    assert status(3, b"x", Among()) is Status.CONFLICT
+    assert status(4, b"x", Among((here, gone), excluded=True)) is Status.CONFLICT
+    assert status(5, b"none", Among((here,))) is Status.CONFLICT
+    assert store.get(b"x") == (b"1", here)
+    assert status(6, b"x", Among((here, gone))) is Status.OK
+    assert status(7, b"x", Among((here,), excluded=True)) is Status.OK
+    assert status(8, b"none", Among((here,), excluded=True)) is Status.OK

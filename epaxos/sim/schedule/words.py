@@ -9,7 +9,7 @@ no protocol logic.
 from collections.abc import Sequence
 from typing import Any
 
-from epaxos.core.command import Operation, Payload, decode_cas, format_version
+from epaxos.core.command import Among, Operation, Payload, decode_cas, format_version
 from epaxos.core.replica import EVERYONE, Decided, Message, Record
 from epaxos.core.types import InstanceId, Micros, ReplicaId, ballot_name, replica_name
 from epaxos.sim.schedule.schedule import HEARTBEATS, Crash, label_of
@@ -160,6 +160,9 @@ def _say_command(code: int, key: str, argument: bytes) -> str:
     expect = operands.expect
     if isinstance(expect, bool):
         said = "a value" if expect else "nothing"
+    elif isinstance(expect, Among):
+        versions = ", ".join(map(format_version, expect.versions))
+        said = f"{'none' if expect.excluded else 'one'} of ({versions})"
     else:
         said = _text(expect) if isinstance(expect, bytes) else format_version(expect)
     value = "nothing" if operands.value is None else _text(operands.value)

@@ -1,0 +1,36 @@
+"""Numbers that a person wrote, in an option, a URL or a header: one grammar for all of them.
+
+Python's own `int` and `float` also take `+1_0`, blanks, and digits of other scripts; a version that
+can be written in two ways is no version.
+"""
+
+import re
+from typing import Final
+
+WHOLE_MAX: Final = 2**63 - 1
+"""No whole number in a version, an instance or an option is larger."""
+_WHOLE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,17})?(e-?[0-9]{1,2})?")
+_SHOWN_MAX: Final = 40
+
+
+def parse_whole(text: str, low: int = 0, high: int = WHOLE_MAX) -> int:
+    """A whole number in ASCII digits, without sign and leading zeros. Raises ValueError with a
+    sentence to which the caller adds the name of the field."""
+    if _WHOLE.fullmatch(text) and low <= int(text) <= high:
+        return int(text)
+    raise ValueError(f"{cut(text)} must be a whole number from {low} to {high}")
+
+
+def parse_decimal(text: str, low: float, high: float) -> float:
+    """A number in ASCII digits, perhaps with a fraction or an exponent. Raises ValueError as
+    `parse_whole` does."""
+    if _DECIMAL.fullmatch(text) and low <= float(text) <= high:
+        return float(text)
+    raise ValueError(f"{cut(text)} must be a number from {low:g} to {high:g}")
+
+
+def cut(text: str) -> str:
+    """A text as a sentence quotes it: signs that do not print are escaped, and the end of a long
+    one is left out."""
+    return repr(text) if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]!r}…"
