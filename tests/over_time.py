@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.load.samples import Sample
+from epaxos.percentile import median
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def binned(
             Line(
                 at_s=np.round((edges[:-1] + edges[1:]) / 2, 3).tolist(),
                 answers_per_s=(counts / np.diff(edges)).tolist(),
-                median_ms=[float(np.median(each)) if len(each) else None for each in latencies],
+                median_ms=[median(each.tolist()) for each in latencies],
                 max_ms=[float(each.max()) if len(each) else None for each in latencies],
             )
         )

@@ -276,7 +276,7 @@ class Results:
             ],
             rows,
             self.title,
-            [self.conditions, f"times in ms; intervals over {levels(repeats)}", *why],
+            [*why, self.conditions, f"times in ms; intervals over {levels(repeats)}"],
         )
 
     @property

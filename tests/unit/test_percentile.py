@@ -477,6 +477,10 @@ def _has_len(node):
 
 def test_nobody_else_computes_a_percentile():
     assert offenders(computed_elsewhere, modules(*CODE)) == []
+    tests = offenders(computed_elsewhere, modules("tests"))
+    # The middle of octets or words is no percentile, and hdrh reads our files.
+    others = ("a place among samples", "a percentile of hdrh")
+    assert [each for each in tests if not each.endswith(others)] == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import sys
 from html import unescape
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -17,6 +16,7 @@ from bench.compare.verdict import judge
 from bench.reports.comparison import render
 from bench.trials.trial import Trial
 from epaxos.core.errors import ConfigError, EpaxosError
+from epaxos.percentile import median
 from topology import TopologyError, find, find_homes, predict_epaxos, predict_leader
 
 AWS = "aws:us-east-1,eu-west-1,ap-northeast-1,us-west-2,sa-east-1,ap-south-1,eu-north-1,"

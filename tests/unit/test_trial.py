@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from statistics import median
 
 import msgspec
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from bench.load.samples import Sample
 from bench.trials.trial import Outcome, Trial, run_trial
 from epaxos.core.errors import ConfigError
+from epaxos.percentile import median
 from tests.over_time import binned
 from topology import find, predict_epaxos, predict_leader
 
