@@ -8,6 +8,11 @@ depends on it) unless something behind it shows that it once was on disk: a vali
 a synced sequence at or beyond it, or a later segment. Then it is corruption, and the replica
 refuses to start: cutting it would be forgetting a promise (protocol reference, 1.14).
 
+What a failed sync covered may still be read, from memory, and no later sync of that file writes it.
+So a start does not trust the last segment that it read: it writes those very bytes into a new file,
+syncs it, and gives it the segment's name, before anything rests on them. Earlier segments were
+synced as a whole before the next one began.
+
 Rules of this file: an OSError becomes a StorageError and is never retried; after a failed sync the
 log accepts nothing more.
 """
@@ -66,8 +71,8 @@ class LogEnd(NamedTuple):
     """Sequence of the next record."""
     chain: int
     """CRC of the last record."""
-    seed: int
-    """CRC of the last segment's header."""
+    data: memoryview
+    """The last segment as it was read."""
     torn: int
     """Bytes behind the end that are not zero and not a record: a write that was under way."""
 
@@ -102,7 +107,7 @@ class LogReader:
                 self._check_next(path, offset, sequence, paths[index + 1])
             else:
                 torn = _torn_bytes(path, data, offset, sequence, header.crc)
-                self.end = LogEnd(path, header.number, offset, sequence, chain, header.crc, torn)
+                self.end = LogEnd(path, header.number, offset, sequence, chain, data, torn)
 
     def _segments(self) -> list[Path]:
         try:
@@ -340,30 +345,35 @@ class Wal:
         if end is None:
             self._begin(_Spare(self._directory / "spare.tmp", self._segment_bytes))
             return
-        fd = os.open(end.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        self._adopt(fd, end.path, _read(end.path, HEADER_BYTES), end.number)
-        self._offset, self._sequence, self._chain = end.offset, end.sequence, end.chain
         if end.torn:
-            self._cut(end)
-        # What the last life wrote and did not sync may still be in memory only.
-        self.sync()
+            self._keep_torn(end)
+        fd = self._rewrite(end)
+        self._adopt(fd, end.path, bytes(end.data[:HEADER_BYTES]), end.number)
+        self._offset, self._sequence, self._chain = end.offset, end.sequence, end.chain
+        self._synced = end.sequence - 1
 
-    def _cut(self, end: LogEnd) -> None:
-        """Zero the torn tail; a copy of it stays beside the segment."""
-        tail = os.pread(self._fd, end.torn, end.offset)
+    def _keep_torn(self, end: LogEnd) -> None:
+        """Copy the torn tail beside the segment, which will be written without it."""
         copy = end.path.with_name(f"{end.path.stem}-{end.offset}.torn")
-        fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            _write_at(fd, tail, 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        os.close(_new_file(copy, end.data[end.offset : end.offset + end.torn], end.torn))
         sync_directory(self._directory)
-        _write_at(self._fd, bytes(end.torn), end.offset)
         self.warning = (
             f"torn tail of {end.torn} bytes cut from {end.path} at byte {end.offset}: it was never "
             f"synced; a copy is in {copy.name}"
         )
+
+    def _rewrite(self, end: LogEnd) -> int:
+        """Put the last segment, up to where the log ends, on disk in a new file; returns its
+        descriptor. Raises OSError; then the segment is there as it was, or whole."""
+        fresh = self._directory / "rewritten.tmp"
+        fd = _new_file(fresh, end.data[: end.offset], len(end.data))
+        try:
+            fresh.rename(end.path)
+            sync_directory(self._directory)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
 
 
 class _Spare:
@@ -413,6 +423,22 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def _new_file(path: Path, data: memoryview, size: int) -> int:
+    """A file of `size` bytes, on disk: the data, then zeros. Returns its descriptor; raises
+    OSError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(path, flags, 0o600)
+    try:
+        _write_at(fd, data, 0)
+        for offset in range(len(data), size, len(_ZEROS)):
+            _write_at(fd, _ZEROS[: size - offset], offset)
+        os.fsync(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 def _segment_name(number: int) -> str:
     return f"{number:010d}{_SUFFIX}"
 
@@ -433,7 +459,7 @@ def _read(path: Path, size: int = -1) -> bytes:
         raise _storage_error("cannot read", path, error) from error
 
 
-def _write_at(fd: int, data: bytes, offset: int) -> None:
+def _write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, offset)

@@ -1,6 +1,8 @@
 """The log: what is appended comes back, a torn tail is cut, corruption is refused; nothing counts
 before it is synced, and the next segment is ready in time."""
 
+import contextlib
+import errno
 import os
 import stat
 import threading
@@ -17,6 +19,8 @@ from epaxos.protocols.epaxos.messages import Promised
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.runtime.segments import HEADER_BYTES, RECORD_BYTES, pack_record
 from epaxos.runtime.wal import LogReader, Wal
+from tests.scripted.files import Disk, ScriptedOs, scripted_files
+from tests.scripted.loop import Host
 
 SMALL = 4096
 CALLS = ("pwrite", "fdatasync", "fsync", "rename")
@@ -290,6 +294,136 @@ def test_a_record_with_a_value_out_of_range_is_refused_with_what_to_do(tmp_path)
         list(Wal(tmp_path / "wal", *WHO, SMALL).replay(Codec(find_protocol("epaxos"))))
 
 
+@pytest.fixture
+def host(tmp_path):
+    """The disk under the log, which forgets at a power loss what no sync made durable."""
+    system = ScriptedOs()
+    disk = Disk(Host("a host"), tmp_path, 1, [], lambda: None)
+    system.add(disk)
+    with scripted_files(system):
+        yield disk
+
+
+def fail_a_sync(log, host):
+    host.sync_fails_in = 0
+    with pytest.raises(StorageError, match="cannot sync"):
+        log.sync()
+    log.abandon()
+
+
+def test_what_a_failed_sync_covered_is_made_durable_before_it_is_relied_upon(tmp_path, host):
+    log = fresh(tmp_path)
+    append_and_sync(log, notes(2))
+    log.append(notes(2, 2))
+    fail_a_sync(log, host)
+    log, records = reopened(tmp_path)
+    assert records == notes(4), "it can be read, from memory"
+    append_and_sync(log, notes(2, 4))
+    log.abandon()
+    host.lose_power()
+    log, records = reopened(tmp_path)
+    assert records == notes(6)
+    log.close()
+
+
+def test_what_a_failed_sync_covered_may_be_lost_before_the_next_start(tmp_path, host):
+    log = fresh(tmp_path)
+    append_and_sync(log, notes(2))
+    log.append(notes(2, 2))
+    fail_a_sync(log, host)
+    host.lose_power()
+    log, records = reopened(tmp_path)
+    assert records == notes(2)
+    append_and_sync(log, notes(2, 4))
+    log.abandon()
+    host.lose_power()
+    log, records = reopened(tmp_path)
+    assert records == [*notes(2), *notes(2, 4)]
+    log.close()
+
+
+def test_a_start_whose_own_sync_fails_changes_nothing_and_the_next_one_goes_on(tmp_path, host):
+    log = fresh(tmp_path)
+    append_and_sync(log, notes(2))
+    log.append(notes(2, 2))
+    fail_a_sync(log, host)
+    host.sync_fails_in = 0
+    with pytest.raises(StorageError, match="cannot open"):
+        reopened(tmp_path)
+    log, records = reopened(tmp_path)
+    assert records == notes(4)
+    log.abandon()
+    host.lose_power()
+    log, records = reopened(tmp_path)
+    assert records == notes(4)
+    log.close()
+
+
+def test_a_power_loss_anywhere_in_a_start_loses_nothing_that_was_synced(tmp_path, host):
+    log = fresh(tmp_path)
+    append_and_sync(log, notes(3))
+    log.append(notes(1, 3))
+    log.abandon()
+    died = 0
+    for calls in range(12):
+        host.host.alive, host.dies_in = True, calls
+        log = Wal(tmp_path / "wal", *WHO, SMALL)
+        try:
+            list(log.replay(CODEC))
+        except StorageError:
+            died += 1
+        log.abandon()
+        host.dies_in = None
+        host.lose_power()
+        host.host.alive = True
+        log, records = reopened(tmp_path)
+        assert records[:3] == notes(3)
+        log.abandon()
+    assert died
+
+
+def test_a_full_disk_that_keeps_the_first_part_of_a_step(tmp_path, monkeypatch):
+    """Wherever it is cut, what was whole comes back, and the log goes on."""
+    log = fresh(tmp_path)
+    append_and_sync(log, notes(2))
+    log.abandon()
+    real = os.pwrite
+    start = last_segment(tmp_path).read_bytes()
+    step = [Note(b"one" * 9), Note(b"two" * 9)]
+    seen = set()
+    for kept in range(0, 2 * (RECORD_BYTES + 32), 5):
+        last_segment(tmp_path).write_bytes(start)
+        log, records = reopened(tmp_path)
+        assert records == notes(2)
+        left = kept
+
+        def full(fd, data, at):
+            nonlocal left
+            if not left:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written = real(fd, data[:left], at)
+            left -= written
+            return written
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", full)
+            with contextlib.suppress(StorageError):
+                log.append(step)
+            with pytest.raises(StorageError) if left == 0 else contextlib.nullcontext():
+                log.append(notes(1, 9))
+        log.abandon()
+        log, records = reopened(tmp_path)
+        whole = len(records) - 2
+        assert records == [*notes(2), *step][: 2 + whole]
+        seen.add(whole)
+        append_and_sync(log, notes(1, 50))
+        log.close()
+        log, again = reopened(tmp_path)
+        assert again == [*records, *notes(1, 50)]
+        log.abandon()
+    assert seen == {0, 1, 2}
+
+
 @pytest.mark.parametrize("call", ["fdatasync", "pwrite"])
 def test_after_a_failed_call_the_log_refuses_everything(tmp_path, monkeypatch, call):
     log = fresh(tmp_path)
@@ -492,7 +626,13 @@ def test_what_the_last_life_wrote_is_on_disk_before_this_one_goes_on(tmp_path, m
     log.append([note(100)])
     log.abandon()
     log, calls = watched_opening(tmp_path, monkeypatch)
-    assert calls[-1] == ("fdatasync", False)
+    assert calls == [
+        ("fsync", True),  # the name of the log's directory
+        ("pwrite", False),  # the segment in a new file
+        ("pwrite", False),  # its zeros
+        ("fsync", False),
+        ("fsync", True),  # its name
+    ]
     log.abandon()
 
 
@@ -511,8 +651,10 @@ def test_a_torn_tail_is_kept_on_disk_before_it_is_cut(tmp_path, monkeypatch):
         ("pwrite", False),  # the copy
         ("fsync", False),
         ("fsync", True),  # its name
-        ("pwrite", False),  # the cut
-        ("fdatasync", False),
+        ("pwrite", False),  # the segment without it, in a new file
+        ("pwrite", False),  # its zeros
+        ("fsync", False),
+        ("fsync", True),  # its name
     ]
     log.abandon()
 

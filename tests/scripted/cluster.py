@@ -53,7 +53,7 @@ class Plan:
     commands: int
     harsh: bool
     """Whether machines die often, in the middle of a step, and start again at once."""
-    syncs_fail: bool = False
+    syncs_fail: bool = True
 
     @classmethod
     def of(cls, seed: int, protocol: str) -> "Plan":

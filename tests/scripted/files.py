@@ -41,10 +41,14 @@ class Write:
 class Rename:
     """A name that was changed."""
 
-    def __init__(self, path: Path, target: Path, before: bytes | None) -> None:
+    def __init__(
+        self, path: Path, target: Path, before: bytes | None, replaced: list[Write]
+    ) -> None:
         self.path = path
         self.target = target
         self.before = before
+        self.replaced = replaced
+        """Unsynced writes to the file that had the name before."""
 
 
 class Disk:
@@ -127,6 +131,8 @@ class Disk:
                 self._take_back(each)
             elif each.before is not None:
                 each.target.write_bytes(each.before)
+                for write in reversed(each.replaced):
+                    self._take_back(write)
             elif each.target.exists():
                 os.rename(each.target, each.path)
         self.pending.clear()
@@ -233,13 +239,15 @@ class ScriptedOs:
             target = Path(target)
             before = target.read_bytes() if target.exists() else None
             found = rename(path, target)
+            replaced = [e for e in disk.pending if isinstance(e, Write) and e.path == target]
+            disk.begun(target)
             for each in disk.pending:
                 if isinstance(each, Write) and each.path == path:
                     each.path = target
             for fd, known in self._paths.items():
                 if known == path:
                     self._paths[fd] = target
-            disk.pending.append(Rename(path, target, before))
+            disk.pending.append(Rename(path, target, before, replaced))
             return found
 
         return scripted

@@ -24,6 +24,13 @@ def _does_not_sync(self):
     self._synced = self._sequence - 1
 
 
+def _trusts_what_it_read(self, end):
+    """The last segment goes on as it is; what a failed sync covered is only in memory."""
+    fd = wal.os.open(end.path, wal.os.O_RDWR)
+    wal.os.fdatasync(fd)
+    return fd
+
+
 def _answers_by_arrival(self, reply, now):
     """An answer's number is that of the request, wherever in it the run stands."""
     committed = reply.flight.committed_at or now
@@ -50,6 +57,9 @@ def _loses_the_joined(self, received):
 VARIANTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "sends before the sync": lambda: mock.patch.object(driver.Driver, "_step", _SendsFirst._step),
     "a log that does not sync": lambda: mock.patch.object(wal.Wal, "sync", _does_not_sync),
+    "a log that trusts what a failed sync left": lambda: mock.patch.object(
+        wal.Wal, "_rewrite", _trusts_what_it_read
+    ),
     "answers to the wrong command": lambda: mock.patch.object(
         binary._RequestWaiter, "reply", _answers_by_arrival
     ),
