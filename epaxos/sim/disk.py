@@ -2,7 +2,8 @@
 
 Reading follows the rule of the durable log: a bad record is a torn tail, cut with all behind it,
 unless a valid record behind it names a synced position beyond it; then it is corruption, and
-refused.
+refused. What was read is rewritten before anything rests on it: what a failed sync covered can be
+read, and no later sync makes it durable.
 
 Rules of this file: no time. A record that was never synced may survive a crash; one that was synced
 survives everything but bit rot.
@@ -31,6 +32,8 @@ class Disk:
         """Per durable record how many were synced when it was appended."""
         self._bad: set[int] = set()
         """Places of durable records whose checksum does not fit."""
+        self._doomed: set[int] = set()
+        """Places of records that a failed sync covered: read from memory, gone with the power."""
 
     def append(self, body: bytes) -> None:
         """Write a record; it is not durable yet."""
@@ -53,6 +56,7 @@ class Disk:
 
         With `torn`, sectors of the tail reach the disk in any order and the last record that does
         may be half written; what follows a gap cannot be read."""
+        self.lose_power()
         kept = rng.randint(0, len(self.tail)) if rng.random() < 0.3 else 0
         if not (torn and self.tail):
             self.keep(kept)
@@ -63,6 +67,36 @@ class Disk:
         self.keep(len(valid))
         self._bad.update(first + place for place in bad)
         return bad[0] if bad else len(valid)
+
+    def crash_full(self, rng: random.Random, size: int) -> int:
+        """The disk became full in the append of the last `size` records, and the process ended. The
+        file keeps the first part of them; returns how many records of the tail can be read."""
+        kept = len(self.tail) - size + rng.randrange(size)
+        self.keep(kept)
+        return kept
+
+    def fail_sync(self) -> int:
+        """A sync failed, and the process ended: everything can still be read. Returns how many
+        records of the tail."""
+        first, kept = len(self.durable), len(self.tail)
+        self.keep(kept)
+        self._doomed.update(range(first, first + kept))
+        return kept
+
+    def lose_power(self) -> int:
+        """What no sync wrote is gone; returns how many records."""
+        lost = len(self._doomed)
+        self._bad |= self._doomed
+        self._doomed.clear()
+        return lost
+
+    def rewrite(self) -> None:
+        """Write what was read into a new file and sync that."""
+        self._doomed.clear()
+
+    def certain(self) -> list[bytes]:
+        """The records that a start after a loss of power would read."""
+        return self.durable[: min(self._doomed, default=len(self.durable))]
 
     def rot(self, rng: random.Random) -> bool:
         """Flip a bit somewhere in the middle, where it must be noticed; False: no such place."""
@@ -76,7 +110,7 @@ class Disk:
         return True
 
     def read(self) -> list[bytes]:
-        """The records to restore from, a torn tail cut off. Raises Corrupt."""
+        """The records to restore from, a torn tail cut off; durable now. Raises Corrupt."""
         if self._bad:
             place = min(self._bad)
             later = range(place + 1, len(self.durable))
@@ -84,6 +118,8 @@ class Disk:
                 raise Corrupt(f"record {place + 1} of {len(self.durable)} is bad")
             del self.durable[place:], self._synced[place:]
             self._bad.clear()
+            self._doomed = {each for each in self._doomed if each < place}
+        self.rewrite()
         return list(self.durable)
 
     def copy(self) -> "Disk":
@@ -91,4 +127,5 @@ class Disk:
         copy = Disk(self.owner)
         copy.boot = self.boot
         copy.durable, copy._synced, copy._bad = [*self.durable], [*self._synced], {*self._bad}
+        copy._doomed = {*self._doomed}
         return copy

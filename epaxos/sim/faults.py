@@ -12,7 +12,7 @@ from epaxos.core.quorum import quorums
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.node.requests import Limits
 from epaxos.sim.disk import Disk
-from epaxos.sim.incarnation import CrashPoint
+from epaxos.sim.incarnation import CrashPoint, DiskFault
 from epaxos.sim.network import Network
 from epaxos.sim.world import World
 
@@ -175,6 +175,10 @@ class FaultPlan:
             self._crash_and_restart(self._moment(), self._member(), CrashPoint.BEFORE_APPEND)
         for _ in range(faults.sync_errors):
             self._crash_and_restart(self._moment(), self._member(), CrashPoint.BEFORE_SYNC)
+        for _ in range(faults.full_amid_step):
+            self._fail_disk(DiskFault.FULL)
+        for _ in range(faults.sync_errors_readable):
+            self._fail_disk(DiskFault.SYNC_FAILS)
         if self._n == 1:
             return
         for _ in range(min(faults.bit_rot, self._spare)):
@@ -183,6 +187,25 @@ class FaultPlan:
         for _ in range(min(faults.swapped, self._spare)):
             self._spare -= 1
             self._ruin(self._swap)
+
+    def _fail_disk(self, fault: DiskFault) -> None:
+        """The disk fails a step, and its process starts again, now and then with a loss of power in
+        between."""
+        world, rng, at, member = self._world, self._rng, self._moment(), self._member()
+        again = at + rng.randint(10_000, 1_500_000)
+        world.at(at, self._arm, member, fault)
+        if rng.random() < 0.5:
+            world.at(again, self._lose_power, member)
+        world.at(again, world.start, member)
+
+    def _arm(self, member: ReplicaId, fault: DiskFault) -> None:
+        self._world.processes[member].disk_fault = fault
+
+    def _lose_power(self, member: ReplicaId) -> None:
+        process = self._world.processes[member]
+        if process.life is None and (lost := process.disk.lose_power()):
+            self._world.counts["unsynced_lost"] += 1
+            self._world.tell(f"{replica_name(member)} loses power, and {lost} unsynced records")
 
     def _ruin(self, how: Callable[[ReplicaId, str], None]) -> None:
         member, at = self._member(), self._moment()
@@ -225,7 +248,7 @@ class FaultPlan:
         world.limits = Limits(gate=world.options.gate)
         world.calm_at = tuple(process.clock.local(world.now) for process in world.processes)
         for process in world.processes:
-            process.crash_at = None
+            process.crash_at = process.disk_fault = None
             process.paused_until = min(process.paused_until, world.now)
             world.start(process.me)
             if process.node is not None:

@@ -47,6 +47,13 @@ class CrashPoint(Enum):
     AMID_SENDS = "amid the sends"
 
 
+class DiskFault(Enum):
+    """What the disk does to a step; the process ends with it."""
+
+    FULL = "at a disk that is full in the middle of its append"
+    SYNC_FAILS = "at a sync that fails"
+
+
 class Seen(NamedTuple):
     """What a life decided and executed since it was last looked at."""
 
@@ -212,7 +219,7 @@ class Incarnation:
         again = Incarnation(
             self._factory, setup, self._boot, self._limits, self._disk, self._samples
         )
-        again.restore(self._disk.durable)
+        again.restore(self._disk.certain())
         return again.node
 
     def check_remembered(self, watch: ProtocolWatch) -> None:

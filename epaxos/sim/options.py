@@ -59,6 +59,11 @@ class Faults:
     """How many times a disk is full for a while: the process ends until there is room."""
     sync_errors: int = 0
     """How many syncs fail: the process ends and starts again."""
+    full_amid_step: int = 0
+    """How many times a disk becomes full in the middle of a step's append, and keeps the first part
+    of it: the process ends until there is room."""
+    sync_errors_readable: int = 0
+    """How many syncs fail and leave everything readable, until the power is lost."""
     bit_rot: int = 0
     """How many restarts find a flipped bit in the middle of the log: the start is refused."""
     swapped: int = 0
@@ -211,7 +216,7 @@ def draw(
         delays_us=_draw_delays(rng, n) if sites is None else delays_of(sites),
         jitter_us=rng.choice((0, 100, 2_000, 20_000)),
         lag_us=rng.choice((0, 0, 300, 5_000)),
-        faults=_draw_faults(rng, n),
+        faults=_add_disk_faults(_draw_faults(rng, n), random.Random(f"disks {seed}")),
         gate=gate and rng.random() < 0.8,
         deep=rng.random() < 0.12,
         memory=rng.random() < 0.1,
@@ -258,6 +263,15 @@ def _draw_faults(rng: random.Random, n: int) -> Faults:
         clocks=rng.random() < 0.5,
         retries=_maybe(rng, rng.uniform(0.2, 1.0)),
         vanishing=_maybe(rng, rng.uniform(0.02, 0.3)),
+    )
+
+
+def _add_disk_faults(faults: Faults, rng: random.Random) -> Faults:
+    """Those that came later, drawn apart: seeds without them are the runs that they were."""
+    return replace(
+        faults,
+        full_amid_step=_maybe(rng, rng.randint(0, 2)),
+        sync_errors_readable=_maybe(rng, rng.randint(0, 2)),
     )
 
 

@@ -8,7 +8,7 @@ from epaxos.node.node import Node
 from epaxos.node.requests import AskTransfer, Request
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Disk
-from epaxos.sim.incarnation import CrashPoint, Incarnation
+from epaxos.sim.incarnation import CrashPoint, DiskFault, Incarnation
 from epaxos.sim.network import Parcel
 from epaxos.sim.schedule.schedule import Step
 
@@ -37,6 +37,8 @@ class Process:
         self.armed: Micros | None = None
         self.crash_at: CrashPoint | None = None
         """Where the next step crashes."""
+        self.disk_fault: DiskFault | None = None
+        """What the disk does to the next step that it can do it to."""
         self.dead = False
         """Never to start again."""
         self.outside_core = False

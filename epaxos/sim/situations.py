@@ -75,6 +75,11 @@ SITUATIONS: tuple[Situation, ...] = (
     ),
     Situation("torn tail", None, "torn_tails", "sectors of the tail survived in any order"),
     Situation(
+        "full amid a step", None, "full_amid_step", "a full disk kept the first part of a step"
+    ),
+    Situation("failed sync", None, "failed_syncs", "what a failed sync covered could be read"),
+    Situation("failed sync, then power loss", None, "unsynced_lost", "and was gone afterwards"),
+    Situation(
         "power loss of a quorum",
         None,
         "quorum_lost",

@@ -31,7 +31,7 @@ from epaxos.sim.check.checkers import (
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.clocks import LocalClock
 from epaxos.sim.disk import Corrupt
-from epaxos.sim.incarnation import CrashPoint, Incarnation, NodeFactory, Seen
+from epaxos.sim.incarnation import CrashPoint, DiskFault, Incarnation, NodeFactory, Seen
 from epaxos.sim.network import Network, Parcel
 from epaxos.sim.options import RunOptions
 from epaxos.sim.process import Process
@@ -160,8 +160,7 @@ class World:
         seed = self.random.getrandbits(64)
         process.life = life = self._incarnate(process, seed)
         process.inbox, process.syncing, process.armed, process.crash_at = [], False, None, None
-        process.deadline = 0
-        process.step = None
+        process.deadline, process.disk_fault, process.step = 0, None, None
         self.mark("start", member)
         self.meter.started(member, process.boot)
         if self.story.on:
@@ -218,8 +217,16 @@ class World:
             return
         self._end(process, where, Crash(member, process.clock.local(self.now)), process.step)
 
-    def _end(self, process: Process, where: str, crash: Crash, step: Step | None) -> None:
-        """The process is gone; `step` is what it was in."""
+    def _end(
+        self,
+        process: Process,
+        where: str,
+        crash: Crash,
+        step: Step | None,
+        reaches_disk: Callable[[], int] | None = None,
+    ) -> None:
+        """The process is gone; `step` is what it was in. `reaches_disk` decides how many records of
+        the unsynced tail survive; without it, the seed does."""
         member = process.me
         self.counts["crashes"] += 1
         self.mark("crash", member)
@@ -241,8 +248,11 @@ class World:
             process.dead = True
         else:
             life.check_remembered(self.watch)
-            kept = disk.crash(self.random, self.options.faults.torn)
-            self.counts["torn_tails"] += lost > 0 and self.options.faults.torn
+            if reaches_disk is not None:
+                kept = reaches_disk()
+            else:
+                kept = disk.crash(self.random, self.options.faults.torn)
+                self.counts["torn_tails"] += lost > 0 and self.options.faults.torn
             if self.story.on:
                 self.recorded.pop()
                 self._record_crash(crash._replace(kept=kept), step)
@@ -348,6 +358,10 @@ class World:
             self._crash_in_step(process, appended=False)
             return
         life.append(ready.log)
+        if process.disk_fault is DiskFault.FULL and ready.log:
+            size = len(ready.log)
+            self._fail_in_step(process, lambda: process.disk.crash_full(self.random, size))
+            return
         if self.options.memory:
             self._release(process, life, ready)
             return
@@ -382,6 +396,9 @@ class World:
             return
         process.syncing = False
         if ready.must_sync:
+            if process.disk_fault is DiskFault.SYNC_FAILS:
+                self._fail_in_step(process, process.disk.fail_sync)
+                return
             self.counts["syncs"] += 1
             life.sync()
             if process.crash_at is CrashPoint.BEFORE_SEND:
@@ -397,6 +414,14 @@ class World:
         assert point is not None, "a crash in a step has its point"
         crash = Crash(process.me, process.clock.local(self.now), appended, 0, sent)
         self._end(process, point.value, crash, process.step)
+
+    def _fail_in_step(self, process: Process, reaches_disk: Callable[[], int]) -> None:
+        """The disk fails, and the process with it."""
+        fault, process.disk_fault = process.disk_fault, None
+        assert fault is not None, "a disk that fails has its fault"
+        self.counts["full_amid_step" if fault is DiskFault.FULL else "failed_syncs"] += 1
+        crash = Crash(process.me, process.clock.local(self.now))
+        self._end(process, fault.value, crash, process.step, reaches_disk)
 
     def _release(self, process: Process, life: Incarnation, ready: NodeReady) -> None:
         """Everything of this Ready may leave now: send, then reply."""
@@ -544,6 +569,9 @@ _COUNTERS = (
     "refused_starts",
     "unsynced_at_crash",
     "torn_tails",
+    "full_amid_step",
+    "failed_syncs",
+    "unsynced_lost",
     "pauses",
     "stalls",
     "spikes",

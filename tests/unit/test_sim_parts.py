@@ -49,6 +49,52 @@ def test_what_is_written_after_a_torn_tail_is_read():
         assert disk.read() == [*before, b"z"]
 
 
+def test_what_a_failed_sync_covered_is_read_and_gone_with_the_power():
+    disk = written(Disk(0), [b"a"])
+    disk.append(b"b")
+    assert disk.fail_sync() == 1
+    assert disk.certain() == [b"a"]
+    copy = disk.copy()
+    assert copy.read() == [b"a", b"b"]
+    assert disk.lose_power() == 1
+    assert disk.read() == [b"a"]
+
+
+def test_what_a_start_read_is_durable():
+    disk = written(Disk(0), [b"a"])
+    disk.append(b"b")
+    disk.fail_sync()
+    assert disk.read() == disk.certain() == [b"a", b"b"]
+    written(disk, [b"c"])
+    assert disk.lose_power() == 0
+    assert disk.read() == [b"a", b"b", b"c"]
+
+
+def test_a_start_that_trusts_what_it_read_has_a_hole_after_the_power_is_lost(monkeypatch):
+    monkeypatch.setattr(Disk, "rewrite", lambda disk: None)
+    disk = written(Disk(0), [b"a"])
+    disk.append(b"b")
+    disk.fail_sync()
+    assert disk.read() == [b"a", b"b"]
+    written(disk, [b"c"], [b"d"])
+    assert disk.certain() == [b"a"]
+    disk.lose_power()
+    with pytest.raises(Corrupt):
+        disk.read()
+
+
+def test_a_full_disk_keeps_the_first_part_of_a_step():
+    kept = set()
+    for seed in range(50):
+        disk = written(Disk(0), [b"a"])
+        for body in (b"note", b"b", b"c", b"d"):
+            disk.append(body)
+        count = disk.crash_full(random.Random(seed), 3)
+        assert disk.read() == [b"a", b"note", b"b", b"c"][: 1 + count]
+        kept.add(count)
+    assert kept == {1, 2, 3}
+
+
 def test_bit_rot_in_the_middle_is_refused():
     disk = written(Disk(0), [b"a", b"b"], [b"c"])
     assert disk.rot(random.Random(1))

@@ -1,5 +1,7 @@
 """Bugs about what must be on disk before something is said, and what a restart brings back."""
 
+from collections.abc import Callable
+
 from epaxos.core.command import Payload
 from epaxos.core.replica import Executed, Outbox, Path, Record, Setup
 from epaxos.core.types import Deps, Micros, ReplicaId
@@ -19,7 +21,8 @@ from epaxos.sim.check.checkers import (
     RESTORES,
     VISIBILITY,
 )
-from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_replica
+from epaxos.sim.disk import Disk
+from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of, in_replica
 from epaxos.sim.schedule.recipes import ask, exchange, preaccept
 from epaxos.sim.schedule.stage import Stage
 
@@ -37,6 +40,10 @@ def _lost_fast_commit(stage: Stage) -> None:
     stage.drop_all()
     ask(stage, "B", "A.1", "A")
     stage.deliver_all("AB")
+
+
+def _trusts_what_it_read(rewrite: Callable[[Disk], None], disk: Disk) -> None:
+    """Nothing is written again."""
 
 
 class _NotesItsFastCommit(EPaxosReplica):
@@ -310,6 +317,22 @@ EXHIBITS = (
         plant=in_node(_StartsEmpty),
         properties=(VISIBILITY,),
         search=Directed(3, _amnesiac_acceptor),
+    ),
+    Exhibit(
+        name="trusts-failed-sync",
+        title="A start trusts what a failed sync left in memory",
+        source="Rebello et al., Can Applications Recover from fsync Failures? (ATC 2020)",
+        story="A sync fails and the process ends, as it must. What the sync covered can still be "
+        "read, so the next life restores it and speaks of it; but the system takes it for "
+        "written, and no later sync writes it. The next loss of power leaves a hole where others "
+        "rely on a record.",
+        plant=in_place_of(Disk, "rewrite", _trusts_what_it_read),
+        properties=(REMEMBERED, RESTORES),
+        search=Swarm(
+            kinds=frozenset({"sync_errors_readable", "crashes"}),
+            faults={"sync_errors_readable": 6, "crashes": 8},
+        ),
+        budget=40,
     ),
     Exhibit(
         name="order-not-logged",
