@@ -23,7 +23,7 @@ import msgspec
 from epaxos.codec import FRAME_HEADER, PROTOCOL_VERSION, Codec, encode
 from epaxos.core.command import UNDECODABLE
 from epaxos.core.errors import Definite, StorageError
-from epaxos.core.replica import Message, Record
+from epaxos.core.replica import Message, Record, Target
 from epaxos.core.types import InstanceId, Micros, ReplicaId, Slot
 from epaxos.node.requests import (
     AskGraph,
@@ -224,8 +224,7 @@ class StepOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """To the log."""
     must_sync: bool
     """Whether nothing might leave before a sync."""
-    messages: list[tuple[ReplicaId, Said]]
-    """(target, message); the target may be EVERYONE."""
+    messages: list[tuple[Target, Said]]
     answers: list[TraceAnswer]
     """To clients."""
     choices: list[Choice]

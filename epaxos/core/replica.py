@@ -25,7 +25,10 @@ Message: TypeAlias = msgspec.Struct
 Record: TypeAlias = msgspec.Struct
 """To the log. Each protocol's `messages.py` defines its own; `Executed` below is the node's."""
 
-EVERYONE: ReplicaId = -1
+Target: TypeAlias = int
+"""Whom a message is for: a member, or EVERYONE."""
+
+EVERYONE: Target = -1
 """The target of a broadcast: all other members, never the sender."""
 
 RECORD_TAG_PROTOCOL = 16
@@ -75,8 +78,7 @@ class Ready(NamedTuple):
     log: list[Record]
     must_sync: bool
     """Whether something in `log` is a record: then nothing may leave before a sync."""
-    messages: list[tuple[ReplicaId, Message]]
-    """(target, message); the target may be EVERYONE."""
+    messages: list[tuple[Target, Message]]
     decided: list[Decided]
     returned: list[int]
     """Numbers of own batches whose id was not known: they were not and will not be proposed."""
@@ -102,7 +104,7 @@ class Outbox:
         """How often the box was emptied."""
         self._log: list[Record] = []
         self._must_sync = False
-        self._messages: list[tuple[ReplicaId, Message]] = []
+        self._messages: list[tuple[Target, Message]] = []
         self._decided: list[Decided] = []
         self._returned: list[int] = []
         self._distrusted: list[ReplicaId] = []
