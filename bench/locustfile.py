@@ -20,6 +20,7 @@ Rules of this file: Locust patches sockets when it is imported, so nothing else 
 Commands are sent and counted in generator.py; here is what Locust must be told and asked.
 """
 
+import builtins
 import logging
 import os
 import sys
@@ -144,15 +145,20 @@ try:
     _given = _options()
     _places = make_places(_given)
     check(_given, _places)
+    # Locust finds classes by looking at what stands here. A region that is called like something
+    # that stands here already, or like a builtin, must not take its place: no name has a blank.
+    _taken = {*globals(), *dir(builtins)}
     for _place in _places:
-        globals()[_place.class_name] = type(
+        _key = _place.class_name
+        globals()[f"{_key} users" if _key in _taken else _key] = type(
             _place.class_name,
             (RegionUser,),
             {"host": _place.url, "fixed_count": _given.users_per_region},
         )
     if _given.steps:
-        # Locust takes the steps for a load shape as soon as such a class is here.
-        globals()["Steps"] = type("Steps", (_Steps,), {})
+        # Locust takes the steps for a load shape as soon as such a class is here; its key, too, is
+        # none that a region or a variable can have.
+        globals()["load shape"] = type("Steps", (_Steps,), {})
 except (TopologyError, EpaxosError) as error:
     sys.exit(f"error: {error}")
 

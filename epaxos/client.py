@@ -43,6 +43,7 @@ from epaxos.core.command import (
     oversize,
 )
 from epaxos.core.errors import Ambiguous, CodecError, ConfigError, Definite
+from epaxos.core.numbers import cut, parse_whole
 from epaxos.core.replica import Path
 from epaxos.core.types import InstanceId
 
@@ -324,12 +325,23 @@ def _reason(error: OSError) -> str:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Read `host:port` or `[ipv6]:port`. Raises ConfigError with a sentence."""
+    """Read `host:port` or `[ipv6]:port` of a client port. Raises ConfigError with a sentence."""
+    if "://" in text:
+        raise ConfigError(
+            f"address {cut(text)} is a URL; write HOST:PORT of the client port, which is not the "
+            "HTTP port, for example 127.0.0.1:7101"
+        )
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise ConfigError(f"address {text!r} is not host:port; write for example 127.0.0.1:7101")
-    return host, int(port)
+    try:
+        if not host:
+            raise ValueError("no host")
+        return host, parse_whole(port, 1, 65_535)
+    except ValueError:
+        raise ConfigError(
+            f"address {cut(text)} is not host:port with a port from 1 to 65535; write for example "
+            "127.0.0.1:7101"
+        ) from None
 
 
 def _octets(text: Text) -> bytes:

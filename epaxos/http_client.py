@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from epaxos.core.errors import AddressError, CodecError, ConfigError, EpaxosError
+from epaxos.core.numbers import cut
 
 ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
 _PROBLEM_BYTES_MAX: Final = 65_536
@@ -27,10 +28,12 @@ _direct: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def base_url(text: str) -> str:
     """`http://host:port` from what a person typed. Raises ConfigError."""
     url = (text if "://" in text else f"http://{text}").rstrip("/")
-    if not re.fullmatch(
-        r"https?://[^/\s:@]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?", url
-    ):
-        raise ConfigError(f"--at {text!r} is not an HTTP address; write http://127.0.0.1:8001")
+    found = re.fullmatch(r"https?://(?:[^/\s:@?#\[\]]+|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?", url)
+    if found is None or not 0 < int(found[1] or 80) < 65_536:
+        raise ConfigError(
+            f"--at {cut(text)} is not the address of an HTTP port; write for example "
+            "http://127.0.0.1:8001"
+        )
     return url
 
 

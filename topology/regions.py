@@ -16,6 +16,12 @@ from topology.delay import Jitter
 
 T = TypeVar("T")
 
+NAME_BYTES_MAX = 64
+"""Of a region's name."""
+
+TITLE_BYTES_MAX = 120
+"""Of its title, which is a part of files' names too."""
+
 
 class TopologyError(ValueError):
     """A topology cannot be found or read. The message names the place and the fix."""
@@ -61,6 +67,27 @@ class Topology:
     notes: tuple[str, ...] = ()
     """What must be said beside any figure made with it: guessed or inferred round trips."""
 
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for region in self.regions:
+            why = _unfit(region.name)
+            if why is not None:
+                raise TopologyError(
+                    f"topology {self.name}: a region's name is a file's name too, and "
+                    f"{region.name[:80]!r} {why}; write a short one, and the long one as its title"
+                )
+            if len(region.title.encode("utf-8", "replace")) > TITLE_BYTES_MAX:
+                raise TopologyError(
+                    f"topology {self.name}: the title of region {region.name!r} has more than "
+                    f"{TITLE_BYTES_MAX} bytes; write a shorter one"
+                )
+            other = seen.setdefault(region.name.casefold(), region.name)
+            if other is not region.name:
+                raise TopologyError(
+                    f"topology {self.name}: the regions {other!r} and {region.name!r} differ by "
+                    "capital letters at most; rename one"
+                )
+
     @property
     def n(self) -> int:
         return len(self.regions)
@@ -104,11 +131,15 @@ class Topology:
         return self.losses[i][j]
 
     def index(self, name: str) -> int:
-        """The position of a region by name, title or letter. Raises TopologyError."""
+        """The position of a region by name; else by title, else by letter. Raises
+        TopologyError."""
         wanted = name.strip().casefold()
-        for position, region in enumerate(self.regions):
-            if wanted in (region.name.casefold(), region.title.casefold()):
-                return position
+        for words in (
+            [region.name.casefold() for region in self.regions],
+            [region.title.casefold() for region in self.regions],
+        ):
+            if wanted in words:
+                return words.index(wanted)
         if len(wanted) == 1 and 0 <= ord(wanted) - ord("a") < self.n:
             return ord(wanted) - ord("a")
         known = [region.name for region in self.regions]
@@ -135,6 +166,19 @@ class Topology:
             asymmetry=pick(self.asymmetry),
             losses=pick(self.losses),
         )
+
+
+def _unfit(name: str) -> str | None:
+    """Why a region cannot be called so; None: it can."""
+    if not name or len(name.encode("utf-8", "replace")) > NAME_BYTES_MAX:
+        return f"has not 1 to {NAME_BYTES_MAX} bytes"
+    if not name.isprintable() or name != name.strip():
+        return "begins or ends with a blank, or has signs that do not print"
+    if found := set(name) & set("/\\,"):
+        return f"has a {min(found)!r} in it"
+    if name[0] in "-.":
+        return f"begins with {name[0]!r}"
+    return None
 
 
 def square(size: int, value: T) -> tuple[tuple[T, ...], ...]:

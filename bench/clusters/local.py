@@ -315,7 +315,7 @@ class LocalCluster:
 
     def _command(self, directory: Path, i: int) -> list[str]:
         command = [sys.executable, "-m", "epaxos.cli.main", "serve", "--config", str(self.config)]
-        command += ["--replica", str(i)]
+        command += ["--replica", self.topology.regions[i].name]
         if self.options.durability == "fsync":
             command += ["--data", str(directory / f"data-{self.topology.regions[i].name}")]
         return command

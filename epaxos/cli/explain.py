@@ -95,10 +95,10 @@ def _urls(at: str | None, via: str | None, file: Path | None) -> list[str]:
                 regions[url] = fetch_json(f"{url}/v1/explain?limit=1", 1.0)
             except AddressError:
                 continue
-        for url, here in regions.items():
-            names = {here["region"].casefold(), here["replica"].casefold()}
-            if via.casefold() in names or _title(via).casefold() in names:
-                return [url]
+        for field, wanted in (("region", {via, _title(via)}), ("replica", {via})):
+            for url, here in regions.items():
+                if here[field].casefold() in {each.casefold() for each in wanted}:
+                    return [url]
         known = ", ".join(f"{here['replica']} ({here['region']})" for here in regions.values())
         raise ConfigError(
             f"--via {via}: no such region answers; "

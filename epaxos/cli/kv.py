@@ -18,7 +18,14 @@ import topology
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import ClusterFile, Json, Timeout
 from epaxos.cli.output import milliseconds, print_json, printable
-from epaxos.client import Answer, EPaxosClient, InvalidArgument, Unavailable, check_size
+from epaxos.client import (
+    Answer,
+    EPaxosClient,
+    InvalidArgument,
+    Unavailable,
+    check_size,
+    parse_address,
+)
 from epaxos.codec import ServerHello
 from epaxos.core.command import (
     NO_VERSION,
@@ -181,6 +188,10 @@ def _target(via: str | None, at: str | None, file: Path | None) -> KvTarget:
     if at is not None and file is not None:
         raise ConfigError("give --at or --cluster, not both")
     if at is not None:
+        try:
+            parse_address(at)
+        except ConfigError as error:
+            raise ConfigError(f"--at: {error}") from None
         return KvTarget([at], "", via)
     if file is None:
         return KvTarget(DEFAULT_ADDRESSES, "", via and region_name(via, topology.DEFAULT))
@@ -199,8 +210,9 @@ def region_name(text: str, spec: str) -> str:
         regions = topology.find(spec).regions
     except topology.TopologyError:
         return text
-    titles = {region.title.casefold(): region.name for region in regions}
-    return titles.get(text.casefold(), text)
+    known = {region.title.casefold(): region.name for region in regions}
+    known |= {region.name.casefold(): region.name for region in regions}
+    return known.get(text.casefold(), text)
 
 
 def _run(operation: Operation, key: str, argument: bytes, to: KvTarget, timeout: float) -> KvAnswer:
@@ -245,9 +257,13 @@ async def _choose(to: KvTarget) -> str:
     if to.via is None:
         return next(iter(present))
     wanted = to.via.casefold()
-    for address, hello in present.items():
-        if wanted in (hello.region.casefold(), replica_name(hello.replica).casefold()):
-            return address
+    for names in (
+        {address: hello.region for address, hello in present.items()},
+        {address: replica_name(hello.replica) for address, hello in present.items()},
+    ):  # a region's name comes before another one's letter
+        for address, name in names.items():
+            if wanted == name.casefold():
+                return address
     known = ", ".join(f"{replica_name(h.replica)} ({h.region})" for h in present.values())
     raise ConfigError(f"--via {to.via}: no such region answers; choose one of {known}")
 

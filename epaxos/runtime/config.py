@@ -22,6 +22,8 @@ from epaxos.core.types import REPLICAS_MAX, ReplicaId, replica_name
 from epaxos.registry import find_protocol, find_state_machine
 from epaxos.runtime.segments import CLUSTER_BYTES_MAX
 
+REGION_BYTES_MAX: Final = 64
+"""Of a region's name, which is part of files' names."""
 _MIB: Final = 1024 * 1024
 _PREFIX: Final = "EPAXOS_"
 _MAIN_KEYS: Final = frozenset({"CONFIG", "REPLICA", "DATA"})
@@ -274,6 +276,10 @@ def _check_members(cluster: Cluster, require: Any) -> None:
     taken: dict[tuple[str, int], str] = {}
     for i, member in enumerate(cluster.replicas):
         require(bool(member.region), f"replicas[{i}].region is empty")
+        require(
+            len(member.region.encode()) <= REGION_BYTES_MAX and member.region.isprintable(),
+            f"replicas[{i}].region must be {REGION_BYTES_MAX} printable bytes at most",
+        )
         loopback = is_loopback(member.host)
         require(
             loopback or cluster.insecure,

@@ -220,6 +220,12 @@ def test_a_value_over_the_limit_is_refused_before_anybody_is_asked(verb, capfd, 
         (["cas", "x", "--expect-none"], "--remove"),
         (["cas", "x", "1", "--remove", "--expect-any"], "--remove"),
         (["cas", "x", "1", "--expect-version", "7"], "0.A.7.0"),
+        (["cas", "x", "1", "--expect-version", "0.A." + "9" * 23 + ".0"], "--expect-version"),
+        (["cas", "x", "1", "--expect-version", "0.A.+1_0. 0"], "--expect-version"),
+        (["cas", "x", "1", "--expect-version", "0.A." + "9" * 5000 + ".0"], "--expect-version"),
+        (["get", "e", "--at", "http://127.0.0.1:8001"], "HOST:PORT of the client port"),
+        (["get", "e", "--at", "127.0.0.1:" + "9" * 5000], "--at"),
+        (["get", "e", "--at", "127.0.0.1:٧١٠١"], "--at"),
     ],
 )
 def test_wrong_options(capfd, arguments, word):

@@ -294,3 +294,14 @@ def test_the_same_file_loads_etcd(tmp_path):
         found = [rows[f"{operation} [{r}]"] for r in REGIONS if f"{operation} [{r}]" in rows]
         assert sum(int(row["Request Count"]) for row in found) > 0
     assert "lan:3 · etcd · closed loop" in done.stdout
+
+
+def test_regions_may_be_called_like_what_the_file_has(tmp_path):
+    titles = ["Station", "Region User", "type", "Load-Session", "events", "Steps"]
+    lines = [f'[regions.r{i}]\ntitle = "{title}"\n' for i, title in enumerate(titles)]
+    for i in range(len(titles)):
+        lines += [f"[links.r{i}-r{j}]\nrtt_ms = 1\n" for j in range(i + 1, len(titles))]
+    (tmp_path / "own.toml").write_text("".join(lines))
+    done = locust("--topology", "own.toml", "--steps", "1,2", "--list", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split("Available Users:")[-1].strip().splitlines()) == len(titles)

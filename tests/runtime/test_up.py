@@ -128,6 +128,21 @@ def test_plain_lines_where_nobody_watches():
         assert up.stop() == ExitCode.OK
 
 
+def test_regions_may_be_called_like_numbers_and_letters(tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(
+        "[regions.1]\n[regions.2]\n[regions.A]\n[links.1-2]\nrtt_ms = 1\n"
+        "[links.1-A]\nrtt_ms = 1\n[links.2-A]\nrtt_ms = 1\n"
+    )
+    with running("--topology", str(own), "--durability", "memory", "--json") as up:
+        ready = json.loads(up.wait(lambda line: '"ready"' in line))
+        assert [r["region"] for r in ready["replicas"]] == ["1", "2", "A"]
+        for replica in ready["replicas"]:
+            with urllib.request.urlopen(f"{replica['http']}/v1/status", timeout=WITHIN_S) as answer:
+                assert json.load(answer)["region"] == replica["region"]
+        assert up.stop() == ExitCode.OK
+
+
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [

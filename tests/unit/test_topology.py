@@ -305,3 +305,42 @@ def test_written_as_toml_asymmetry_survives(tmp_path):
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
     assert read(tmp_path, "\ufeff" + OWN).title == "Three offices"
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("us/east", "'/'"),
+        ("x" * 300, "1 to 64 bytes"),
+        ("-x", "begins with '-'"),
+        ("..", "begins with '.'"),
+        ("a,b", "','"),
+        ("a ", "blank"),
+        ("TWO", "capital letters"),
+    ],
+)
+def test_a_region_is_called_what_a_file_can_be(tmp_path, name, word):
+    path = tmp_path / "own.toml"
+    path.write_text(f'[regions.two]\n[regions."{name}"]\n[links."two-{name}"]\nrtt_ms = 1\n')
+    with pytest.raises(TopologyError, match=r"own\.toml") as raised:
+        find(str(path))
+    assert word in str(raised.value)
+    assert len(str(raised.value)) < 400
+
+
+def test_a_name_comes_before_another_regions_title_and_letter(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        '[regions.x]\ntitle = "2"\n[regions.2]\ntitle = "a"\n[regions.B]\n'
+        "[links.x-2]\nrtt_ms = 1\n[links.x-B]\nrtt_ms = 2\n[links.2-B]\nrtt_ms = 3\n"
+    )
+    found = find(str(path))
+    assert [found.index(each) for each in ("2", "B", "a", "C")] == [1, 2, 1, 2]
+    assert [r.name for r in found.subset(["2", "B"]).regions] == ["2", "B"]
+
+
+def test_a_title_has_a_bound(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(f'[regions.x]\ntitle = "{"a" * 300}"\n')
+    with pytest.raises(TopologyError, match="title of region 'x' has more than 120 bytes"):
+        find(str(path))
