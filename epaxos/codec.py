@@ -19,7 +19,7 @@ from epaxos.core.errors import CodecError
 from epaxos.core.replica import Executed, Message, Record
 from epaxos.registry import ProtocolSpec
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 """Changes whenever an older process could misread a frame or a record; checked in every hello."""
 
 FRAME_HEADER: Final = struct.Struct("<II")

@@ -2,33 +2,37 @@
 
     DATA/             mode 0700
       lock            held with flock for as long as the process lives
-      identity.json   format, cluster, replica, n, protocol, boot
-      peers.json      the highest boot counter and its nonce, per peer
+      identity.json   format, cluster, replica, n, protocol, boot, nonces of all lives, refusal
+      peers.json      the latest life that was accepted, per peer
       wal/            the log
 
 A replica that lost its log, or came back with an older copy of it, would vote as if it had never
-voted (R11). So every start has a higher boot counter, durable before anything is said, in the log
-first and then here; peers remember the highest they saw and refuse a lower one, or the same one
-with another nonce. Where nothing is written (memory mode) every life is boot 1 with a new nonce:
-a second life is refused as long as any peer remembers the first.
+voted (R11). So every start is a new life (`epaxos.core.lineage`): its boot counter and nonce are
+durable before anything is said, the counter in the log first and then both here. Peers remember the
+latest life they accepted; a directory that cannot show that life among its own is refused. It then
+says so itself, durably, and no later start from it gets as far as a counter. Where nothing is
+written (memory mode) there is one life: a second is refused as long as any peer remembers the
+first.
 """
 
 import fcntl
 import os
 import secrets
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from epaxos.core.command import UNDECODABLE
 from epaxos.core.errors import StorageError
+from epaxos.core.lineage import NO_LIFE, Life, Verdict, judge_life
 from epaxos.core.types import ReplicaId, replica_name
 from epaxos.runtime.segments import FORMAT
 from epaxos.runtime.wal import sync_directory
 
 T = TypeVar("T")
 
+_REPLACE: Final = 'replace this replica (docs/operating.md, "lost disk")'
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 
@@ -49,56 +53,61 @@ class _IdentityFile(msgspec.Struct, forbid_unknown_fields=True):
     n: int
     protocol: str
     boot: int
+    lives: list[str] = []
+    """Nonces of all lives, the first life's first; empty strings for those of releases that kept
+    none."""
+    refused: str = ""
+    """Why no process may start from this directory again; empty: it may."""
 
 
-class PeerBoot(msgspec.Struct, frozen=True):
-    """The latest life of a peer that this replica accepted."""
+class _PeerLife(msgspec.Struct, frozen=True):
+    """As `peers.json` keeps a `Life`. Files of releases before lineage say nothing of it: their
+    nonces were given to processes that did not keep them, so only the number can be asked for."""
 
     boot: int
     nonce: str
+    lineage: bool = False
 
 
-Verdict = Literal["known", "newer", "regressed", "twin"]
-"""What a peer's boot counter and nonce say: the same life, a later one, an earlier one, or another
-process with the same counter."""
-
-
-class PeerBoots:
-    """The highest boot counter seen per peer; kept in a file unless in memory mode."""
+class PeerLives:
+    """The latest life accepted of each peer; kept in a file unless in memory mode."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._seen: dict[ReplicaId, PeerBoot] = {}
+        self._lives: dict[ReplicaId, Life] = {}
         if path is not None and path.exists():
-            self._seen = _load(path, dict[ReplicaId, PeerBoot])
+            for peer, life in _load(path, dict[ReplicaId, _PeerLife]).items():
+                self._lives[peer] = Life(life.boot, life.nonce if life.lineage else "")
 
-    def judge(self, peer: ReplicaId, boot: int, nonce: str) -> Verdict:
-        """Compare with what was seen. A newer life is remembered, durably, before this returns.
+    def remembered(self, peer: ReplicaId) -> Life:
+        """The latest life accepted; `NO_LIFE` of a peer never met."""
+        return self._lives.get(peer, NO_LIFE)
 
-        Raises StorageError if it cannot be."""
-        seen = self._seen.get(peer)
-        if seen is None or boot > seen.boot:
-            self._seen[peer] = PeerBoot(boot, nonce)
+    def judge(self, peer: ReplicaId, said: Life, shown: str) -> Verdict:
+        """What the peer is (`judge_life`). A newer life is remembered, durably, before this
+        returns. Raises StorageError if it cannot be."""
+        verdict = judge_life(self.remembered(peer), said, shown)
+        if verdict == "newer":
+            self._lives[peer] = said
             if self._path is not None:
-                _save(self._path, self._seen)
-            return "newer"
-        if boot < seen.boot:
-            return "regressed"
-        return "known" if nonce == seen.nonce else "twin"
-
-    def highest(self, peer: ReplicaId) -> int:
-        """The highest boot counter seen; 0 for none."""
-        seen = self._seen.get(peer)
-        return seen.boot if seen else 0
+                kept = {
+                    peer: _PeerLife(*life, bool(life.nonce)) for peer, life in self._lives.items()
+                }
+                _save(self._path, kept)
+        return verdict
 
 
 class MemoryIdentity:
-    """A replica that writes nothing and therefore boots once."""
+    """A replica that writes nothing and therefore lives once."""
 
     def __init__(self) -> None:
         self.boot = 1
         self.nonce = secrets.token_hex(8)
-        self.peers = PeerBoots(None)
+        self.lives = [self.nonce]
+        self.peers = PeerLives(None)
+
+    def refuse(self, why: str) -> None:
+        """Nothing remembers it."""
 
     def close(self) -> None:
         """Nothing to release."""
@@ -122,12 +131,15 @@ class DataDirectory:
             raise StorageError(f"data directory {path}: {error.strerror or error}") from error
         try:
             self._identity = self._load_or_create(owner)
-            self.peers = PeerBoots(path / "peers.json")
+            self.peers = PeerLives(path / "peers.json")
         except BaseException:
             self.close()
             raise
         self.boot = self._identity.boot + 1
         """The counter of this life."""
+        unknown = self._identity.boot - len(self._identity.lives)
+        self.lives = [*self._identity.lives, *[""] * unknown, self.nonce]
+        """Nonces of all lives, this one's last."""
 
     @property
     def wal_path(self) -> Path:
@@ -151,6 +163,12 @@ class DataDirectory:
     def advance(self) -> None:
         """Make `boot` the counter of this life, durably. From here on it may speak."""
         self._identity.boot = self.boot
+        self._identity.lives = self.lives
+        _save(self.path / "identity.json", self._identity)
+
+    def refuse(self, why: str) -> None:
+        """Mark the directory, durably: no process starts from it again. Raises StorageError."""
+        self._identity.refused = why
         _save(self.path / "identity.json", self._identity)
 
     def close(self) -> None:
@@ -196,6 +214,13 @@ class DataDirectory:
             return identity
         identity = _load(path, _IdentityFile)
         _check_owner(self.path, identity, owner)
+        if identity.refused:
+            raise StorageError(f"data directory {self.path} was refused before: {identity.refused}")
+        if len(identity.lives) > identity.boot:
+            raise StorageError(
+                f"{path} is damaged (boot {identity.boot}, yet {len(identity.lives)} lives); "
+                f"{_REPLACE}"
+            )
         return identity
 
 

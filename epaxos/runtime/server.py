@@ -338,7 +338,7 @@ class _Start:
             ),
             [(member.host, member.peer_port) for member in cluster.replicas],
             codec,
-            identity.peers,
+            identity,
             driver,
             fail,
             lines=distances.lines(driver) if cluster.emulate else None,

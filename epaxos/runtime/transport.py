@@ -5,9 +5,14 @@ It begins with a hello in both directions that says who speaks and under which s
 not fit is refused with both values. From then on the link *is* the sender's identity: no message
 says who sent it.
 
-    sender    connect, LinkHello ───────▶  receiver   checks it, remembers the boot counter (R11)
+    sender    connect, LinkHello ───────▶  receiver   checks it
               checks it  ◀─────────────── LinkHello, or LinkRefusal and the end
+              LinkProof  ────────────────▶            checks it, remembers the sender's life (R11)
               frames: stamp (only when delays are emulated), message, message, ...
+
+A hello says which life of the other its speaker remembers. Who cannot find that life among its own
+has forgotten it, and ends, for good (`epaxos.core.lineage`); who can shows its nonce, the receiver
+in its hello, the sender in its proof.
 
 Rules of this file: nothing waits for a peer. What cannot be sent now (no link, or more than
 `QUEUE_BYTES_MAX` unsent) is dropped and counted; the protocols retransmit. One write per link and
@@ -29,13 +34,14 @@ import structlog
 from epaxos.codec import FRAME_BYTES_MAX, FRAME_HEADER, Codec, encode_frame
 from epaxos.core.command import UNDECODABLE
 from epaxos.core.errors import CodecError, EpaxosError, StorageError
+from epaxos.core.lineage import Life, Verdict, descends, judge_life
 from epaxos.core.replica import EVERYONE, Message
 from epaxos.core.types import ReplicaId, replica_name
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.backlog import Receiver
 from epaxos.runtime.delay import DelayLines
 from epaxos.runtime.framing import FrameBuffer
-from epaxos.runtime.identity import PeerBoots
+from epaxos.runtime.identity import DataDirectory, MemoryIdentity
 
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Unsent bytes per peer; what would exceed it is dropped."""
@@ -74,6 +80,29 @@ class LinkHello(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """How many members."""
     settings: str
     """Hash of all settings that must be equal."""
+    remembered_boot: int = 0
+    """Boot counter of the target's life that the speaker accepted last; 0: none."""
+    remembered_nonce: str = ""
+    """Nonce of that life; empty where only the counter is known."""
+    shown: str = ""
+    """In an answer: the nonce of the speaker's own life that the other said it remembers."""
+
+    @property
+    def life(self) -> Life:
+        """The speaker's life."""
+        return Life(self.boot, self.nonce)
+
+    @property
+    def remembered(self) -> Life:
+        """The target's life that the speaker accepted last."""
+        return Life(self.remembered_boot, self.remembered_nonce)
+
+
+class LinkProof(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """Sender -> receiver after both hellos; messages follow."""
+
+    shown: str
+    """The nonce of the sender's own life that the receiver said it remembers."""
 
 
 class LinkRefusal(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -85,13 +114,13 @@ class LinkRefusal(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False)
     """A sentence with both values."""
 
 
-_decoder: msgspec.msgpack.Decoder[LinkHello | LinkRefusal] = msgspec.msgpack.Decoder(
-    LinkHello | LinkRefusal
-)
+Greeting = LinkHello | LinkRefusal | LinkProof
+"""What is said on a link before messages."""
+_decoder: msgspec.msgpack.Decoder[Greeting] = msgspec.msgpack.Decoder(Greeting)
 
 
-def decode_hello(body: memoryview) -> LinkHello | LinkRefusal:
-    """The first frame of a link. Raises CodecError."""
+def decode_greeting(body: memoryview) -> Greeting:
+    """One of the first frames of a link. Raises CodecError."""
     try:
         return _decoder.decode(body)
     except UNDECODABLE as error:
@@ -132,8 +161,9 @@ class Inbound(asyncio.BufferedProtocol):
         self._buffer = FrameBuffer(HELLO_BYTES_MAX)
         self._deadline: asyncio.TimerHandle | None = None
         self._stamp = 0
+        self._hello: LinkHello | None = None
         self.source: ReplicaId | None = None
-        """Who sends; None before the hello."""
+        """Who sends; None before the proof."""
         self.wire: asyncio.Transport | None = None
         self.is_paused = False
         """Whether the peer is not read."""
@@ -151,10 +181,8 @@ class Inbound(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         try:
             bodies = self._buffer.cut(nbytes)
-            if self.source is None:
-                if not bodies:
-                    return
-                self._hello(bodies.pop(0))
+            while bodies and self.source is None and self.wire is not None:
+                self._greet(decode_greeting(bodies.pop(0)))
             if bodies and self.source is not None:
                 self._receive(self.source, bodies)
         except CodecError as error:
@@ -192,27 +220,37 @@ class Inbound(asyncio.BufferedProtocol):
         """The peer's letter, or a question mark before its hello."""
         return "?" if self.source is None else replica_name(self.source)
 
-    def _hello(self, body: memoryview) -> None:
-        hello = decode_hello(body)
-        if not isinstance(hello, LinkHello):
-            raise CodecError("a refusal came where a hello belongs")
-        answer = self._owner.welcome(hello)
+    def _greet(self, said: Greeting) -> None:
+        """A frame before the link is up: the hello, then the proof."""
+        if isinstance(said, LinkHello) and self._hello is None:
+            self._hello = said
+            if self._answer(said, self._owner.welcome(said)):
+                # Messages may follow the proof at once.
+                self._buffer.limit = FRAME_BYTES_MAX
+        elif isinstance(said, LinkProof) and self._hello is not None:
+            self._owner.check_proof(self._hello, said)
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self.source = self._hello.replica
+            self._owner.adopt(self, self.source)
+        else:
+            raise CodecError(f"a {type(said).__name__} came where it does not belong")
+
+    def _answer(self, hello: LinkHello, answer: LinkHello | LinkRefusal) -> bool:
+        """Answer the hello; False if the link ends with it."""
         assert self.wire is not None
         self.wire.write(encode_frame(answer))
-        if isinstance(answer, LinkRefusal):
-            log.warning(
-                "peer refused",
-                source=hello.replica,
-                why=answer.detail,
-                address=_address_of(self.wire),
-            )
-            self.wire.close()
-            return
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._buffer.limit = FRAME_BYTES_MAX
-        self.source = hello.replica
-        self._owner.adopt(self, hello.replica)
+        if isinstance(answer, LinkHello):
+            return True
+        log.warning(
+            "peer refused",
+            source=hello.replica,
+            why=answer.detail,
+            address=_address_of(self.wire),
+        )
+        self.wire.close()
+        self.wire = None
+        return False
 
     def _receive(self, source: ReplicaId, bodies: list[memoryview]) -> None:
         owner = self._owner
@@ -240,7 +278,7 @@ class Outbound(asyncio.Protocol):
         self._peer = peer
         self._address = address
         self._buffer = bytearray()
-        self._answer: asyncio.Future[LinkHello | LinkRefusal] | None = None
+        self._answer: asyncio.Future[Greeting] | None = None
         self._lost: asyncio.Future[None] | None = None
         self._wire: asyncio.Transport | None = None
         self.ready = False
@@ -271,7 +309,9 @@ class Outbound(asyncio.Protocol):
                 if length > HELLO_BYTES_MAX:
                     raise CodecError(f"a hello announces {length} bytes")
                 if size >= FRAME_HEADER.size + length:
-                    self._answer.set_result(decode_hello(memoryview(self._buffer)[8 : 8 + length]))
+                    self._answer.set_result(
+                        decode_greeting(memoryview(self._buffer)[8 : 8 + length])
+                    )
         except CodecError as error:
             self._answer.set_exception(error)
 
@@ -334,10 +374,13 @@ class Outbound(asyncio.Protocol):
             self.refusal = answer.detail
             self._owner.was_refused(self._peer, answer)
             raise ConnectionRefusedError(f"refused: {answer.detail}")
+        if not isinstance(answer, LinkHello):
+            raise CodecError("a proof came where a hello belongs")
         fault = self._owner.judge(answer, self._peer)
         if fault is not None:
             self.refusal = fault
             raise ConnectionRefusedError(fault)
+        wire.write(encode_frame(LinkProof(answer.remembered_nonce)))
         self.ready = True
         self.refusal = ""
         self.reconnects += 1
@@ -363,7 +406,7 @@ class Transport:
         me: LinkHello,
         addresses: list[tuple[str, int]],
         codec: Codec,
-        peers: PeerBoots,
+        identity: DataDirectory | MemoryIdentity,
         receiver: Receiver,
         fail: Callable[[BaseException], None],
         *,
@@ -382,7 +425,7 @@ class Transport:
         self.link_changed: Callable[[], None] = lambda: None
         """Called when a link came up."""
         self._me = me
-        self._peers = peers
+        self._identity = identity
         self._receiver = receiver
         self._backlog = receiver.backlog
         self._backlog.drained = self._drained
@@ -496,9 +539,12 @@ class Transport:
         """How many peers messages flow to and from."""
         return sum(self.linked(peer) for peer in self.outbound)
 
-    def hello_to(self, peer: ReplicaId) -> LinkHello:
-        """What we say of ourselves."""
-        return msgspec.structs.replace(self._me, target=peer)
+    def hello_to(self, peer: ReplicaId, shown: str = "") -> LinkHello:
+        """What we say of ourselves, and what we remember of the peer."""
+        boot, nonce = self._identity.peers.remembered(peer)
+        return msgspec.structs.replace(
+            self._me, target=peer, remembered_boot=boot, remembered_nonce=nonce, shown=shown
+        )
 
     def accept(self, link: Inbound) -> None:
         """A new connection, not yet known."""
@@ -528,47 +574,68 @@ class Transport:
         fault = judge_hello(self._me, hello)
         if fault is not None:
             return LinkRefusal("mismatch", fault)
-        verdict = self._judge_boot(hello)
-        if verdict == "regressed":
-            return LinkRefusal(
-                verdict,
-                f"{replica_name(hello.replica)} was in boot {self._peers.highest(hello.replica)} "
-                f"before and says boot {hello.boot} now",
-            )
-        if verdict == "twin":
-            return LinkRefusal(
-                verdict,
-                f"boot {hello.boot} of {replica_name(hello.replica)} is another process",
-            )
-        return self.hello_to(hello.replica)
+        if not descends(self._identity.lives, hello.remembered):
+            # Our own call of that peer brings it to light: it is at the address we were given.
+            raise CodecError("the peer remembers a life of this replica that is not known here")
+        remembered = self._identity.peers.remembered(hello.replica)
+        verdict = judge_life(remembered, hello.life, remembered.nonce)
+        if verdict in ("regressed", "twin"):
+            return LinkRefusal(verdict, _say_verdict(verdict, hello, remembered))
+        return self.hello_to(hello.replica, hello.remembered_nonce)
+
+    def check_proof(self, hello: LinkHello, proof: LinkProof) -> None:
+        """The sender's life is accepted. Raises CodecError if it is not."""
+        verdict = self._judge_life(hello, proof.shown)
+        if verdict not in ("known", "newer"):
+            remembered = self._identity.peers.remembered(hello.replica)
+            raise CodecError(_say_verdict(verdict, hello, remembered))
 
     def judge(self, answer: LinkHello, peer: ReplicaId) -> str | None:
-        """What is wrong with the hello of a peer that we dialled."""
+        """What is wrong with the hello of a peer that we dialled. If it remembers a life of ours
+        that this one does not descend from, this life ends."""
         fault = judge_hello(self._me, answer)
         if fault is None and answer.replica != peer:
             fault = f"{replica_name(answer.replica)} answers where {replica_name(peer)} should"
-        if fault is None and (verdict := self._judge_boot(answer)) in ("regressed", "twin"):
-            fault = f"{replica_name(peer)} is not the process it was: {verdict}, boot {answer.boot}"
-        return fault
+        if fault is not None:
+            return fault
+        if not descends(self._identity.lives, answer.remembered):
+            fault = (
+                f"{replica_name(peer)} remembers boot {answer.remembered_boot} of this replica, "
+                "which this directory has not lived"
+            )
+            self._end_lineage(fault)
+            return fault
+        remembered = self._identity.peers.remembered(peer)
+        verdict = self._judge_life(answer, answer.shown)
+        if verdict not in ("known", "newer"):
+            return _say_verdict(verdict, answer, remembered)
+        return None
 
     def was_refused(self, peer: ReplicaId, refusal: LinkRefusal) -> None:
         """A peer does not talk to us. If it remembers a later or another life, this one ends."""
         if refusal.code in ("regressed", "twin"):
-            self._fail(
-                StorageError(
-                    f"{replica_name(peer)} refuses this replica: {refusal.detail}. This life has "
-                    "forgotten what an earlier one promised: replace the replica "
-                    '(docs/operating.md, "lost disk"); in memory mode a replica starts once in a '
-                    "cluster's life"
-                )
-            )
+            self._end_lineage(f"{replica_name(peer)} refuses this replica: {refusal.detail}")
 
-    def _judge_boot(self, hello: LinkHello) -> str:
+    def _end_lineage(self, why: str) -> None:
+        """End this life, and have no later one begin from the same directory."""
+        why = (
+            f"{why}. What an earlier life promised and voted is forgotten here (the directory was "
+            'emptied, or is an older copy): replace the replica (docs/operating.md, "lost disk"); '
+            "in memory mode a replica starts once in a cluster's life"
+        )
         try:
-            return self._peers.judge(hello.replica, hello.boot, hello.nonce)
+            self._identity.refuse(why)
         except EpaxosError as error:
             self._fail(error)
-            raise CodecError("the peer's boot counter could not be kept") from error
+            return
+        self._fail(StorageError(why))
+
+    def _judge_life(self, hello: LinkHello, shown: str) -> Verdict:
+        try:
+            return self._identity.peers.judge(hello.replica, hello.life, shown)
+        except EpaxosError as error:
+            self._fail(error)
+            raise CodecError("the peer's life could not be kept") from error
 
     def _supervise(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -579,6 +646,15 @@ def encode_stamp(sent: int) -> bytes:
     """A frame that says when the frames behind it left."""
     body = bytes((_STAMP,)) + sent.to_bytes(8, "little")
     return FRAME_HEADER.pack(len(body), crc32(body)) + body
+
+
+def _say_verdict(verdict: Verdict, hello: LinkHello, remembered: Life) -> str:
+    name, boot = replica_name(hello.replica), hello.boot
+    if verdict == "twin":
+        return f"boot {boot} of {name} is another process"
+    if verdict == "regressed":
+        return f"{name} was in boot {remembered.boot} before and says boot {boot} now"
+    return f"boot {boot} of {name} does not show that it remembers boot {remembered.boot}"
 
 
 def _address_of(wire: asyncio.Transport) -> str:

@@ -1,12 +1,14 @@
 """The data directory: whose it is, that one process has it, and that no life comes twice."""
 
+import shutil
 import stat
 
 import msgspec
 import pytest
 
 from epaxos.core.errors import StorageError
-from epaxos.runtime.identity import DataDirectory, MemoryIdentity, Owner, PeerBoots
+from epaxos.core.lineage import NO_LIFE, Life, descends
+from epaxos.runtime.identity import DataDirectory, MemoryIdentity, Owner, PeerLives
 
 OWNER = Owner("c1", 1, 3, "epaxos")
 
@@ -114,21 +116,91 @@ def test_a_newer_format_is_refused(tmp_path):
 @pytest.mark.parametrize("kept", [True, False])
 def test_peers_lives_are_remembered(tmp_path, kept):
     path = tmp_path / "peers.json" if kept else None
-    peers = PeerBoots(path)
-    assert peers.judge(2, 1, "aa") == "newer"
-    assert peers.judge(2, 1, "aa") == "known"
-    assert peers.judge(2, 1, "bb") == "twin"
-    assert peers.judge(2, 3, "cc") == "newer"
+    peers = PeerLives(path)
+    assert peers.judge(2, Life(1, "aa"), "") == "newer"
+    assert peers.judge(2, Life(1, "aa"), "") == "known"
+    assert peers.judge(2, Life(1, "bb"), "aa") == "twin"
+    assert peers.judge(2, Life(3, "cc"), "") == "stranger"
+    assert peers.judge(2, Life(3, "cc"), "aa") == "newer"
     if kept:
-        peers = PeerBoots(path)
-    assert peers.judge(2, 2, "dd") == "regressed"
-    assert peers.judge(2, 3, "dd") == "twin"
-    assert peers.judge(2, 3, "cc") == "known"
-    assert (peers.highest(2), peers.highest(0)) == (3, 0)
+        peers = PeerLives(path)
+    assert peers.judge(2, Life(2, "dd"), "cc") == "regressed"
+    assert peers.judge(2, Life(3, "dd"), "cc") == "twin"
+    assert peers.judge(2, Life(3, "cc"), "") == "known"
+    assert peers.remembered(2) == Life(3, "cc")
+    assert peers.remembered(0) == NO_LIFE
 
 
 def test_in_memory_a_second_life_is_another_nonce():
     first, second = MemoryIdentity(), MemoryIdentity()
-    peers = PeerBoots(None)
-    assert peers.judge(0, first.boot, first.nonce) == "newer"
-    assert peers.judge(0, second.boot, second.nonce) == "twin"
+    peers = PeerLives(None)
+    assert peers.judge(0, Life(first.boot, first.nonce), "") == "newer"
+    assert peers.judge(0, Life(second.boot, second.nonce), "") == "twin"
+    assert not descends(second.lives, peers.remembered(0))
+
+
+def test_a_directory_keeps_the_nonces_of_all_its_lives(tmp_path):
+    lives = []
+    for boot in (1, 2, 3):
+        data = opened(tmp_path)
+        lives.append(Life(boot, data.nonce))
+        assert all(descends(data.lives, life) for life in (NO_LIFE, *lives))
+        assert not descends(data.lives, Life(boot, "other"))
+        assert not descends(data.lives, Life(boot + 1, "later"))
+        data.advance()
+        data.close()
+
+
+def test_an_older_copy_does_not_descend_from_later_lives_however_often_it_starts(tmp_path):
+    opened(tmp_path / "d").close()
+    shutil.copytree(tmp_path / "d", tmp_path / "copy")
+    data = opened(tmp_path / "d")
+    later = Life(data.boot, data.nonce)
+    data.close()
+    for _ in range(5):
+        copy = opened(tmp_path / "copy")
+        assert not descends(copy.lives, later)
+        copy.advance()
+        copy.close()
+
+
+def test_a_refused_directory_stays_refused(tmp_path):
+    data = opened(tmp_path)
+    data.advance()
+    data.refuse("B remembers another life")
+    data.close()
+    before = (tmp_path / "identity.json").read_bytes()
+    for _ in range(3):
+        with pytest.raises(StorageError, match="refused before: B remembers another life"):
+            opened(tmp_path)
+    assert (tmp_path / "identity.json").read_bytes() == before
+
+
+def test_directories_of_releases_before_lineage_start(tmp_path):
+    """They kept no nonces: those lives can be told by their number alone, as they were then."""
+    data = opened(tmp_path)
+    data.close()
+    path = tmp_path / "identity.json"
+    content = msgspec.json.decode(path.read_bytes())
+    old = {key: value for key, value in content.items() if key not in ("lives", "refused")}
+    path.write_bytes(msgspec.json.encode({**old, "boot": 4}))
+    (tmp_path / "peers.json").write_bytes(b'{"2": {"boot": 7, "nonce": "aa"}}')
+    data = opened(tmp_path)
+    assert data.boot == 5
+    assert descends(data.lives, Life(4, ""))
+    assert not descends(data.lives, Life(5, ""))
+    assert not descends(data.lives, Life(4, "aa"))
+    assert data.peers.remembered(2) == Life(7, "")
+    assert data.peers.judge(2, Life(7, "aa"), "") == "twin"
+    assert data.peers.judge(2, Life(8, "bb"), "") == "newer"
+    assert data.peers.judge(2, Life(9, "cc"), "") == "stranger"
+    data.close()
+
+
+def test_more_lives_than_starts_is_damage(tmp_path):
+    opened(tmp_path).close()
+    path = tmp_path / "identity.json"
+    content = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({**content, "lives": ["a", "b", "c"]}))
+    with pytest.raises(StorageError, match="damaged"):
+        opened(tmp_path)

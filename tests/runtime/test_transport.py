@@ -9,18 +9,20 @@ import pytest
 
 from epaxos.codec import FRAME_HEADER, Codec, encode_frame
 from epaxos.core.errors import StorageError
+from epaxos.core.lineage import Life
 from epaxos.core.replica import EVERYONE
 from epaxos.registry import ProtocolSpec
 from epaxos.runtime.alarm import Alarm, clock
 from epaxos.runtime.backlog import Backlog
 from epaxos.runtime.delay import DelayLine, DelayLines
-from epaxos.runtime.identity import PeerBoots
+from epaxos.runtime.identity import MemoryIdentity
 from epaxos.runtime.transport import (
     HELLO_BYTES_MAX,
     LinkHello,
+    LinkProof,
     LinkRefusal,
     Transport,
-    decode_hello,
+    decode_greeting,
 )
 
 
@@ -44,6 +46,18 @@ def listener(port=0):
     return sock
 
 
+class Identity(MemoryIdentity):
+    """That of a replica whose earlier lives have the nonces `life1`, `life2`, ..."""
+
+    def __init__(self, hello):
+        super().__init__()
+        self.lives = [*(f"life{boot}" for boot in range(1, hello.boot)), hello.nonce]
+        self.refused = []
+
+    def refuse(self, why):
+        self.refused.append(why)
+
+
 class Peer:
     """A transport that remembers what it got."""
 
@@ -51,12 +65,12 @@ class Peer:
         self.me = me
         self.got = []
         self.failures = []
-        self.boots = PeerBoots(None)
         self.arrived = asyncio.Event()
         self.backlog = Backlog()
         self.is_busy = False
         hello = LinkHello(1, "c1", me, me, 1, f"nonce{me}", "fake", len(listeners), "hash")
         self.hello = msgspec.structs.replace(hello, **changes)
+        self.identity = Identity(self.hello)
         lines = None
         if delays is not None:
             loop = asyncio.get_running_loop()
@@ -71,7 +85,7 @@ class Peer:
             self.hello,
             addresses,
             CODEC,
-            self.boots,
+            self.identity,
             self,
             self.failures.append,
             lines=lines,
@@ -283,36 +297,111 @@ async def test_a_hello_that_does_not_fit_is_refused_with_both_values(change, sen
 
 
 async def test_lives_are_told_apart():
-    async with one_listening() as (_, dial):
+    async with one_listening() as (b, dial):
         hello = LinkHello(1, "c1", 0, 1, 2, "n", "fake", 2, "hash")
+        later = msgspec.structs.replace(hello, boot=3, nonce="o")
         expected = [
-            (hello, LinkHello, None),
-            (msgspec.structs.replace(hello, boot=1), LinkRefusal, "regressed"),
-            (msgspec.structs.replace(hello, nonce="m"), LinkRefusal, "twin"),
-            (hello, LinkHello, None),
-            (msgspec.structs.replace(hello, boot=3), LinkHello, None),
-            (hello, LinkRefusal, "regressed"),
+            (hello, None, ""),
+            (msgspec.structs.replace(hello, boot=1), "regressed", None),
+            (msgspec.structs.replace(hello, nonce="m"), "twin", None),
+            (hello, None, ""),
+            (later, None, "n"),
+            (hello, "regressed", None),
         ]
-        for said, kind, code in expected:
+        for said, code, shown in expected:
             reader, writer = await dial()
             writer.write(encode_frame(said))
             answer = await read_hello(reader)
-            assert isinstance(answer, kind)
             assert getattr(answer, "code", None) == code
+            if code is None:
+                writer.write(encode_frame(LinkProof(shown)) + encode_frame(Ping(said.boot)))
+                await until(lambda boot=said.boot: boot in b.numbers)
+                b.got.clear()
             writer.close()
 
 
-async def test_a_refused_earlier_life_ends():
+async def test_a_later_life_that_does_not_show_the_one_remembered_is_not_accepted():
+    """A counter alone is no memory: an emptied directory that was started often has a high one."""
+    async with one_listening() as (b, dial):
+        b.identity.peers.judge(0, Life(2, "n"), "")
+        for boot, shown in ((3, ""), (9, "x"), (9, "n")):
+            reader, writer = await dial()
+            said = LinkHello(1, "c1", 0, 1, boot, "o", "fake", 2, "hash")
+            writer.write(encode_frame(said))
+            answer = await read_hello(reader)
+            assert answer.remembered == Life(2, "n")
+            writer.write(encode_frame(LinkProof(shown)) + encode_frame(Ping(boot)))
+            if shown == "n":
+                await until(lambda: b.numbers == [9])
+            else:
+                assert await ends(reader)
+                assert b.identity.peers.remembered(0) == Life(2, "n")
+                assert b.got == []
+            writer.close()
+
+
+async def ends(reader):
+    async with asyncio.timeout(5):
+        try:
+            return await reader.read() == b""
+        except ConnectionResetError:
+            return True
+
+
+@pytest.mark.parametrize(
+    ("remembered", "sentence"),
+    [
+        (Life(4, "later"), "was in boot 4 before and says boot 1 now"),
+        (Life(1, "another"), "boot 1 of A is another process"),
+    ],
+)
+async def test_a_life_that_forgot_an_earlier_one_ends_and_marks_its_directory(remembered, sentence):
+    async with two(boot=1, remembered=remembered) as (a, b):
+        await until(lambda: a.failures)
+        assert isinstance(a.failures[0], StorageError)
+        assert sentence in str(a.failures[0])
+        assert a.identity.refused == [str(a.failures[0])]
+        assert b.failures == []
+        assert b.identity.peers.remembered(0) == remembered
+
+
+async def test_a_life_with_a_high_counter_and_no_memory_ends_and_marks_its_directory():
+    async with two(boot=7, remembered=Life(2, "emptied since")) as (a, b):
+        await until(lambda: a.failures)
+        assert "B remembers boot 2 of this replica" in str(a.failures[0])
+        assert len(a.identity.refused) == 1
+        assert b.identity.peers.remembered(0) == Life(2, "emptied since")
+
+
+async def test_a_later_life_of_the_same_lineage_is_accepted():
+    async with two(boot=7, remembered=Life(2, "life2")) as (a, b):
+        await until(lambda: a.transport.link_count() == b.transport.link_count() == 1)
+        assert (a.failures, a.identity.refused) == ([], [])
+        assert b.identity.peers.remembered(0) == Life(7, "nonce0")
+
+
+async def test_nobody_is_ended_by_who_calls_it():
+    """Whoever reaches the port may say that it remembers something; only peers that were dialled,
+    at the addresses given, are believed."""
+    async with one_listening() as (b, dial):
+        reader, writer = await dial()
+        hello = LinkHello(1, "c1", 0, 1, 1, "n", "fake", 2, "hash", 9, "later")
+        writer.write(encode_frame(hello))
+        assert await ends(reader)
+        assert (b.failures, b.identity.refused) == ([], [])
+        assert b.identity.peers.remembered(0) == Life(0, "")
+
+
+@contextlib.asynccontextmanager
+async def two(boot, remembered):
+    """A in this boot, and B, who remembers this life of it."""
     listeners = [listener(), listener()]
-    a, b = Peer(0, listeners, boot=1), Peer(1, listeners)
-    b.boots.judge(0, 4, "later")
+    a, b = Peer(0, listeners, boot=boot), Peer(1, listeners)
+    b.identity.peers.judge(0, remembered, "")
     try:
         await b.transport.start(b.listener)
         await a.transport.start(a.listener)
-        await until(lambda: a.failures)
-        assert isinstance(a.failures[0], StorageError)
-        assert "was in boot 4 before and says boot 1 now" in str(a.failures[0])
-        assert b.failures == []
+        yield a, b
     finally:
         await a.transport.close()
         await b.transport.close()
@@ -348,7 +437,7 @@ async def one_listening():
 async def read_hello(reader):
     async with asyncio.timeout(5):
         length, _ = FRAME_HEADER.unpack(await reader.readexactly(8))
-        return decode_hello(await reader.readexactly(length))
+        return decode_greeting(await reader.readexactly(length))
 
 
 @pytest.mark.parametrize(
@@ -388,7 +477,7 @@ async def test_garbage_after_the_hello_closes_the_link_and_delivers_nothing(garb
         reader, writer = await dial()
         writer.write(encode_frame(LinkHello(1, "c1", 0, 1, 1, "n", "fake", 2, "hash")))
         assert isinstance(await read_hello(reader), LinkHello)
-        writer.write(encode_frame(Ping(1)))
+        writer.write(encode_frame(LinkProof("")) + encode_frame(Ping(1)))
         await until(lambda: b.numbers == [1])
         writer.write(garbage)
         async with asyncio.timeout(5):
@@ -411,7 +500,7 @@ async def test_a_silent_connection_is_closed(monkeypatch):
 
 async def test_a_second_link_of_the_same_life_replaces_the_first():
     async with one_listening() as (b, dial):
-        hello = encode_frame(LinkHello(1, "c1", 0, 1, 1, "n", "fake", 2, "hash"))
+        hello = encode_frame(LinkHello(1, "c1", 0, 1, 1, "n", "fake", 2, "hash")) + encode_frame(LinkProof(""))
         first, writer_1 = await dial()
         writer_1.write(hello)
         await read_hello(first)
