@@ -43,13 +43,14 @@ from epaxos.runtime.config import (
 )
 from epaxos.runtime.delay import DelayLine, DelayLines
 from epaxos.runtime.driver import Driver
+from epaxos.runtime.greeting import LinkHello
 from epaxos.runtime.http import HttpPort
 from epaxos.runtime.identity import DataDirectory, MemoryIdentity, Owner
 from epaxos.runtime.links import LinkSettings
 from epaxos.runtime.parts import Parts
 from epaxos.runtime.recorder import Recorder, Send, start_recording
 from epaxos.runtime.status import StatusView
-from epaxos.runtime.transport import LinkHello, Transport
+from epaxos.runtime.transport import Transport
 from epaxos.runtime.wal import Wal
 
 RTT_UNKNOWN_US: Final = 50_000

@@ -32,15 +32,23 @@ import msgspec
 import structlog
 
 from epaxos.codec import FRAME_BYTES_MAX, FRAME_HEADER, Codec, encode_frame
-from epaxos.core.command import UNDECODABLE
 from epaxos.core.errors import CodecError, EpaxosError, StorageError
-from epaxos.core.lineage import Life, Verdict, descends, judge_life
+from epaxos.core.lineage import Verdict, descends, judge_life
 from epaxos.core.replica import EVERYONE, Message
 from epaxos.core.types import ReplicaId, replica_name
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.backlog import Receiver
 from epaxos.runtime.delay import DelayLines
 from epaxos.runtime.framing import FrameBuffer
+from epaxos.runtime.greeting import (
+    Greeting,
+    LinkHello,
+    LinkProof,
+    LinkRefusal,
+    decode_greeting,
+    judge_hello,
+    say_verdict,
+)
 from epaxos.runtime.identity import DataDirectory, MemoryIdentity
 
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -57,100 +65,6 @@ _STAMP: Final = 0xC1
 """First byte of a stamp's body: the one byte that no MessagePack value begins with."""
 
 log = structlog.get_logger()
-
-
-class LinkHello(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """Both directions, first frame of a link."""
-
-    version: int
-    """PROTOCOL_VERSION."""
-    cluster: str
-    """The cluster's id."""
-    replica: ReplicaId
-    """Who speaks."""
-    target: ReplicaId
-    """Whom it means."""
-    boot: int
-    """The speaker's boot counter (R11)."""
-    nonce: str
-    """Tells two processes with the same counter apart."""
-    protocol: str
-    """By what they agree."""
-    n: int
-    """How many members."""
-    settings: str
-    """Hash of all settings that must be equal."""
-    remembered_boot: int = 0
-    """Boot counter of the target's life that the speaker accepted last; 0: none."""
-    remembered_nonce: str = ""
-    """Nonce of that life; empty where only the counter is known."""
-    shown: str = ""
-    """In an answer: the nonce of the speaker's own life that the other said it remembers."""
-
-    @property
-    def life(self) -> Life:
-        """The speaker's life."""
-        return Life(self.boot, self.nonce)
-
-    @property
-    def remembered(self) -> Life:
-        """The target's life that the speaker accepted last."""
-        return Life(self.remembered_boot, self.remembered_nonce)
-
-
-class LinkProof(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """Sender -> receiver after both hellos; messages follow."""
-
-    shown: str
-    """The nonce of the sender's own life that the receiver said it remembers."""
-
-
-class LinkRefusal(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """Receiver → sender instead of a hello; the link ends."""
-
-    code: str
-    """`mismatch`; `regressed` and `twin`: the sender must not go on."""
-    detail: str
-    """A sentence with both values."""
-
-
-Greeting = LinkHello | LinkRefusal | LinkProof
-"""What is said on a link before messages."""
-_decoder: msgspec.msgpack.Decoder[Greeting] = msgspec.msgpack.Decoder(Greeting)
-
-
-def decode_greeting(body: memoryview) -> Greeting:
-    """One of the first frames of a link. Raises CodecError."""
-    try:
-        return _decoder.decode(body)
-    except UNDECODABLE as error:
-        raise CodecError(f"a hello does not decode: {error}") from None
-
-
-def judge_hello(mine: LinkHello, theirs: LinkHello) -> str | None:
-    """Why these two must not talk, in a sentence with both values and the fix; None if they may."""
-    same_file = "start both from the same file"
-    for field, what, fix in (
-        ("version", "wire version", "run the same release"),
-        ("cluster", "cluster", same_file),
-        ("protocol", "protocol", same_file),
-        ("n", "number of replicas", same_file),
-        ("settings", "settings hash", same_file),
-    ):
-        here, there = getattr(mine, field), getattr(theirs, field)
-        if here != there:
-            return (
-                f"{what} differs: {here!r} at {replica_name(mine.replica)}, {there!r} at the "
-                f"other; {fix}"
-            )
-    if theirs.target != mine.replica:
-        return (
-            f"this is {replica_name(mine.replica)}, not {replica_name(theirs.target)}; "
-            "an address is wrong"
-        )
-    if not 0 <= theirs.replica < mine.n or theirs.replica == mine.replica:
-        return f"a peer cannot be replica {theirs.replica}"
-    return None
 
 
 class Inbound(asyncio.BufferedProtocol):
@@ -580,7 +494,7 @@ class Transport:
         remembered = self._identity.peers.remembered(hello.replica)
         verdict = judge_life(remembered, hello.life, remembered.nonce)
         if verdict in ("regressed", "twin"):
-            return LinkRefusal(verdict, _say_verdict(verdict, hello, remembered))
+            return LinkRefusal(verdict, say_verdict(verdict, hello, remembered))
         return self.hello_to(hello.replica, hello.remembered_nonce)
 
     def check_proof(self, hello: LinkHello, proof: LinkProof) -> None:
@@ -588,7 +502,7 @@ class Transport:
         verdict = self._judge_life(hello, proof.shown)
         if verdict not in ("known", "newer"):
             remembered = self._identity.peers.remembered(hello.replica)
-            raise CodecError(_say_verdict(verdict, hello, remembered))
+            raise CodecError(say_verdict(verdict, hello, remembered))
 
     def judge(self, answer: LinkHello, peer: ReplicaId) -> str | None:
         """What is wrong with the hello of a peer that we dialled. If it remembers a life of ours
@@ -608,7 +522,7 @@ class Transport:
         remembered = self._identity.peers.remembered(peer)
         verdict = self._judge_life(answer, answer.shown)
         if verdict not in ("known", "newer"):
-            return _say_verdict(verdict, answer, remembered)
+            return say_verdict(verdict, answer, remembered)
         return None
 
     def was_refused(self, peer: ReplicaId, refusal: LinkRefusal) -> None:
@@ -646,15 +560,6 @@ def encode_stamp(sent: int) -> bytes:
     """A frame that says when the frames behind it left."""
     body = bytes((_STAMP,)) + sent.to_bytes(8, "little")
     return FRAME_HEADER.pack(len(body), crc32(body)) + body
-
-
-def _say_verdict(verdict: Verdict, hello: LinkHello, remembered: Life) -> str:
-    name, boot = replica_name(hello.replica), hello.boot
-    if verdict == "twin":
-        return f"boot {boot} of {name} is another process"
-    if verdict == "regressed":
-        return f"{name} was in boot {remembered.boot} before and says boot {boot} now"
-    return f"boot {boot} of {name} does not show that it remembers boot {remembered.boot}"
 
 
 def _address_of(wire: asyncio.Transport) -> str:

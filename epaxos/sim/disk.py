@@ -24,6 +24,10 @@ class Disk:
         """Whose directory it is."""
         self.boot = 0
         """How often a process started from it (R11)."""
+        self.lives: list[str] = []
+        """Nonces of the lives that started from it."""
+        self.refused = False
+        """Marked: its peers remembered a life that it had not lived."""
         self.durable: list[bytes] = []
         """Records that survive a crash."""
         self.tail: list[bytes] = []
@@ -125,7 +129,7 @@ class Disk:
     def copy(self) -> "Disk":
         """A backup: what is durable, and the identity."""
         copy = Disk(self.owner)
-        copy.boot = self.boot
+        copy.boot, copy.lives, copy.refused = self.boot, [*self.lives], self.refused
         copy.durable, copy._synced, copy._bad = [*self.durable], [*self._synced], {*self._bad}
         copy._doomed = {*self._doomed}
         return copy

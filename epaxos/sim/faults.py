@@ -186,7 +186,7 @@ class FaultPlan:
             self._ruin(self._rot)
         for _ in range(min(faults.swapped, self._spare)):
             self._spare -= 1
-            self._ruin(self._swap)
+            self._insist(self._ruin(self._swap))
 
     def _fail_disk(self, fault: DiskFault) -> None:
         """The disk fails a step, and its process starts again, now and then with a loss of power in
@@ -207,13 +207,29 @@ class FaultPlan:
             self._world.counts["unsynced_lost"] += 1
             self._world.tell(f"{replica_name(member)} loses power, and {lost} unsynced records")
 
-    def _ruin(self, how: Callable[[ReplicaId, str], None]) -> None:
+    def _ruin(self, how: Callable[[ReplicaId, str], None]) -> ReplicaId:
         member, at = self._member(), self._moment()
         kind = self._rng.choice(("empty", "older", "foreign"))
         self._world.at(at // 2, self._back_up, member)
         self._world.at(at, self._world.crash, member)
         self._world.at(at, how, member, kind)
         self._world.at(at + self._rng.randint(10_000, 500_000), self._world.start, member)
+        return member
+
+    def _insist(self, member: ReplicaId) -> None:
+        """Somebody starts a refused replica again and again."""
+        world = self._world
+        rng = random.Random(f"insistent {world.options.seed} {member}")
+        for _ in range(rng.randint(0, world.options.faults.insistent)):
+            again = rng.choice((None, None, None, "empty", "older"))
+            world.at(rng.randrange(self._end // 3, self._end), self._start_again, member, again)
+
+    def _start_again(self, member: ReplicaId, kind: str | None) -> None:
+        if not self._world.processes[member].refused:
+            return
+        if kind is not None:
+            self._swap(member, kind)
+        self._world.start(member)
 
     def _back_up(self, member: ReplicaId) -> None:
         self._backups[member] = self._world.processes[member].disk.copy()
@@ -228,8 +244,10 @@ class FaultPlan:
         if process.node is not None:
             return
         if kind == "older" and member in self._backups:
-            process.disk = self._backups[member]
-            process.disk.boot -= 1  # A backup of before its last start, or of that very life.
+            process.disk = self._backups[member].copy()
+            # A backup of before its last start, or of that very life.
+            process.disk.boot -= 1
+            del process.disk.lives[-1:]
         elif kind == "foreign":
             process.disk = Disk((member + 1) % self._n)
         else:

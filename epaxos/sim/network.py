@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from epaxos.codec import encode
+from epaxos.core.lineage import Life
 from epaxos.core.replica import EVERYONE, Message
 from epaxos.core.types import Micros, ReplicaId
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
@@ -59,7 +60,7 @@ class Host(Protocol):
     watch: ProtocolWatch
     meter: Meter
     counts: dict[str, int]
-    seen_boot: list[int]
+    remembered: list[Life]
 
     def at(self, when: Micros, action: Callable[..., object], *arguments: Any) -> None: ...
     def at_once(self, when: Micros, action: Callable[..., object], *arguments: Any) -> None: ...
@@ -169,7 +170,7 @@ class Network:
             counts["lost"] += 1
             return
         self._sent += 1
-        parcel = Parcel(source, target, body, world.seen_boot[source], self._sent)
+        parcel = Parcel(source, target, body, world.remembered[source].boot, self._sent)
         if world.story.on:
             parcel = self._label(parcel, message)
             if lost:
@@ -217,7 +218,7 @@ class Network:
 
     def _deliver(self, parcel: Parcel) -> None:
         world = self._world
-        if parcel.boot < world.seen_boot[parcel.source]:
+        if parcel.boot < world.remembered[parcel.source].boot:
             world.counts["late_after_restart"] += 1
         link = (parcel.source, parcel.target)
         if parcel.order < self._delivered.get(link, 0):

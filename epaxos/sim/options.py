@@ -68,6 +68,9 @@ class Faults:
     """How many restarts find a flipped bit in the middle of the log: the start is refused."""
     swapped: int = 0
     """How many restarts come with an empty, older or foreign disk: the replica is refused."""
+    insistent: int = 8
+    """How often at most such a replica is started again, now and then with an empty or older disk
+    once more."""
     # Clocks
     clocks: bool = False
     """Clocks differ by offset and rate (10 % either way) and jump forward now and then."""

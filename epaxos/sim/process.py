@@ -41,6 +41,8 @@ class Process:
         """What the disk does to the next step that it can do it to."""
         self.dead = False
         """Never to start again."""
+        self.refused = False
+        """Its last start was refused."""
         self.outside_core = False
         """Left out of the core when the world healed: runs, perhaps, but nobody hears it."""
 

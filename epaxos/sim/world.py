@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
+from epaxos.core.lineage import NO_LIFE, Life, descends
 from epaxos.core.replica import Setup
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.node.node import Node
@@ -30,7 +31,7 @@ from epaxos.sim.check.checkers import (
 )
 from epaxos.sim.check.protocol_invariants import ProtocolWatch
 from epaxos.sim.clocks import LocalClock
-from epaxos.sim.disk import Corrupt
+from epaxos.sim.disk import Corrupt, Disk
 from epaxos.sim.incarnation import CrashPoint, DiskFault, Incarnation, NodeFactory, Seen
 from epaxos.sim.network import Network, Parcel
 from epaxos.sim.options import RunOptions
@@ -74,8 +75,8 @@ class World:
         self.meter = Meter(options)
         self.calm_at: tuple[Micros, ...] = ()
         """When, by each process's clock, the core healed."""
-        self.seen_boot = [0] * options.replicas
-        """Per member the highest boot that its peers have seen (R11)."""
+        self.remembered = [NO_LIFE] * options.replicas
+        """Per member the latest life that its peers accepted (R11)."""
         self.on_reply: Callable[[Reply | Refusal], None] = lambda reply: None
         self.on_heal: Callable[[], None] = lambda: None
         self.on_crash: Callable[[ReplicaId], None] = lambda member: None
@@ -138,27 +139,30 @@ class World:
     # Processes ---------------------------------------------------------------------------------
 
     def start(self, member: ReplicaId) -> None:
-        """Start a process from its disk; a disk that is not its own, or older than what its peers
-        have seen, is refused."""
+        """Start a process from its disk; a disk that is not its own, or that does not remember the
+        life that its peers do, is refused."""
         process = self.processes[member]
-        if process.dead or process.life is not None:
+        if process.life is not None or (process.dead and not process.refused):
             return
         disk = process.disk
         if disk.owner != member:
             self._refuse_start(process, "the directory belongs to another replica")
             return
         disk.boot += 1
-        if disk.boot <= self.seen_boot[member]:
-            self._refuse_start(process, "its peers have seen a later boot of it")
+        life = Life(disk.boot, f"{self.now} {member}")
+        disk.lives.append(life.nonce)
+        if not self.accepts(disk, self.remembered[member]):
+            self._refuse_start(process, "its peers remember a life that it has not lived")
             return
         try:
             bodies = disk.read()
         except Corrupt as error:
             self._refuse_start(process, str(error))
             return
-        process.boot = self.seen_boot[member] = disk.boot
+        process.boot, process.refused, process.dead = disk.boot, False, False
+        self.remembered[member] = life
         seed = self.random.getrandbits(64)
-        process.life = life = self._incarnate(process, seed)
+        process.life = self._incarnate(process, seed)
         process.inbox, process.syncing, process.armed, process.crash_at = [], False, None, None
         process.deadline, process.disk_fault, process.step = 0, None, None
         self.mark("start", member)
@@ -166,11 +170,20 @@ class World:
         if self.story.on:
             self.tell(f"{replica_name(member)} starts (boot {process.boot})")
             self.recorded.append(Start(member, process.clock.local(self.now), seed))
-        self._restore(process, life, bodies)
+        self._restore(process, process.life, bodies)
         self._schedule(process)
 
+    def accepts(self, disk: Disk, remembered: Life) -> bool:
+        """Whether peers that remember this life accept the one that begins from the disk. A disk
+        that was refused is marked, and refused for ever."""
+        disk.refused = disk.refused or not descends(disk.lives, remembered)
+        return not disk.refused
+
     def _refuse_start(self, process: Process, why: str) -> None:
-        process.dead = True
+        self.counts["refused_again"] += process.refused
+        if process.refused:
+            return
+        process.dead = process.refused = True
         self.counts["refused_starts"] += 1
         self.mark("refused", process.me)
         self.tell(f"{replica_name(process.me)} is refused: {why}")
@@ -567,6 +580,7 @@ _COUNTERS = (
     "syncs",
     "requests",
     "refused_starts",
+    "refused_again",
     "unsynced_at_crash",
     "torn_tails",
     "full_amid_step",

@@ -240,6 +240,27 @@ def test_an_old_copy_of_the_disk_is_refused_by_the_others(tmp_path):
         assert "is another process" in line
 
 
+def test_an_emptied_directory_is_never_accepted_however_often_it_is_started(tmp_path):
+    """The write was decided by A and C. A is down, C has forgotten: together with B, who never
+    heard of it, C could decide otherwise."""
+    with ProcessCluster(tmp_path, 3) as c:
+        c.start_all()
+        assert c[1].stop() == 0
+        assert c[0].put("x", b"1") == 200
+        c[0].kill()
+        c[2].kill()
+        shutil.rmtree(tmp_path / "data2")
+        c.start(1)
+        for number in range(5):
+            code, line = c.start(2).ended()
+            assert code == 3
+            assert ("refused before" in line) == (number > 0)
+        assert json.loads((tmp_path / "data2" / "identity.json").read_bytes())["boot"] == 1
+        c.start(0).wait_ready()
+        assert c[1].http("PUT", "/v1/kv/x", b"2", {"If-None-Match": "*"})[0] == 412
+        assert [c[index].get("x") for index in (0, 1)] == [b"1", b"1"]
+
+
 def test_a_lost_log_is_refused_by_its_own_directory(tmp_path):
     with ProcessCluster(tmp_path, 1) as c:
         c.start_all()

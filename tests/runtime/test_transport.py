@@ -15,15 +15,9 @@ from epaxos.registry import ProtocolSpec
 from epaxos.runtime.alarm import Alarm, clock
 from epaxos.runtime.backlog import Backlog
 from epaxos.runtime.delay import DelayLine, DelayLines
+from epaxos.runtime.greeting import LinkHello, LinkProof, LinkRefusal, decode_greeting
 from epaxos.runtime.identity import MemoryIdentity
-from epaxos.runtime.transport import (
-    HELLO_BYTES_MAX,
-    LinkHello,
-    LinkProof,
-    LinkRefusal,
-    Transport,
-    decode_greeting,
-)
+from epaxos.runtime.transport import HELLO_BYTES_MAX, Transport
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -500,7 +494,9 @@ async def test_a_silent_connection_is_closed(monkeypatch):
 
 async def test_a_second_link_of_the_same_life_replaces_the_first():
     async with one_listening() as (b, dial):
-        hello = encode_frame(LinkHello(1, "c1", 0, 1, 1, "n", "fake", 2, "hash")) + encode_frame(LinkProof(""))
+        hello = encode_frame(LinkHello(1, "c1", 0, 1, 1, "n", "fake", 2, "hash")) + encode_frame(
+            LinkProof("")
+        )
         first, writer_1 = await dial()
         writer_1.write(hello)
         await read_hello(first)

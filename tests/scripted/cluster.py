@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -87,6 +88,8 @@ class Told:
     lost_writes: int = 0
     """Writes that a power loss took back."""
     broken_links: int = 0
+    insisted: int = 0
+    """Starts from a directory that was emptied or replaced by an older copy."""
     virtual_s: float = 0.0
 
 
@@ -103,6 +106,12 @@ class Machine:
     running: server.Server | None = None
     failure: Exception | None = None
     lost_power: bool = False
+    copied_in: int = 0
+    """The life in which a copy of the directory was made."""
+    older: Path | None = None
+    swapped: bool = False
+    """Its directory was emptied or replaced by an older copy: it must be refused, and stay so."""
+    replaced: bool = False
     gone: bool = False
     """It will not start again."""
 
@@ -241,6 +250,14 @@ class World:
             await machine.task
         if machine.lost_power:
             self.told.lost_writes += machine.disk.lose_power()
+        if machine.swapped and not machine.replaced:
+            machine.replaced = True
+            shutil.rmtree(machine.root)
+            machine.disk.pending.clear()
+            if machine.older is not None:
+                shutil.copytree(machine.older, machine.root)
+        if machine.swapped:
+            self.told.insisted += 1
         self.start(machine)
 
     def _on_write(self, host: Host) -> None:
@@ -266,6 +283,7 @@ class World:
         end = loop.time() + self.plan.active_s
         self.network.breaks = rng.choice((0.0, 0.0005, 0.003))
         kinds = [self._break, self._break, self._block, self._open, self._death, self._bad_disk]
+        kinds += [self._swap]
         if self.plan.harsh:
             kinds += [self._death] * 6
         while loop.time() < end:
@@ -308,6 +326,35 @@ class World:
         else:
             assert a.disk is not None
             a.disk.dies_in = rng.randrange(4)
+
+    def _swap(self, a: Machine, b: Machine) -> None:
+        """Somebody empties a directory, or puts an older copy back, and starts the replica."""
+        lost = sum(m.swapped for m in self.machines)
+        if lost >= (self.plan.n - 1) // 2 or not self._is_known_to_all(a):
+            return
+        copy = a.root.with_suffix(".copy")
+        if a.copied_in == 0:
+            self.note(f"the directory of {a.host} is copied")
+            shutil.copytree(a.root, copy)
+            a.copied_in = a.life
+            return
+        self.kill(a, power=False)
+        a.swapped = True
+        a.older = copy if a.copied_in < a.life and self.random.random() < 0.5 else None
+        self.note(f"the directory of {a.host} is {'an older copy' if a.older else 'empty'} now")
+
+    def _is_known_to_all(self, a: Machine) -> bool:
+        """Whether all peers remember this life. (Those that do not could let an earlier one in, as
+        long as all that do are down: docs/operating.md says so.)"""
+        if not self.plan.durable or a.running is None:
+            return False
+        boot = a.running._parts.boot
+        peers = [m.running for m in self.machines if m is not a]
+        return all(
+            peer is not None
+            and peer._parts.transport._identity.peers.remembered(a.member).boot == boot
+            for peer in peers
+        )
 
     def _bad_disk(self, a: Machine, b: Machine) -> None:
         if not self.plan.durable or not a.host.alive:
@@ -446,7 +493,10 @@ class World:
         while not self._is_settled():
             await asyncio.sleep(0.05)
             for machine in self.machines:
-                if machine.is_down:
+                if machine.is_down and machine.swapped:
+                    if not _is_refused(machine):
+                        await self.revive(machine)
+                elif machine.is_down:
                     failures[machine.member] += machine.failure is not None
                     if failures[machine.member] > STARTS:
                         raise Broken(f"{machine.host} does not start: {machine.failure}")
@@ -458,10 +508,12 @@ class World:
             raise Broken(f"stores differ: {digests}")
 
     def _living(self) -> list[Machine]:
-        return [m for m in self.machines if not m.gone]
+        return [m for m in self.machines if not m.gone and not m.swapped]
 
     def _is_settled(self) -> bool:
         vectors = set()
+        if any(m.swapped and not _is_refused(m) for m in self.machines):
+            return False
         for machine in self._living():
             if machine.running is None or machine.running._status.unready() is not None:
                 return False
@@ -516,6 +568,12 @@ class World:
                 raise Broken(f"{key!r} is {verdict.value}: {say_illegal(ops, SHOWN)[:2000]}")
         if self.errors:
             raise Broken(f"a callback raised: {self.errors[0]}")
+
+
+def _is_refused(machine: Machine) -> bool:
+    return machine.failure is not None and (
+        "refused before" in str(machine.failure) or "forgotten" in str(machine.failure)
+    )
 
 
 def _kind(roll: float) -> str:

@@ -1,10 +1,10 @@
 """Broken variants of what runs above the node: each must be caught by some seed."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from unittest import mock
 
-from epaxos.runtime import binary, driver, transport, wal
+from epaxos.runtime import binary, driver, identity, transport, wal
 from epaxos.runtime.framing import FrameBuffer
 
 
@@ -54,7 +54,26 @@ def _loses_the_joined(self, received):
     return _cut(self, received)[:1]
 
 
+def _a_counter_will_do(remembered, said, shown):
+    if said.boot == remembered.boot:
+        return "known" if said == remembered else "twin"
+    return "newer" if said.boot > remembered.boot else "regressed"
+
+
+@contextmanager
+def _counts_lives():
+    """Peers compare the counter of a life, and a refused start counts."""
+    with (
+        mock.patch.object(identity, "judge_life", _a_counter_will_do),
+        mock.patch.object(transport, "judge_life", _a_counter_will_do),
+        mock.patch.object(transport, "descends", return_value=True),
+        mock.patch.object(identity.DataDirectory, "refuse"),
+    ):
+        yield
+
+
 VARIANTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "a counter is taken for a memory": _counts_lives,
     "sends before the sync": lambda: mock.patch.object(driver.Driver, "_step", _SendsFirst._step),
     "a log that does not sync": lambda: mock.patch.object(wal.Wal, "sync", _does_not_sync),
     "a log that trusts what a failed sync left": lambda: mock.patch.object(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from epaxos.core.command import Payload
+from epaxos.core.lineage import Life
 from epaxos.core.replica import Executed, Outbox, Path, Record, Setup
 from epaxos.core.types import Deps, Micros, ReplicaId
 from epaxos.node.node import Node
@@ -14,6 +15,8 @@ from epaxos.registry import ProtocolSpec
 from epaxos.sim.check.checkers import (
     AGREEMENT,
     CONVERGES,
+    EXECUTES,
+    INVARIANT,
     LINEARIZABLE,
     ONCE,
     ORDER,
@@ -25,8 +28,15 @@ from epaxos.sim.disk import Disk
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of, in_replica
 from epaxos.sim.schedule.recipes import ask, exchange, preaccept
 from epaxos.sim.schedule.stage import Stage
+from epaxos.sim.world import World
 
 _CRASHES = {"crashes": 10}
+
+
+def _a_counter_will_do(
+    true: Callable[..., bool], world: World, disk: Disk, remembered: Life
+) -> bool:
+    return disk.boot > remembered.boot
 
 
 def _lost_fast_commit(stage: Stage) -> None:
@@ -333,6 +343,23 @@ EXHIBITS = (
             faults={"sync_errors_readable": 6, "crashes": 8},
         ),
         budget=40,
+    ),
+    Exhibit(
+        name="amnesia",
+        title="A boot counter is taken for a memory",
+        source="protocol.md R11, and 1.15",
+        story="Each start of a data directory has a higher number, and peers refuse a lower one "
+        "than they saw. A directory that was emptied begins at 1 again and is refused, but a "
+        "refused start counts too: after a few of them the number has passed what the peers "
+        "remember, and a replica that has forgotten all its votes is let in.",
+        plant=in_place_of(World, "accepts", _a_counter_will_do),
+        properties=(REMEMBERED, INVARIANT, AGREEMENT, ONCE, VISIBILITY, ORDER, EXECUTES, CONVERGES),
+        search=Swarm(
+            (3, 5),
+            kinds=frozenset({"swapped", "crashes"}),
+            faults={"crashes": 4, "swapped": 2, "insistent": 12},
+        ),
+        budget=60,
     ),
     Exhibit(
         name="order-not-logged",
