@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.clusters.local import free_port_numbers
+from bench.history.reading import octets_of
 from bench.loadtest.seconds import read_seconds
 from epaxos.cli.main import run
 
@@ -107,7 +108,11 @@ def test_a_checked_run_keeps_its_calls_and_says_whether_the_answers_were_right(t
     lines = [json.loads(line) for path in kept for line in path.read_text().splitlines()]
     expected = [each["argument"]["expect"] for each in lines if each.get("operation") == "cas"]
     assert any(isinstance(each, dict) and "version" in each for each in expected)
-    values = [each["argument"]["value"] for each in lines if each.get("operation") == "cas"]
+    values = [
+        octets_of(each["argument"]["value"], "value")
+        for each in lines
+        if each.get("operation") == "cas"
+    ]
     assert len(set(values)) == len(values)
     assert {len(value) for value in values} == {32}
     assert "Were the answers right?" in (directory / "report.html").read_text()
