@@ -26,6 +26,8 @@ from epaxos.sim.check.linearizability import Op, State, Verdict, check, say_answ
 BUDGET: Final = 200_000
 """Positions of a search, per key, at least; a key with more calls has as many as it has calls."""
 _SHOWN_MAX: Final = 40
+"""So many calls of a stretch are shown."""
+_TRIED_MAX: Final = 200
 """So many calls of a stretch are tried without, one by one."""
 _EXPLAINED_MAX: Final = 10
 """Of so many illegal keys the smallest stretch is looked for; one is shown."""
@@ -140,10 +142,14 @@ def _as_illegal(
     found: HistoryVerdict, histories: Histories, illegal: list[tuple[bytes, list[HistoryCall]]]
 ) -> HistoryVerdict:
     key, part = min((each for each in illegal if each[1]), key=lambda each: len(each[1]))
-    shown = [_shown(call) for call in sorted(part, key=lambda call: call.called)]
+    size = len(part)
+    part = sorted(part, key=lambda call: call.called)[-_SHOWN_MAX:]
+    shown = [_shown(call) for call in part]
     others = "" if len(illegal) == 1 else f" (and {len(illegal) - 1:,} other keys)"
+    if size > len(shown):
+        others = f"{others}, of which the last {len(shown)} are shown"
     refused = [call for call in part if call.refused]
-    calls = "one call" if len(shown) == 1 else f"{len(shown)} calls"
+    calls = "one call" if size == 1 else f"{size:,} calls"
     why = f"no order explains {calls} of key {_named(key)}{others}"
     if refused:
         why += ": what was refused as definitely not done was seen"
@@ -199,12 +205,12 @@ def judge_key(
     refused: dict[bytes | None, HistoryCall] = {
         call.value: call for call in calls if call.refused and call.value is not None
     }
-    if _are_unlike(happened) and all(call.kind in ("get", "put") for call in happened):
-        part = _register_part(happened, initial, refused)
-        if not part:
-            return Verdict.OK, []
-        if initial != ANYTHING and not isinstance(initial, bytes):
+    if _are_unlike(happened):
+        part = _value_part(happened, initial, refused)
+        if part and initial != ANYTHING and not isinstance(initial, bytes):
             return Verdict.ILLEGAL, part
+        if not part and all(call.kind in ("get", "put") for call in happened):
+            return Verdict.OK, []
     verdict = _verdict(happened, initial, refused, max(budget, len(calls)))
     if verdict is not Verdict.ILLEGAL or not wants_part:
         return verdict, []
@@ -215,6 +221,32 @@ def _are_unlike(calls: Sequence[HistoryCall]) -> bool:
     """Whether no value is written twice."""
     written = [call.value for call in calls if call.kind != "get" and call.value is not None]
     return len(set(written)) == len(written)
+
+
+def _value_part(calls: list[HistoryCall], initial: Initial, refused: Refused) -> list[HistoryCall]:
+    """Calls that no order explains, if the values found and written show it alone; none: they do
+    not, and of gets and puts there is an order.
+
+    A compare-and-set that was done found one value and wrote another. What found no value, and what
+    removed some, is left out where values are removed: no value is written twice, so that between
+    a value's write and whoever finds it nothing else was written or removed."""
+    if any(call.kind == "append" for call in calls):
+        return []
+    if all(call.kind in ("get", "put") for call in calls):
+        return _register_part(calls, initial, refused)
+    found: list[HistoryCall] = []
+    whole: dict[int, HistoryCall] = {}
+    for call in calls:
+        wanted = _wanted(call)
+        if wanted is not None:
+            found.append(msgspec.structs.replace(call, kind="get", value=None, result=wanted))
+            whole[id(found[-1])] = call
+        if call.value is not None and (call.returned is None or call.result is True):
+            result = None if call.returned is None else True
+            found.append(msgspec.structs.replace(call, kind="put", result=result))
+            whole[id(found[-1])] = call
+    part = _register_part(found, initial, refused)
+    return list({id(each): each for each in (whole.get(id(call), call) for call in part)}.values())
 
 
 def _register_part(
@@ -372,12 +404,14 @@ def _smallest(calls: list[HistoryCall], initial: Initial, refused: Refused) -> l
     ends = sorted({call.returned for call in calls if call.returned is not None})
     end = _first(len(ends) - 1, lambda at: is_illegal(_until(calls, ends[at]), initial))
     part = sorted(_until(calls, ends[end]), key=lambda call: call.called)
-    quiet, free = _quiet(part), OTHER if initial != ANYTHING and _are_unlike(calls) else ANYTHING
+    # What appends made of an earlier value nobody can say.
+    quiet = [] if any(call.kind == "append" for call in part) else _quiet(part)
+    free = OTHER if initial != ANYTHING and _are_unlike(calls) else ANYTHING
     legal = _first(len(quiet), lambda at: not is_illegal(part[quiet[at] :], free))
     start = initial
     if legal:
         part, start = part[quiet[legal - 1] :], free
-    for call in list(part) if len(part) <= _SHOWN_MAX else ():
+    for call in list(part) if len(part) <= _TRIED_MAX else ():
         fewer = [each for each in part if each is not call]
         if call.kind == "get" and is_illegal(fewer, start):
             part = fewer

@@ -65,8 +65,8 @@ def test_an_exhausted_budget_is_no_pass(checked):
         }
         for n in range(6)
     ]
-    puts = [PUT | {"argument": f"v{n}", "call": 0, "return": 9} for n in range(6)]
-    reads = [READ | {"result": f"v{n}", "call": 0, "return": 9} for n in range(6)]
+    puts = [PUT | {"argument": f"v{n % 3}", "call": 0, "return": 9} for n in range(6)]
+    reads = [READ | {"result": f"v{n % 3}", "call": 0, "return": 9} for n in range(6)]
     unsaid = {"argument": {"expect": None, "value": "w"}, "result": False, "call": 0, "return": 9}
     calls = [*deletes, *puts, *reads, PUT | {"operation": "cas"} | unsaid]
     options = ("--budget", "1", "--initial", "absent")

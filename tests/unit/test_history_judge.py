@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from bench.history.calls import ANYTHING, OTHER, HistoryCall
 from bench.history.judge import judge, judge_key
@@ -69,6 +70,15 @@ def drawn_store(rng):
     return calls
 
 
+def drawn_unlike_store(rng):
+    """The same of unlike values."""
+    calls = drawn_store(rng)
+    for at, call in enumerate(calls):
+        if call.kind in ("put", "cas"):
+            calls[at] = replace(call, value=b"abcdefgh"[at : at + 1])
+    return calls
+
+
 def as_op(call):
     expect = call.expect if isinstance(call.expect, bytes) else None
     return Op(call.kind, call.value, expect, call.called, call.returned, call.result)
@@ -90,6 +100,40 @@ def test_the_search_and_the_simulators_checker_agree_on_stores():
     for seed in range(1500):
         calls = drawn_store(random.Random(seed))
         assert search(calls, None, 10_000) is check(list(map(as_op, calls))), seed
+
+
+def test_what_values_alone_show_is_true():
+    shown = set()
+    for seed in range(1500):
+        calls = drawn_unlike_store(random.Random(seed))
+        truth = check(list(map(as_op, calls)))
+        verdict, part = judge_key(calls, None)
+        assert verdict is truth, seed
+        shown.add(len(part))
+    assert shown > {0, 1, 2, 3}
+
+
+def test_a_key_that_is_never_quiet_has_a_small_stretch_too():
+    """A chain of compare-and-set, always one open; a read of a value long gone."""
+    values = [b"%d" % number for number in range(300)]
+    calls = [put(0, 3, values[0])]
+    for number in range(1, 300):
+        at = 4 * number
+        calls.append(cas(at - 2, at + 3, values[number - 1], values[number], True))
+    stale = get(801, 802, values[100])
+    verdict, part = judge_key([*calls, stale], None)
+    assert verdict is Verdict.ILLEGAL
+    assert stale in part
+    assert len(part) <= 6
+
+
+def test_of_a_large_stretch_the_last_calls_are_shown():
+    calls = [HistoryCall("c", "append", n, n, b"%d," % n, result=True) for n in range(60)]
+    found = judge({b"k": [*calls, get(101, 102, b"0,")]}, None)
+    assert found.verdict == "ILLEGAL"
+    assert len(found.shown) == 40
+    assert "61 calls" in found.why
+    assert "the last 40 are shown" in found.why
 
 
 @pytest.mark.parametrize("draw", [drawn_register, drawn_store])
@@ -199,8 +243,8 @@ def test_appends_are_judged_by_the_plain_search():
 
 def test_who_exhausts_the_budget_is_undecided_and_says_so():
     calls = [delete(0, 100, bool(number % 2)) for number in range(12)]
-    calls += [put(0, 100, b"%d" % number) for number in range(12)]
-    calls += [get(0, 100, b"%d" % number) for number in range(12)]
+    calls += [put(0, 100, b"%d" % (number % 6)) for number in range(12)]
+    calls += [get(0, 100, b"%d" % (number % 6)) for number in range(12)]
     calls += [HistoryCall("c", "cas", 0, 100, b"x", False, False)]
     calls += [get(101, 102, b"0"), get(103, 104, b"1")]
     found = judge({b"k": calls}, None, budget=5)
