@@ -2,6 +2,7 @@
 
 from topology.custom import read_toml
 from topology.export import to_csv, to_netem, to_toml
+from topology.imported import source_files
 from topology.placement import Home, best_leader, own_homes, worst_leader
 from topology.predict import Prediction, predict_epaxos, predict_leader
 from topology.regions import Region, Topology, TopologyError
@@ -24,6 +25,7 @@ __all__ = [
     "predict_epaxos",
     "predict_leader",
     "read_toml",
+    "source_files",
     "to_csv",
     "to_netem",
     "to_toml",

@@ -11,6 +11,7 @@
     equidistant:n,rtt_ms              everybody as far from everybody
     one-far:n,near_ms,far_ms          the last one is far from all others
     ./my.toml                         your own (topology/custom.py)
+    ./my.csv, ./latency.conf, ./dats  matrices of others (topology/imported.py)
     my-offices                        an installed distribution's (topology/registered.py)
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 
 from topology.custom import read_toml
 from topology.delay import NO_JITTER, Jitter, default_jitter, measured_jitter
+from topology.imported import read_matrix
 from topology.placement import Home, nearest_home
 from topology.regions import Region, Topology, TopologyError, square, suggestion
 from topology.registered import registered, registered_names
@@ -96,6 +98,8 @@ def find(spec: str = DEFAULT, replicas: int | None = None) -> Topology:
         found = _cloud(kind, rest)
     elif spec in _NAMED:
         found = _papers_sites(spec, replicas)
+    elif (matrix := read_matrix(spec)) is not None:
+        found = matrix
     elif (theirs := registered(spec)) is not None:
         found = theirs
     else:
@@ -104,7 +108,8 @@ def find(spec: str = DEFAULT, replicas: int | None = None) -> Topology:
         raise TopologyError(
             f"there is no topology {spec!r}{suggestion(spec, known)}; choose one of "
             f"{', '.join((*_NAMED, *brought))}, a subset like aws:us-east-1,eu-west-1, "
-            "lan:3, equidistant:5,100, one-far:5,20,200, or a file that ends in .toml"
+            "lan:3, equidistant:5,100, one-far:5,20,200, or a file that ends in .toml, .csv or "
+            ".conf, or a folder of .dat files"
         )
     if replicas is not None and found.n != replicas:
         if replicas > found.n or replicas < 1:

@@ -374,6 +374,9 @@ def _beside(place: Path, value: Any) -> Any:
     """Topology files of an experiment are found from where it stands."""
     if isinstance(value, list):
         return [_beside(place, each) for each in value]
-    if isinstance(value, str) and value.endswith(".toml"):
+    if isinstance(value, str) and (
+        value.partition(":")[0].endswith((".toml", ".csv", ".conf"))
+        or ("/" in value and (place / value.partition(":")[0]).is_dir())
+    ):
         return str(place / value)
     return value

@@ -122,9 +122,12 @@ def trial_key(trial: Trial, code: str) -> str:
     read."""
     settings = asdict(trial)
     own: dict[str, str] = {}
-    if trial.topology.endswith(".toml"):
-        settings["topology"] = "file"
-        own["topology"] = _hash_of(Path(trial.topology))
+    if found := topology.source_files(trial.topology):
+        path, _, picked = trial.topology.partition(":")
+        settings["topology"] = f"file:{picked}" if picked else "file"
+        own["topology"] = _hash_of(found[0])
+        if Path(path).is_dir():  # there a file's name is a region's
+            own["topology"] = " ".join(f"{each.stem}={_hash_of(each)}" for each in found)
     for key in ("protocol", "workload"):
         source = _source_of(settings[key])
         if source is not None:

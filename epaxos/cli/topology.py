@@ -24,6 +24,9 @@ _SHAPES: Final = {
     "equidistant:N,RTT_MS": "everybody as far from everybody",
     "one-far:N,NEAR_MS,FAR_MS": "the last region is far from all others",
     "FILE.toml": "your own; `epaxos topology show NAME --format toml` writes one to start from",
+    "FILE.csv[:REGION,...]": "a table as `epaxos topology show NAME --format csv` writes it",
+    "FOLDER[:REGION,...]": "a folder of fantoch: REGION.dat, lines MIN/AVG/MAX/MDEV:REGION",
+    "FILE.conf[:REGION,...]": "a latency.conf of swiftpaxos: lines FROM TO 128ms",
 }
 
 Spec = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="Name or file; `list` shows them.")]
