@@ -27,6 +27,8 @@ BUDGET: Final = 200_000
 """Positions of a search, per key, at least; a key with more calls has as many as it has calls."""
 _SHOWN_MAX: Final = 40
 """So many calls of a stretch are shown."""
+_TRY_BUDGET: Final = 2_000
+"""Positions for the question whether a stretch needs a call: what costs more stays in it."""
 _TRIED_MAX: Final = 200
 """So many calls of a stretch are tried without, one by one."""
 _EXPLAINED_MAX: Final = 10
@@ -398,8 +400,8 @@ def _smallest(calls: list[HistoryCall], initial: Initial, refused: Refused) -> l
     nothing explains, before its last quiet moment that leaves it so, and without reads that it
     does not need."""
 
-    def is_illegal(part: Sequence[HistoryCall], start: Initial) -> bool:
-        return _verdict(part, start, refused, BUDGET) is Verdict.ILLEGAL
+    def is_illegal(part: Sequence[HistoryCall], start: Initial, budget: int = BUDGET) -> bool:
+        return _verdict(part, start, refused, budget) is Verdict.ILLEGAL
 
     ends = sorted({call.returned for call in calls if call.returned is not None})
     end = _first(len(ends) - 1, lambda at: is_illegal(_until(calls, ends[at]), initial))
@@ -413,7 +415,7 @@ def _smallest(calls: list[HistoryCall], initial: Initial, refused: Refused) -> l
         part, start = part[quiet[legal - 1] :], free
     for call in list(part) if len(part) <= _TRIED_MAX else ():
         fewer = [each for each in part if each is not call]
-        if call.kind == "get" and is_illegal(fewer, start):
+        if call.kind == "get" and is_illegal(fewer, start, _TRY_BUDGET):
             part = fewer
     seen = {_wanted(call) for call in part}
     return part + [call for value, call in refused.items() if value in seen and value is not None]
