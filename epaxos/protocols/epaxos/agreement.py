@@ -50,7 +50,10 @@ COMMITS_PER_ANSWER = 512
 COMMIT_BYTES_PER_ANSWER = 2 * 1024 * 1024
 """... and stops after so many bytes of payload; the asker comes back for the rest."""
 FAST_PATH_GRACE_US = 2_000
-"""What a reply may be later than its measured round trip before the fast path is given up (H7)."""
+"""What a reply may be later than its member's answers lately were, beside a fifth of that, before
+the fast path is given up (H7)."""
+LATENESS_FACTOR = 4
+"""How many times as late as the slow quorum was, more than usual, any other member may be."""
 
 
 class Agreement(ReplicaState):
@@ -89,6 +92,7 @@ class Agreement(ReplicaState):
         assert instance.promised == 0, "a promise above ballot 0 forbids its votes (H14)"
         attempt = PreAccepting(instance, deps, now)
         instance.attempt = attempt
+        instance.proposed_at = now
         if self.n == 1:
             self._commit_fast(attempt, now)
             return
@@ -149,9 +153,19 @@ class Agreement(ReplicaState):
         if m.replica != self.me:
             return
         instance = self.columns.get(m.replica, m.slot)
-        attempt = None if instance is None else instance.attempt
-        if not isinstance(attempt, PreAccepting) or not attempt.replied.add(source):
+        if instance is None or instance.proposed_at is None:
             return
+        attempt = instance.attempt
+        runs = attempt if isinstance(attempt, PreAccepting) else None
+        if runs is not None and not runs.replied.add(source):
+            return
+        answers = self.answers
+        took = now - instance.proposed_at
+        if not answers.shortest[source] <= took <= answers.longest[source]:
+            answers.learn(source, took)
+        if runs is None:
+            return
+        attempt = runs
         if attempt.stamps is not None:
             attempt.stamps.answered(source, now, m.deps, attempt.instance.deps)
         if m.deps == attempt.instance.deps:
@@ -171,6 +185,8 @@ class Agreement(ReplicaState):
         assert attempt.same >= self.sizes.fast, "a fast quorum equals the initial deps"
         assert instance.phase == PREACCEPTED, "an ended attempt decides nothing"
         self.counts["fast"] += 1
+        if attempt.round_us:
+            self._timers.cancel(attempt)
         self._commit(instance, instance.payload, instance.deps, Path.FAST, now)
         self.out.broadcast(CommitShort(self.me, instance.slot, instance.deps))
 
@@ -179,9 +195,14 @@ class Agreement(ReplicaState):
 
         Needs a slow quorum of replies. Free for safety, decides latency."""
         assert attempt.replied.count >= self.sizes.slow, "Accept needs a slow quorum's deps"
-        wait_until = self._fast_path_hope(attempt, now)
-        if wait_until > now:
-            self._timers.set(attempt, wait_until)
+        if not attempt.round_us:
+            attempt.round_us = now - attempt.proposed_at
+        elif attempt.wait_until and not attempt.stood_us:
+            late = now - attempt.wait_until
+            attempt.stood_us = 2 * late if late > FAST_PATH_GRACE_US else 0
+        attempt.wait_until = self._fast_path_hope(attempt, now)
+        if attempt.wait_until > now:
+            self._timers.set(attempt, attempt.wait_until)
             return
         self.counts["slow"] += 1
         if attempt.stamps is not None:
@@ -190,21 +211,39 @@ class Agreement(ReplicaState):
         self._start_accept(instance, 0, instance.payload, attempt.union, now)
 
     def _fast_path_hope(self, attempt: PreAccepting, now: Micros) -> Micros:
-        """Until when the fast path is worth waiting for; 0 if it is not."""
+        """Until when the fast path is worth waiting for; 0 if it is not.
+
+        As long as enough of those who have not answered are neither farther away than the Accept
+        round would take, nor late against themselves: later than their longest answer by a fifth
+        and a grace. While all answers are equal, the grace grows with how much later than usual the
+        slow quorum was, and with the time that this replica stood still: load that rises and
+        machines that stop meet everybody, and Accept rounds would add to it. When answers differ,
+        the Accept round is likely to be needed anyway. Nobody is waited for longer than T1 after
+        the slow quorum: what was lost never comes."""
+        rtts, answers, replied = self.columns.rtt_us, self.answers, attempt.replied
         missing = self.sizes.fast - attempt.same
-        rtts = sorted(
-            self.columns.rtt_us[member]
-            for member in range(self.n)
-            if member not in attempt.replied and not self.columns.suspects(member)
+        heard = sorted([rtts[m] for m in range(self.n) if m in replied and m != self.me])
+        usual = heard[self.sizes.slow - 2]
+        grace = FAST_PATH_GRACE_US
+        if attempt.same == replied.count:
+            grace += attempt.stood_us + LATENESS_FACTOR * max(0, attempt.round_us - usual)
+        at_most = (
+            attempt.proposed_at + attempt.round_us + attempt.stood_us + self.columns.patience_us
         )
-        if len(rtts) < missing:
+        waits = []
+        for member, rtt in enumerate(rtts):
+            if member in replied or self.columns.suspects(member):
+                continue
+            if min(rtt, answers.least(member, rtt)) >= attempt.round_us + usual:
+                continue
+            longest = answers.most(member, rtt)
+            until = min(attempt.proposed_at + longest + longest // 5 + grace, at_most)
+            if until > now:
+                waits.append(until)
+        if len(waits) < missing:
             return 0
-        rtt = rtts[missing - 1]
-        others = sorted(rtt for member, rtt in enumerate(self.columns.rtt_us) if member != self.me)
-        accept_round = others[self.sizes.slow - 2]
-        if attempt.proposed_at + rtt >= now + accept_round:
-            return 0
-        return attempt.proposed_at + rtt + rtt // 5 + FAST_PATH_GRACE_US
+        waits.sort()
+        return waits[-missing]
 
     # Phase 2 -----------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class Instance:
         "payload",
         "phase",
         "promised",
+        "proposed_at",
         "replica",
         "slot",
         "voted",
@@ -76,6 +77,9 @@ class Instance:
         """The introduction's; None is unknown. Invariant: never changes once known."""
         self.attempt: Attempt | None = None
         """What this replica, as owner of a ballot, is doing about it; None: nothing."""
+        self.proposed_at: Micros | None = None
+        """When this replica, as command leader, asked all others; None: not in this life. Stays
+        when the attempt ends: answers that come later still say how long they took."""
         self.cost = INSTANCE_BYTES
         """What it adds to `live_bytes`; more than INSTANCE_BYTES once its real payload is known and
         in the conflict index."""
@@ -135,7 +139,7 @@ class Attempt:
 class PreAccepting(Attempt):
     """The command leader waits for PreAcceptOks; ballot 0."""
 
-    __slots__ = ("proposed_at", "replied", "same", "union")
+    __slots__ = ("proposed_at", "replied", "round_us", "same", "stood_us", "union", "wait_until")
 
     def __init__(self, instance: Instance, deps: Deps, now: Micros) -> None:
         super().__init__(instance, 0)
@@ -146,6 +150,13 @@ class PreAccepting(Attempt):
         self.union = deps
         """Element-wise maximum of all answers: the slow path's deps."""
         self.proposed_at = now
+        self.round_us: Micros = 0
+        """How long the answers of a slow quorum took; 0: they are not in yet."""
+        self.wait_until: Micros = 0
+        """Until when the fast path is waited for; 0: nothing is waited for."""
+        self.stood_us: Micros = 0
+        """Twice what the end of that wait was noticed too late by: this replica stood still, and
+        whom it waits for may have done so until now. Counts once."""
 
 
 class Accepting(Attempt):

@@ -314,6 +314,7 @@ class EPaxosReplica(Leaderless, Recovery):
     def _tick(self, now: Micros) -> None:
         columns = self.columns
         columns.look_round(now)
+        self.answers.turn(now)
         for sweep in columns.sweep(now):
             if sweep.recover:
                 self._start_recover(sweep.replica, sweep.slots, now)

@@ -13,6 +13,7 @@ from epaxos.core.command import Payload
 from epaxos.core.quorum import quorums
 from epaxos.core.replica import Outbox, Path, Setup, Timers
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot
+from epaxos.protocols.epaxos.answer_times import AnswerTimes
 from epaxos.protocols.epaxos.columns import Columns
 from epaxos.protocols.epaxos.conflicts import ConflictIndex
 from epaxos.protocols.epaxos.instance import (
@@ -37,6 +38,7 @@ class ReplicaState:
         assert self.n >= max(2 * e + f - 1, 2 * f + 1), "what the proof needs (R17)"
         self.out = Outbox()
         self.columns = Columns(setup.me, setup.n, setup.rtt_us, setup.random)
+        self.answers = AnswerTimes(setup.n)
         self.index = ConflictIndex(setup.n)
         self.counts: dict[str, int] = {}
         """Counters since the start; replica.py says which."""

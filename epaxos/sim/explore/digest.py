@@ -30,7 +30,7 @@ def _names(*lines: str) -> frozenset[str]:
 EXCLUDED_FIELDS: Final[dict[str, frozenset[str]]] = {
     # Constants of a life, tables of bound methods, counters for people, estimates of memory, and
     # what only a wake at a later time reads: the explorer never lets time pass.
-    "ReplicaState": _names("me n sizes out counts _unanswered _taken _committed_taken"),
+    "ReplicaState": _names("me n sizes out counts answers _unanswered _taken _committed_taken"),
     "EPaxosReplica": _names("_handlers _restorers _started _tick_at"),
     # The vectors of others come by Progress only, which is not explored; without them stable and
     # floor stay 0, and our own vectors are only ever advertised.
@@ -39,7 +39,8 @@ EXCLUDED_FIELDS: Final[dict[str, frozenset[str]]] = {
         "_suspected _stamps _holes _told_executed progress_at",
     ),
     "Attempt": _names("resends stamps"),
-    "PreAccepting": _names("proposed_at"),
+    "Instance": _names("proposed_at"),
+    "PreAccepting": _names("proposed_at round_us stood_us wait_until"),
     "GraphExecutor": _names("_counts"),
     "Vertex": _names("jump"),  # a short cut along `waits`
     # Who was heard when matters to probes only.
