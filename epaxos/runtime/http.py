@@ -48,7 +48,7 @@ from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import KEY_BYTES_MAX
 from epaxos.runtime.driver import Driver
 from epaxos.runtime.http_request import (
-    Target,
+    RequestTarget,
     is_own_name,
     read_expectation,
     read_limit,
@@ -214,7 +214,7 @@ class HttpPort:
         name = read_request_name(request, _REQUEST_NAME_MAX)
         return await handler(_Call(request, rest, parameters, name))
 
-    def _check_host(self, target: Target) -> None:
+    def _check_host(self, target: RequestTarget) -> None:
         """A page in a browser must not reach a store on the same machine under a name of its
         own (DNS rebinding)."""
         if self._loopback and target.host is not None and not is_own_name(target.host):

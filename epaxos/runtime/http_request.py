@@ -24,7 +24,7 @@ _TAG: Final = re.compile(r'(W/)?"([!#-~\x80-\U0010ffff]*)"')
 """An entity tag (RFC 9110, 8.8.3)."""
 
 
-class Target(NamedTuple):
+class RequestTarget(NamedTuple):
     """The target of a request, read once."""
 
     path: str
@@ -34,7 +34,7 @@ class Target(NamedTuple):
     """Name or address in lower case, without port and a trailing dot; None: nothing names one."""
 
 
-def read_target(request: web.BaseRequest) -> Target:
+def read_target(request: web.BaseRequest) -> RequestTarget:
     """Path, query and host, from `/path` with the Host header or from `http://host/path`, which is
     what a client sends that takes us for a proxy (RFC 9112, 3.2). Raises ConfigError."""
     for name in _SINGLE:
@@ -52,7 +52,7 @@ def read_target(request: web.BaseRequest) -> Target:
         if not text.startswith("/"):
             text = f"/{text}"
     path, _, query = text.partition("?")
-    return Target(path, query, None if authority is None else _host(authority, what))
+    return RequestTarget(path, query, None if authority is None else _host(authority, what))
 
 
 def read_parameters(query: str, known: Collection[str]) -> dict[str, str]:

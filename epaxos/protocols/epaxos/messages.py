@@ -468,15 +468,20 @@ def _progress_fits(message: Progress, n: int, top: Slot) -> bool:
     )
 
 
-def _fits_of(kind: type[Message]) -> Callable[[Any, int, Slot], bool]:
-    names = kind.__struct_fields__
-    if "deps" in names:
-        return _deps_fit
-    return _slot_fits if "slot" in names else _column_fits
-
+_FITS_BY_FIELD: dict[str, Callable[[Any, int, Slot], bool]] = {
+    "deps": _deps_fit,
+    "slot": _slot_fits,
+    "replica": _column_fits,
+}
+"""A message is judged by the first of these fields that it has."""
 
 _FITS: dict[type[Message], Callable[[Any, int, Slot], bool]] = {
-    **{kind: _fits_of(kind) for kind in MESSAGES},
+    **{
+        kind: fits
+        for field, fits in reversed(_FITS_BY_FIELD.items())
+        for kind in MESSAGES
+        if field in kind.__struct_fields__
+    },
     Recover: _slots_fit,
     RecoverOk: _votes_fit,
     ValidateOk: _objections_fit,
