@@ -16,6 +16,7 @@
 """
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -275,17 +276,19 @@ def _shape(kind: str, rest: str, replicas: int | None) -> Topology:
         "one-far": "one-far:5,20,200",
     }[kind]
     try:
-        numbers = [float(each) for each in rest.split(",") if each.strip()]
-        size = int(numbers.pop(0)) if numbers else (replicas or 5)
+        numbers = [_plain(each.strip()) for each in rest.split(",") if each.strip()]
+        size = numbers.pop(0) if numbers else (replicas or 5)
         wanted = {"lan": 0, "equidistant": 1, "one-far": 2}[kind]
         if (
             len(numbers) != wanted
             or not 1 <= size <= 16
+            or size != int(size)
             or not all(0 <= each <= 60_000 for each in numbers)
         ):
             raise ValueError
     except (ValueError, OverflowError):
         raise TopologyError(f"write {kind} like {form}, not {kind}:{rest}") from None
+    size = int(size)
     if kind == "lan":
         return _made_up(f"lan:{size}", size, 0.2, 0.2, "one room, 0.2 ms")
     if kind == "equidistant":
@@ -303,6 +306,13 @@ def _shape(kind: str, rest: str, replicas: int | None) -> Topology:
         numbers[1],
         f"{size - 1} regions {numbers[0]:g} ms apart, the last {numbers[1]:g} ms away",
     )
+
+
+def _plain(text: str) -> float:
+    """A number in ASCII digits. Raises ValueError."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise ValueError
+    return float(text)
 
 
 def _made_up(name: str, size: int, near: float, far: float, title: str) -> Topology:

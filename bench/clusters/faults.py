@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from epaxos.core.errors import ConfigError
+from epaxos.core.numbers import plain
 from topology import Topology, TopologyError
 
 KINDS: Final = ("crash", "pause", "partition", "slow", "leader")
@@ -85,7 +86,7 @@ def parse_fault(text: str) -> Fault:
 
 def _seconds(text: str, word: str) -> float:
     try:
-        value = float(word)
+        value = float(plain(word))
     except ValueError:
         value = -1.0
     if not 0 <= value < math.inf:
@@ -100,7 +101,7 @@ def _factor(text: str, kind: str, more: str | None) -> float:
         return 1.0
     name, _, word = (more or "").partition("=")
     try:
-        value = float(word) if name.strip() == "factor" else 0.0
+        value = float(plain(word)) if name.strip() == "factor" else 0.0
     except ValueError:
         value = 0.0
     if not 1 < value <= FACTOR_MAX:

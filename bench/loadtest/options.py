@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from epaxos.core.errors import ConfigError
+from epaxos.core.numbers import plain
 from topology import find, find_homes, own_homes
 
 HTTP_PORT: Final = 8001
@@ -199,7 +200,7 @@ def _with(text: str, setting: str) -> str:
 
 def parse_seconds(text: str, option: str) -> float:
     """Seconds from `20`, `20s`, `2m` or `1h`. Raises ConfigError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([smh]?)", text.strip())
     if match is None:
         raise ConfigError(f"{option} {text!r}: write a time, like 20s or 2m")
     return float(match[1]) * _SECONDS[match[2]]
@@ -208,7 +209,7 @@ def parse_seconds(text: str, option: str) -> float:
 def parse_steps(text: str) -> tuple[float, ...]:
     """The steps of `50,100,200`; none for an empty text. Raises ConfigError."""
     try:
-        steps = tuple(float(each) for each in text.split(",") if each.strip())
+        steps = tuple(float(plain(each)) for each in text.split(",") if each.strip())
     except ValueError:
         raise ConfigError(f"--steps {text!r}: write numbers, like 50,100,200") from None
     if any(not 0 < step <= 100_000 for step in steps) or len(steps) > STEPS_MAX:
@@ -224,7 +225,7 @@ def parse_limits(text: str, regions: Sequence[str], option: str) -> dict[str, fl
     for part in filter(str.strip, text.split(",")):
         name, named, number = part.rpartition("=")
         try:
-            limit = float(number)
+            limit = float(plain(number))
         except ValueError:
             raise ConfigError(
                 f"{option} {part.strip()!r}: write a number for all regions, or Region=number"

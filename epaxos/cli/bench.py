@@ -17,6 +17,7 @@ from epaxos.cli.options import Check, Json, Out, seed_option
 from epaxos.cli.output import begin, calls_table, make_table, print_json
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
+from epaxos.core.numbers import plain
 from epaxos.percentile import median
 
 app = typer.Typer()
@@ -85,7 +86,7 @@ def bench(
 
 def _windows(text: str) -> tuple[int, ...]:
     try:
-        found = tuple(sorted({int(each) for each in text.split(",")}))
+        found = tuple(sorted({int(plain(each)) for each in text.split(",")}))
     except ValueError:
         raise ConfigError(f"--windows {text!r}: write numbers, like 1,120,960") from None
     return found

@@ -42,6 +42,7 @@ from epaxos.cli.options import (
 from epaxos.cli.output import STYLES, begin, calls_table, make_table, print_json, size
 from epaxos.cli.progress import show_bar
 from epaxos.core.errors import ConfigError
+from epaxos.core.numbers import plain
 from topology import DEFAULT, find, find_homes
 
 app = typer.Typer()
@@ -213,7 +214,7 @@ def _workloads(
 
 def _percents(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(each.removesuffix("%")) for each in _list(text, "--conflicts"))
+        return tuple(float(plain(each.removesuffix("%"))) for each in _list(text, "--conflicts"))
     except ValueError:
         raise ConfigError(f"--conflicts {text!r}: write percents, like 0,2,100") from None
 

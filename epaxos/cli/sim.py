@@ -17,6 +17,7 @@ from epaxos.cli.exits import ExitCode
 from epaxos.cli.options import Json, StateMachineName, UnsafeNoGate, seed_option
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.core.errors import ConfigError
+from epaxos.core.numbers import plain
 from epaxos.registry import BUILT_IN, find_protocol, protocol_names
 from epaxos.sim.options import KINDS, WORKLOADS
 from epaxos.sim.soak import Profile
@@ -242,7 +243,7 @@ def _protocols(name: str) -> list[str]:
 
 def _sizes(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(each) for each in text.split(","))
+        return tuple(int(plain(each)) for each in text.split(","))
     except ValueError:
         raise ConfigError("--replicas takes numbers from 1 to 9, like 3,5,7") from None
 

@@ -11,9 +11,10 @@ from typing import Any
 from epaxos.cli.exits import ExitCode
 from epaxos.cli.output import console, count, make_table, milliseconds, print_json
 from epaxos.core.errors import ConfigError, StorageError
+from epaxos.core.numbers import parse_whole
 from epaxos.core.replica import EVERYONE
 from epaxos.core.replica import Path as CommitPath
-from epaxos.core.types import InstanceId, parse_instance, replica_name
+from epaxos.core.types import SLOT_MAX, InstanceId, parse_instance, replica_name
 from epaxos.registry import ProtocolSpec, find_protocol
 from epaxos.sim.instance_chart import PATHS, Event, Observer, chart, describe_batch, proposal
 from epaxos.sim.replay import LISTED, Replay
@@ -69,9 +70,9 @@ class ReplayedRun:
             self.observer.finish()
 
     def _instance(self, text: str) -> InstanceId:
-        if self.protocol.has_leader and text.isdecimal():
-            return InstanceId(0, int(text))
         try:
+            if self.protocol.has_leader and "." not in text:
+                return InstanceId(0, parse_whole(text, 0, SLOT_MAX))
             return parse_instance(text)
         except ValueError as error:
             raise ConfigError(f"--instance: {error}") from None

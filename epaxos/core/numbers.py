@@ -10,7 +10,7 @@ from typing import Final
 WHOLE_MAX: Final = 2**63 - 1
 """No whole number in a version, an instance or an option is larger."""
 _WHOLE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
-_DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,17})?(e-?[0-9]{1,2})?")
+_PLAIN: Final = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?(e-?[0-9]{1,3})?")
 _SHOWN_MAX: Final = 40
 
 
@@ -22,12 +22,13 @@ def parse_whole(text: str, low: int = 0, high: int = WHOLE_MAX) -> int:
     raise ValueError(f"{cut(text)} must be a whole number from {low} to {high}")
 
 
-def parse_decimal(text: str, low: float, high: float) -> float:
-    """A number in ASCII digits, perhaps with a fraction or an exponent. Raises ValueError as
-    `parse_whole` does."""
-    if _DECIMAL.fullmatch(text) and low <= float(text) <= high:
-        return float(text)
-    raise ValueError(f"{cut(text)} must be a number from {low:g} to {high:g}")
+def plain(text: str) -> str:
+    """A text that is a number in ASCII digits, perhaps with a minus, a fraction or an exponent, and
+    of a length that anybody would write: what `int` and `float` may be given. Raises ValueError."""
+    text = text.strip()
+    if _PLAIN.fullmatch(text) is None:
+        raise ValueError(f"{cut(text)} is not a number")
+    return text
 
 
 def cut(text: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import MISSING
 from typing import Any, Final, get_args, get_type_hints
 
 from epaxos.core.errors import ConfigError
+from epaxos.core.numbers import plain
 from epaxos.extensions import entry_names, is_place, load_entry, load_place
 from epaxos.workload.base import Normal, Uniform, Workload, name_of, settings_of
 from epaxos.workload.kinds import Conflict, Hot, Local, Zipf
@@ -112,7 +113,7 @@ def _value(what: str, text: str, hint: Any) -> Any:
         return text
     kind = int if int in kinds else float
     try:
-        return kind(text)
+        return kind(plain(text))
     except ValueError:
         word = "a whole number" if kind is int else "a number"
         raise ConfigError(f"{what} = {text!r} is not {word}") from None
@@ -122,10 +123,10 @@ def _size(what: str, text: str) -> int | Uniform | Normal:
     try:
         shaped = _SIZE.fullmatch(text)
         if shaped is None:
-            return int(text)
+            return int(plain(text))
         if shaped[1] == "uniform":
-            return Uniform(int(shaped[2]), int(shaped[3]))
-        return Normal(float(shaped[2]), float(shaped[3]))
+            return Uniform(int(plain(shaped[2])), int(plain(shaped[3])))
+        return Normal(float(plain(shaped[2])), float(plain(shaped[3])))
     except ValueError:
         raise ConfigError(
             f"{what} = {text!r} is not a size in bytes; write 16, uniform(16,1024) or "
