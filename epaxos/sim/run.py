@@ -26,7 +26,7 @@ from epaxos.sim.faults import FaultPlan
 from epaxos.sim.options import RunOptions
 from epaxos.sim.process import Process
 from epaxos.sim.schedule.schedule import Schedule
-from epaxos.sim.tunables import packers_of, tuned
+from epaxos.sim.tunables import lasting, packers_of, tuned
 from epaxos.sim.world import World
 
 PROBES = 3
@@ -119,6 +119,11 @@ def _schedule_of(world: World) -> Schedule:
 
 
 def _run(world: World) -> CleanRun:
+    with tuned(lasting(world.options.tunables)):
+        return _run_both_phases(world)
+
+
+def _run_both_phases(world: World) -> CleanRun:
     options = world.options
     rng = random.Random(f"plan {options.seed}")
     clients = Clients(world, options.keys, options.patience_us)

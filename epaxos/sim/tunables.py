@@ -14,6 +14,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+LASTING = frozenset({"epaxos.SLOTS_PER_QUESTION"})
+"""What stays set when the core heals: that everything executes must not hang on it."""
+
 _PACKAGES = {"epaxos": ("epaxos",), "multipaxos": ("multipaxos", "leader_based")}
 """A protocol's own package, and what it shares with others."""
 
@@ -42,6 +45,11 @@ def tuned(tunables: tuple[tuple[str, float], ...]) -> Iterator[None]:
     finally:
         for module, constant, value in reversed(before):
             setattr(module, constant, value)
+
+
+def lasting(tunables: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+    """Those of them that stay set when the core heals."""
+    return tuple(each for each in tunables if each[0] in LASTING)
 
 
 @cache

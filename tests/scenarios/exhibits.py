@@ -14,8 +14,9 @@ from epaxos.sim.schedule.stage import directed
 def played(name):
     """The stage at the end of an exhibit's schedule. No observer has objected."""
     exhibit = find(name)
-    stage = directed(exhibit.search.replicas, exhibit.protocol, gate=exhibit.search.gate)
-    exhibit.search.play(stage)
+    search = exhibit.search
+    stage = directed(search.replicas, exhibit.protocol, gate=search.gate, tunables=search.tunables)
+    search.play(stage)
     stage.check()
     return stage
 

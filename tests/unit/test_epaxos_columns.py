@@ -128,7 +128,7 @@ def test_far_clusters_have_a_cap_of_their_own():
 def test_who_is_told_that_work_is_under_way_asks_again_with_double_patience():
     made = columns(1)
     at = asked(made)
-    made.in_progress(0, at + 40_000)
+    made.in_progress(0, [1], at + 40_000)
     first = at + 40_000 + 2 * T1
     assert sweeps(made, first + 2 * T1, start=at) == [
         (first, Sweep(0, [1], False)),
@@ -140,9 +140,9 @@ def test_patience_is_capped():
     made = columns(1)
     at = asked(made)
     for _ in range(10):
-        made.in_progress(0, at)
+        made.in_progress(0, [1], at)
         at = sweeps(made, at + 1_600_000, start=at)[0][0]
-    made.in_progress(0, at)
+    made.in_progress(0, [1], at)
     assert sweeps(made, at + 1_600_000, start=at)[0] == (at + 1_500_000, Sweep(0, [1], False))
 
 
@@ -231,7 +231,7 @@ def test_a_suspected_leader_is_not_waited_for_because_somebody_is_at_work():
     made.sweep(0)
     hear_all(made, 50_000, 0)
     made.look_round(400_001)
-    made.in_progress(0, 400_001)
+    made.in_progress(0, [1], 400_001)
     assert made.sweep(400_001) == [Sweep(0, [1], True)]
 
 
@@ -510,3 +510,53 @@ def test_a_member_alone_moves_its_own_floor():
     made.executed((1,), 10)
     assert made.floor == (1,)
     assert made.columns.get(A, 1) is None
+
+
+# Beyond the horizon ----------------------------------------------------------------------------
+
+
+def beyond(monkeypatch, *slots, me=1):
+    """One slot per question; A.1 is asked about, and a recovery here waits for these of A."""
+    monkeypatch.setattr("epaxos.protocols.epaxos.columns.SLOTS_PER_QUESTION", 1)
+    made = columns(me)
+    at = asked(made)
+    for slot in slots:
+        made.hear_of_one(0, slot)
+        made.waits_for(0, slot, at)
+    return made, at
+
+
+def test_what_a_recovery_waits_for_is_asked_about_and_then_recovered(monkeypatch):
+    made, at = beyond(monkeypatch, 7)
+    found = [step for _, step in sweeps(made, at + 2 * T1, start=at) if step.slots == [7]]
+    assert found[:2] == [Sweep(0, [7], False), Sweep(0, [7], True)]
+
+
+def test_what_a_suspected_leader_left_is_recovered_without_asking(monkeypatch):
+    made, at = beyond(monkeypatch, 7)
+    hear_all(made, at, 0)
+    made.look_round(at + 400_001)
+    found = sweeps(made, at + 2 * T1 + 400_001, start=at + 400_001)
+    assert (at + 400_001, Sweep(0, [7], True)) in found
+    assert all(step.recover for _, step in found)
+
+
+def test_slots_beyond_the_horizon_take_turns(monkeypatch):
+    made, at = beyond(monkeypatch, 7, 9, 8)
+    found = [step.slots for _, step in sweeps(made, at + 20 * T1, start=at) if step.recover]
+    assert found.index([7]) < found.index([8]) < found.index([9])
+
+
+def test_what_is_under_way_beyond_the_horizon_is_not_recovered(monkeypatch):
+    made, at = beyond(monkeypatch, 7)
+    assert Sweep(0, [7], False) in made.sweep(at)
+    made.in_progress(0, [7], at + 1)
+    found = [step for _, step in sweeps(made, at + 2 * T1, start=at + 1)]
+    assert Sweep(0, [7], True) not in found
+
+
+def test_what_is_decided_beyond_the_horizon_is_let_go(monkeypatch):
+    made, at = beyond(monkeypatch, 7)
+    commit(made, 0, 7)
+    found = [step for _, step in sweeps(made, at + 4 * T1, start=at)]
+    assert all(step.slots == [1] for step in found)

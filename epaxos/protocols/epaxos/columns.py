@@ -9,6 +9,7 @@ recovered, and the replica does it. Its time constants are those of the protocol
 RTT_max."""
 
 import random
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from epaxos.core.types import Deps, Micros, ReplicaId, Slot, merge, no_deps
@@ -71,6 +72,24 @@ class _Hole:
         """Until when another's recovery is left alone."""
 
 
+class _Beyond:
+    """Slots of a column beyond the horizon that recoveries here wait for, and what was done."""
+
+    __slots__ = ("asked", "last", "next_at", "patience", "slots", "tries")
+
+    def __init__(self) -> None:
+        self.slots: set[Slot] = set()
+        """Named by unsettled objections; each stays until it is decided or within the horizon."""
+        self.asked: list[Slot] = []
+        """What the last question named; only that may be recovered while the leader lives."""
+        self.last: Slot = 0
+        """The last slot handled: with more than one question names, slots take turns."""
+        self.next_at: Micros = 0
+        self.tries = 0
+        self.patience: Micros = 0
+        """The wait before recovery; doubled by each InProgress."""
+
+
 class Columns:
     """Instances by column and slot, and the vectors over them."""
 
@@ -108,6 +127,7 @@ class Columns:
         self._probed = [True] * n
         """Whether a Progress of ours has left since that member's last echo was measured."""
         self._holes = [_Hole() for _ in range(n)]
+        self._beyond = [_Beyond() for _ in range(n)]
         self._told_executed = 0
         """How many instances our last Progress said were executed."""
         self.progress_at: Micros = 0
@@ -303,7 +323,7 @@ class Columns:
     # The sweep ---------------------------------------------------------------------------------
 
     def sweep(self, now: Micros) -> list[Sweep]:
-        """What each column needs, at most one thing per column and call."""
+        """What each column needs: at most one thing about its hole, and one beyond its horizon."""
         found = []
         for replica in range(self.n):
             slot = self.committed[replica] + 1
@@ -324,6 +344,11 @@ class Columns:
                 step = self._step(replica, hole, now)
                 if step.slots:
                     found.append(step)
+            beyond = self._beyond[replica]
+            if beyond.slots and now >= beyond.next_at:
+                step = self._step_beyond(replica, beyond, now)
+                if step.slots:
+                    found.append(step)
         return found
 
     def _step(self, replica: ReplicaId, hole: _Hole, now: Micros) -> Sweep:
@@ -341,18 +366,80 @@ class Columns:
 
     def _unresolved(self, replica: ReplicaId, hole: _Hole) -> list[Slot]:
         """Uncommitted slots up to the horizon about which we are doing nothing yet."""
+        return self._idle(replica, range(hole.slot, hole.horizon + 1))
+
+    def _idle(self, replica: ReplicaId, slots: Iterable[Slot]) -> list[Slot]:
+        """Those of them that are not committed and about which we are doing nothing yet."""
         column = self.instances[replica]
         return [
             slot
-            for slot in range(hole.slot, hole.horizon + 1)
+            for slot in slots
             if (instance := column.get(slot)) is None
             or (instance.phase != COMMITTED and instance.attempt is None)
         ]
 
-    def in_progress(self, replica: ReplicaId, now: Micros) -> None:
-        """Somebody works on the column's hole: ask later, with double patience (R13)."""
+    def waits_for(self, replica: ReplicaId, slot: Slot, now: Micros) -> None:
+        """A recovery here waits until the id is decided. Beyond the horizon nothing else would see
+        to that: its column's own recovery may wait for this one (protocol reference 4.2)."""
+        beyond = self._beyond[replica]
+        if slot <= self.committed[replica]:
+            return
+        if not beyond.slots:
+            beyond.asked = []
+            beyond.tries = 0
+            beyond.patience = self.patience_us
+            suspected = self._suspected[replica]
+            beyond.next_at = now + (self._stagger(replica) if suspected else 0)
+        beyond.slots.add(slot)
+
+    def _step_beyond(self, replica: ReplicaId, beyond: _Beyond, now: Micros) -> Sweep:
+        """Recover what the command leader is suspected of leaving; else ask, and recover what
+        nobody said anything of. Slots take turns, so that each comes up."""
+        # A hole lives until all slots up to its horizon are committed.
+        horizon = max(self._holes[replica].horizon, self.committed[replica])
+        column = self.instances[replica]
+        for slot in [*beyond.slots]:
+            instance = column.get(slot)
+            if slot <= horizon or (instance is not None and instance.phase == COMMITTED):
+                beyond.slots.discard(slot)
+                beyond.tries = 0
+        if beyond.asked and not self._suspected[replica]:
+            slots = self._idle(replica, [slot for slot in beyond.asked if slot in beyond.slots])
+            beyond.asked = []
+            if slots:
+                return self._recover_beyond(replica, beyond, slots, now)
+        idle = sorted(self._idle(replica, beyond.slots))
+        slots = ([slot for slot in idle if slot > beyond.last] or idle)[:SLOTS_PER_QUESTION]
+        beyond.last = slots[-1] if slots else 0
+        if self._suspected[replica]:
+            return self._recover_beyond(replica, beyond, slots, now)
+        beyond.asked = slots
+        wait = beyond.patience + self._stagger(replica) if slots else self.resend_us
+        beyond.next_at = now + int(wait)
+        return Sweep(replica, slots, False)
+
+    def _recover_beyond(
+        self, replica: ReplicaId, beyond: _Beyond, slots: list[Slot], now: Micros
+    ) -> Sweep:
+        all_at_once = len(beyond.slots) <= SLOTS_PER_QUESTION
+        wait = self.backoff_us(beyond.tries) if slots and all_at_once else self.resend_us
+        beyond.next_at = now + int(wait)
+        beyond.tries += bool(slots)
+        return Sweep(replica, slots, True)
+
+    def in_progress(self, replica: ReplicaId, slots: Sequence[Slot], now: Micros) -> None:
+        """Somebody works on these: ask later, with double patience (R13)."""
+        if self._suspected[replica]:
+            return
+        beyond = self._beyond[replica]
+        if beyond.asked:
+            busy = set(slots)
+            beyond.asked = [slot for slot in beyond.asked if slot not in busy]
+            if not beyond.asked:
+                beyond.patience = self.capped(2 * beyond.patience)
+                beyond.next_at = now + beyond.patience
         hole = self._holes[replica]
-        if hole.slot and hole.asked and not self._suspected[replica]:
+        if hole.asked and self.committed[replica] + 1 in slots and hole.slot:
             hole.patience = self.capped(2 * hole.patience)
             hole.asked = False
             hole.next_at = now + hole.patience
@@ -364,9 +451,16 @@ class Columns:
             hole.asked = True
             hole.horizon = min(self.known[replica], hole.slot + SLOTS_PER_QUESTION - 1)
             hole.next_at = now + self._stagger(replica)
+        beyond = self._beyond[replica]
+        if beyond.slots:
+            beyond.next_at = now + self._stagger(replica)
 
     def _start_over(self, replica: ReplicaId, now: Micros) -> None:
         """A suspected member is heard again: it may know, and may be what recovery was missing."""
+        beyond = self._beyond[replica]
+        beyond.tries = 0
+        if beyond.slots:
+            beyond.next_at = min(beyond.next_at, now + self.resend_us)
         hole = self._holes[replica]
         hole.tries = 0
         if hole.slot and self._suspected[replica]:

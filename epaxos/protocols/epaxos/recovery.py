@@ -477,7 +477,15 @@ class Recovery(Agreement):
         self.out.broadcast(WaitingMessage(*key, waiting.matching))
         self._resend_recover(waiting)
         self._watch(waiting, now)
+        for objecting in waiting.objections:
+            self._see_to(*objecting, now)
         self._reconsider_all(now)
+
+    def _see_to(self, replica: ReplicaId, slot: Slot, now: Micros) -> None:
+        """Let the sweep settle an objector, however far beyond the horizon it lies (4.2)."""
+        instance = self.columns.get(replica, slot)
+        if instance is None or instance.phase != COMMITTED:
+            self.columns.waits_for(replica, slot, now)
 
     def _on_waiting(self, source: ReplicaId, m: WaitingMessage, now: Micros) -> None:
         """A recovery elsewhere waits, with k matching pre-accepts (W3).

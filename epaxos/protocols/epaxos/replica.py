@@ -237,8 +237,7 @@ class EPaxosReplica(Leaderless, Recovery):
 
         Requires: nothing.        Ensures: the sweep asks again later instead of recovering.
         Records:  nothing.        Sends: nothing."""
-        if self.columns.committed[m.replica] + 1 in m.slots:
-            self.columns.in_progress(m.replica, now)
+        self.columns.in_progress(m.replica, m.slots, now)
 
     def _on_progress(self, source: ReplicaId, m: Progress, now: Micros) -> None:
         """A member's vectors, and its heartbeat.

@@ -85,6 +85,8 @@ class Directed:
     """Whether contended keys are held back (R12)."""
     deep: bool = True
     """Whether the protocol's own invariants are looked at too, where the code is as it is."""
+    tunables: tuple[tuple[str, float], ...] = ()
+    """Constants of the protocol that differ, to keep the story short."""
 
     def trial(self, planted: Planted, seed: int, only: str | None = None) -> Caught | None:
         stage = directed(
@@ -95,6 +97,7 @@ class Directed:
             only=only,
             deep=self.deep and only is None,
             gate=self.gate,
+            tunables=self.tunables,
         )
         try:
             self.play(stage)

@@ -7,6 +7,7 @@ from epaxos.core.command import Payload
 from epaxos.core.replica import Path
 from epaxos.core.types import Deps, Micros, ReplicaId, Slot
 from epaxos.protocols.epaxos import recovery
+from epaxos.protocols.epaxos.columns import Columns
 from epaxos.protocols.epaxos.instance import Instance
 from epaxos.protocols.epaxos.messages import Vote
 from epaxos.protocols.epaxos.recovery import Action, Decision, Objector
@@ -21,6 +22,9 @@ from epaxos.sim.museum.exhibit import (
 )
 from epaxos.sim.schedule.recipes import ROLES, ask, left_beside_another, starts_to_wait, validate
 from epaxos.sim.schedule.stage import Stage
+
+RUN_US: Micros = 5_000_000
+"""Much longer than the code as it is takes."""
 
 
 def _two_orphans(stage: Stage) -> None:
@@ -151,6 +155,33 @@ def _without_w4(
     return found
 
 
+def _beyond_the_horizon(stage: Stage) -> None:
+    """A.1 writes x and B.1 writes y; C and D know both. A.2 writes y and B.2 writes x; E knows both
+    and nothing else of A and B, which die. E objects to A.1 with B.2 and to B.1 with A.2. With one
+    slot per question, C's recovery of A.1 waits for a slot that B's column does not come to before
+    B.1 is decided, and that of B.1 likewise."""
+    stage.put("A", "x")
+    stage.put("B", "y")
+    for way in ("A>C", "A>D", "B>C", "B>D"):
+        stage.deliver(way, "PreAccept")
+    stage.drop_all()
+    stage.put("A", "y")
+    stage.put("B", "x")
+    stage.deliver("A>E", "PreAccept", "A.2")
+    stage.deliver("B>E", "PreAccept", "B.2")
+    stage.crash("A", "B")
+    stage.drop_all()
+    stage.run(RUN_US)
+    for instance in ("A.1", "A.2", "B.1", "B.2"):
+        must_be_decided(stage, "C", instance)
+
+
+def _leaves_what_is_far(
+    waits_for: Any, columns: Columns, replica: ReplicaId, slot: Slot, now: Micros
+) -> None:
+    pass
+
+
 EXHIBITS = (
     Exhibit(
         name="deferred-for-ever",
@@ -208,5 +239,17 @@ EXHIBITS = (
         plant=in_replica(_WaitsToBeTold),
         properties=(EXECUTES,),
         search=Directed(5, _one_takes_both),
+    ),
+    Exhibit(
+        name="horizon",
+        title="Recovery does not look beyond its horizon, whatever it waits for",
+        source="this project; protocol.md 4.2 and 1.15",
+        story="A column is recovered from its oldest slots on, so many at a time. A recovery waits "
+        "for an instance of another column that lies beyond that, and the oldest slot there waits "
+        "for one of this column that lies beyond, too. Each recovery is right to wait, and neither "
+        "column ever comes to the slot that the other one needs.",
+        plant=in_place_of(Columns, "waits_for", _leaves_what_is_far),
+        properties=(EXECUTES,),
+        search=Directed(5, _beyond_the_horizon, tunables=(("epaxos.SLOTS_PER_QUESTION", 1),)),
     ),
 )

@@ -388,9 +388,11 @@ def head_of(
     leader: ReplicaId = 0,
     gate: bool = False,
     memory: bool = False,
+    tunables: tuple[tuple[str, float], ...] = (),
 ) -> Schedule:
     """A schedule without events, of a cluster in which all round trips are alike."""
-    return Schedule(protocol, n, plain_rtts(n, rtt_us), leader, gate, memory, ())
+    rtts = plain_rtts(n, rtt_us)
+    return Schedule(protocol, n, rtts, leader, gate, memory, (), tunables=tunables)
 
 
 def directed(
@@ -407,12 +409,13 @@ def directed(
     leader: ReplicaId = 0,
     gate: bool = False,
     memory: bool = False,
+    tunables: tuple[tuple[str, float], ...] = (),
 ) -> Stage:
     """A stage on which n replicas have just started; a replica, executor or node with a planted bug
     may take the real one's place."""
     spec = spec or find_protocol(protocol)
     spec = replace(spec, replica=replica or spec.replica, executor=executor or spec.executor)
-    head = head_of(n, spec.name, leader=leader, gate=gate, memory=memory)
+    head = head_of(n, spec.name, leader=leader, gate=gate, memory=memory, tunables=tunables)
     stage = Stage(head, spec, node, only=only, deep=deep, lenient=lenient)
     for member in range(n):
         stage.start(replica_name(member))
