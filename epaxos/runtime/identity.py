@@ -78,6 +78,8 @@ class PeerLives:
         if path is not None and path.exists():
             for peer, life in _load(path, dict[ReplicaId, _PeerLife]).items():
                 self._lives[peer] = Life(life.boot, life.nonce if life.lineage else "")
+            # What a failed sync left is read from memory only (`epaxos.runtime.wal`).
+            self._keep()
 
     def remembered(self, peer: ReplicaId) -> Life:
         """The latest life accepted; `NO_LIFE` of a peer never met."""
@@ -89,12 +91,13 @@ class PeerLives:
         verdict = judge_life(self.remembered(peer), said, shown)
         if verdict == "newer":
             self._lives[peer] = said
-            if self._path is not None:
-                kept = {
-                    peer: _PeerLife(*life, bool(life.nonce)) for peer, life in self._lives.items()
-                }
-                _save(self._path, kept)
+            self._keep()
         return verdict
+
+    def _keep(self) -> None:
+        if self._path is not None:
+            kept = {peer: _PeerLife(*life, bool(life.nonce)) for peer, life in self._lives.items()}
+            _save(self._path, kept)
 
 
 class MemoryIdentity:

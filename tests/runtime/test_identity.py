@@ -1,5 +1,7 @@
 """The data directory: whose it is, that one process has it, and that no life comes twice."""
 
+import errno
+import os
 import shutil
 import stat
 
@@ -8,7 +10,10 @@ import pytest
 
 from epaxos.core.errors import StorageError
 from epaxos.core.lineage import NO_LIFE, Life, descends
+from epaxos.runtime import identity
 from epaxos.runtime.identity import DataDirectory, MemoryIdentity, Owner, PeerLives
+from tests.scripted.files import Disk, ScriptedOs, scripted_files
+from tests.scripted.loop import Host
 
 OWNER = Owner("c1", 1, 3, "epaxos")
 
@@ -204,3 +209,26 @@ def test_more_lives_than_starts_is_damage(tmp_path):
     path.write_bytes(msgspec.json.encode({**content, "lives": ["a", "b", "c"]}))
     with pytest.raises(StorageError, match="damaged"):
         opened(tmp_path)
+
+
+def test_a_peers_life_whose_sync_failed_is_durable_before_it_is_relied_upon(tmp_path, monkeypatch):
+    system = ScriptedOs()
+    disk = Disk(Host("a host"), tmp_path, 1, [], lambda: None)
+    system.add(disk)
+    path = tmp_path / "peers.json"
+    with scripted_files(system):
+        lives = PeerLives(path)
+        lives.judge(1, Life(1, "a"), "")
+
+        def fail(directory):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(identity, "sync_directory", fail)
+            with pytest.raises(StorageError):
+                lives.judge(1, Life(2, "b"), "a")
+        again = PeerLives(path)
+        known = again.remembered(1)
+        assert again.judge(1, known, "") == "known"
+        disk.lose_power()
+        assert PeerLives(path).remembered(1) == known
