@@ -10,7 +10,8 @@ nothing, and nothing is wrong with that.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +86,7 @@ def judge_real(
     kept. Raises ConfigError."""
     found = read_lines([kept.path])
     with HistoryWriter(kept.after, kept.initial) as history:
-        asyncio.run(read_back(ports, _shares(written(found), len(ports)), history))
+        _run(read_back(ports, _shares(written(found), len(ports)), history))
     return replace(_verdict(kept, found, watch), share=share)
 
 
@@ -113,7 +114,7 @@ def judge_processes(
         ports = [each.client for each in cluster.ports]
         after = place / "after.jsonl"
         with HistoryWriter(after, ABSENT) as history:
-            asyncio.run(read_back(ports, _shares(written(found), len(ports)), history))
+            _run(read_back(ports, _shares(written(found), len(ports)), history))
         read_lines([after], found)
     return verdict_of(found, watch)
 
@@ -140,6 +141,17 @@ def _shares(keys: list[bytes], replicas: int) -> list[list[bytes]]:
     if len(keys) * replicas <= _EVERYWHERE_MAX:
         return [keys] * replicas
     return [keys[number::replicas] for number in range(replicas)]
+
+
+def _run(reading: Coroutine[None, None, None]) -> None:
+    """To its end; in a thread of its own where this one has an event loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(reading)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, reading).result()
 
 
 async def read_back(

@@ -5,7 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from bench.clusters.histories import FOLDER, KeptHistory, verdict_of
+from bench.clusters.histories import FOLDER, KeptHistory, judge_real, verdict_of
+from bench.clusters.local import free_port_numbers
 from bench.compare import simulated
 from bench.compare.compare import ComparisonOptions
 from bench.compare.save import write_results
@@ -137,3 +138,13 @@ def test_only_the_first_load_of_a_cluster_knows_what_was_before(tmp_path):
 def test_a_checked_trial_has_another_name_in_the_store():
     plain = Trial(simulated=True)
     assert trial_key(plain, "code") != trial_key(Trial(simulated=True, check=True), "code")
+
+
+async def test_what_is_read_back_is_read_beside_an_event_loop_too(tmp_path):
+    """As in a notebook; a replica that is not there says nothing."""
+    kept = KeptHistory.next_in(tmp_path)
+    with HistoryWriter(kept.path, kept.initial) as history:
+        history.failed("c", Operation.PUT, b"k", b"v", 1, definite=False)
+    (closed,) = free_port_numbers(1)
+    found = judge_real(kept, [closed])
+    assert (found.verdict, found.calls, found.ambiguous) == ("OK", 1, 1)
