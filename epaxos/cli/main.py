@@ -12,14 +12,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 import epaxos
 from epaxos.cli.exits import ExitCode, exit_code
+from epaxos.core.numbers import plain
 
 VERBS: Final = {
     "compare": "EPaxos against Multi-Paxos over emulated regions.",
@@ -53,8 +55,30 @@ def load_verb(name: str) -> Any:
     verb.rich_markup_mode = None  # help stands as written: <KEY> and [table] are no markup
     command = typer.main.get_command(verb)
     command.name = name
+    _be_strict(command)
     command.params = [p for p in command.params if p.name not in _COMPLETION]
     return command
+
+
+def _be_strict(command: Any) -> None:
+    """Let all options take numbers in ASCII digits alone: typer also takes 1_0 and nan."""
+    for each in getattr(command, "commands", {}).values():
+        _be_strict(each)
+    for option in command.params:
+        kind = getattr(option, "type_descriptor", None)
+        hint = None if kind is None else kind.annotation
+        if {int, float} & {hint, *get_args(hint)}:
+            option.process_value = partial(_process, option, option.process_value)
+
+
+def _process(option: Any, process: Any, context: Any, value: Any) -> Any:
+    found = process(context, value)
+    if isinstance(value, str):
+        try:
+            plain(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), ctx=context, param=option) from None
+    return found
 
 
 class LazyGroup(TyperGroup):

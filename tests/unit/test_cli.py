@@ -235,3 +235,21 @@ def test_a_seed_out_of_range_is_refused_alike_by_all_verbs(capsys, arguments, se
     bound = "greater than or equal to 0 " if seed == "-1" else f"less than or equal to {SEED_MAX} "
     assert said.startswith(f"error: Invalid value for '{arguments[-1]}': Input should be {bound}")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "--rate", "nan"],
+        ["compare", "--rate", "1_0"],
+        ["compare", "--seed", "+1"],
+        ["compare", "--seed", "٣"],
+        ["compare", "--replicas", "9" * 5000],
+        ["topology", "predict", "--sync-ms", "inf"],
+    ],
+)
+def test_numbers_in_options_are_plain_digits(capsys, arguments):
+    assert run(arguments) == ExitCode.CONFIG
+    said = capsys.readouterr().err
+    assert arguments[-2] in said
+    assert len(said) < 300
