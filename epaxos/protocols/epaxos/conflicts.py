@@ -113,6 +113,40 @@ class ConflictIndex:
         return entry
 
 
+class LiveIndex:
+    """Per key all live ids that name it, for the few questions that need more than the latest.
+
+    Only a Validate asks; it is made for the first one, and given up when most of what it holds is
+    forgotten. Without recoveries nothing is kept and nothing is paid."""
+
+    __slots__ = ("_readers", "_writers", "added")
+
+    def __init__(self) -> None:
+        self._writers: dict[bytes, list[tuple[ReplicaId, Slot]]] = {}
+        self._readers: dict[bytes, list[tuple[ReplicaId, Slot]]] = {}
+        self.added = 0
+        """How many ids were added, forgotten ones and repetitions included."""
+
+    def add(self, replica: ReplicaId, slot: Slot, footprint: Footprint) -> None:
+        """Hold an id under its real payload's footprint. To do so again changes nothing."""
+        self.added += 1
+        instance = (replica, slot)
+        for key in footprint.writes:
+            self._writers.setdefault(key, []).append(instance)
+        for key in footprint.reads:
+            self._readers.setdefault(key, []).append(instance)
+
+    def interfering(self, footprint: Footprint) -> list[tuple[ReplicaId, Slot]]:
+        """The ids added that interfere with `footprint`, in order of column and slot."""
+        found: set[tuple[ReplicaId, Slot]] = set()
+        for key in footprint.writes:
+            found.update(self._writers.get(key, ()))
+            found.update(self._readers.get(key, ()))
+        for key in footprint.reads:
+            found.update(self._writers.get(key, ()))
+        return sorted(found)
+
+
 def _collect(table: _Table, keys: frozenset[bytes], found: list[Slot]) -> None:
     for key in table.keys() & keys:
         entry = table[key]

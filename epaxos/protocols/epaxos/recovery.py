@@ -8,11 +8,11 @@ Rules of this file: the only values a recovery may propose are an accepted one, 
 with exactly the initial deps, or Nop. Whatever raises `promised` above an attempt's ballot ends it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
-from epaxos.core.command import Payload, interferes
+from epaxos.core.command import Payload
 from epaxos.core.quorum import Quorums
 from epaxos.core.replica import Path, Setup
 from epaxos.core.types import (
@@ -27,6 +27,7 @@ from epaxos.core.types import (
     next_ballot,
 )
 from epaxos.protocols.epaxos.agreement import Agreement
+from epaxos.protocols.epaxos.conflicts import LiveIndex
 from epaxos.protocols.epaxos.instance import (
     ACCEPTED,
     COMMITTED,
@@ -58,6 +59,9 @@ VOTE_BYTES_PER_ANSWER = 4 * 1024 * 1024
 """The votes of a RecoverOk take no more, unless it is one vote alone."""
 VOTE_ENVELOPE_BYTES = 200
 """The most that a vote takes beside its payload: two vectors of nine slots, three numbers."""
+
+LIVE_INDEX_SPARE = 1000
+"""The live index is not given up for so few forgotten ids."""
 
 RULES: Final[dict[str, str]] = {
     "1": "a vote of the quorum was committed",
@@ -410,28 +414,36 @@ class Recovery(Agreement):
         found = []
         replica, slot = asked.replica, asked.slot
         columns = self.columns
-        for column in range(self.n):
-            instances = columns.instances[column]
-            after = max(deps[column], columns.floor[column])
-            # What others only named is not held: of a long gap look at what is there.
-            beyond: Iterable[Slot] = range(after + 1, columns.known[column] + 1)
-            if columns.known[column] - after > len(instances):
-                beyond = sorted(each for each in instances if each > after)
-            for other in beyond:
-                instance = instances.get(other)
-                if instance is None or instance is asked:
-                    continue
-                committed = instance.phase == COMMITTED
-                theirs = instance.payload if committed else instance.initial_payload
-                their_deps = instance.deps if committed else instance.initial_deps
-                if (
-                    theirs is not None
-                    and their_deps is not None
-                    and slot > their_deps[replica]
-                    and interferes(payload.footprint, theirs.footprint)
-                ):
-                    found.append(Objection(column, other, committed))
+        for column, other in self._live_index().interfering(payload.footprint):
+            if other <= max(deps[column], columns.floor[column]):
+                continue
+            instance = columns.get(column, other)
+            if instance is None or instance is asked:
+                continue
+            committed = instance.phase == COMMITTED
+            theirs = instance.payload if committed else instance.initial_payload
+            their_deps = instance.deps if committed else instance.initial_deps
+            if theirs is not None and their_deps is not None and slot > their_deps[replica]:
+                found.append(Objection(column, other, committed))
         return found
+
+    def _live_index(self) -> LiveIndex:
+        """All live ids by key; made anew where there is none (one pass for many questions)."""
+        if self._live is None:
+            self._live = LiveIndex()
+            for column in self.columns.instances:
+                for instance in column.values():
+                    known = instance.real_payload
+                    if known is not None:
+                        self._live.add(instance.replica, instance.slot, known.footprint)
+        return self._live
+
+    def _let_go_of_live_index(self) -> None:
+        """Give it up when most of what it holds is forgotten."""
+        if self._live is not None:
+            live = sum(map(len, self.columns.instances))
+            if self._live.added > 2 * live + LIVE_INDEX_SPARE:
+                self._live = None
 
     def _on_validate_ok(self, source: ReplicaId, m: ValidateOk, now: Micros) -> None:
         """Phase V at the recoverer.

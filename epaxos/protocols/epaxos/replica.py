@@ -250,6 +250,7 @@ class EPaxosReplica(Leaderless, Recovery):
 
     def _forget(self) -> None:
         self.index.turn(self.columns.floor)
+        self._let_go_of_live_index()
 
     # Time --------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from epaxos.core.replica import Outbox, Path, Setup, Timers
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot
 from epaxos.protocols.epaxos.answer_times import AnswerTimes
 from epaxos.protocols.epaxos.columns import Columns
-from epaxos.protocols.epaxos.conflicts import ConflictIndex
+from epaxos.protocols.epaxos.conflicts import ConflictIndex, LiveIndex
 from epaxos.protocols.epaxos.instance import (
     COMMAND_BYTES,
     COMMITTED,
@@ -40,6 +40,8 @@ class ReplicaState:
         self.columns = Columns(setup.me, setup.n, setup.rtt_us, setup.random)
         self.answers = AnswerTimes(setup.n)
         self.index = ConflictIndex(setup.n)
+        self._live: LiveIndex | None = None
+        """While recoveries validate: all live ids by key."""
         self.counts: dict[str, int] = {}
         """Counters since the start; replica.py says which."""
         self._next_slot: Slot = 1
@@ -71,6 +73,9 @@ class ReplicaState:
         """Index an id under its real payload, once, and count what it costs.
 
         It stays there whatever it is decided as (H11: a Nop that was only accepted may lose)."""
+        if self._live is not None:
+            # Also what the index has: its payload may have been unknown when this one was made.
+            self._live.add(instance.replica, instance.slot, payload.footprint)
         if instance.cost == INSTANCE_BYTES:
             self.index.add(instance.replica, instance.slot, payload.footprint)
             self.columns.charge(
