@@ -31,8 +31,7 @@ def base_url(text: str) -> str:
     found = re.fullmatch(r"https?://(?:[^/\s:@?#\[\]]+|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?", url)
     if found is None or not 0 < int(found[1] or 80) < 65_536:
         raise ConfigError(
-            f"--at {cut(text)} is not the address of an HTTP port; write for example "
-            "http://127.0.0.1:8001"
+            f"--at {cut(text)} is not an HTTP address; write for example http://127.0.0.1:8001"
         )
     return url
 
