@@ -54,6 +54,21 @@ def fail(*arguments):
 os.{name} = fail
 """
 
+FULL = """
+import os
+real = os.pwrite
+is_full = False
+def write(fd, data, at):
+    global is_full
+    if is_full:
+        raise OSError(28, os.strerror(28))
+    if b"does not fit" in bytes(data):
+        is_full = True
+        return real(fd, data[:{kept}], at)
+    return real(fd, data, at)
+os.pwrite = write
+"""
+
 BUG = """
 from epaxos.node.node import Node
 real = Node.request
@@ -130,6 +145,28 @@ def test_a_failing_disk_ends_the_replica_with_its_name_and_loses_nothing(
         assert c[1].put("others-go-on", b"x") == 200
         c.start(0).wait_ready()
         assert all(c[0].get(k) == v for k, v in acknowledged.items())
+
+
+@pytest.mark.parametrize(("kept", "found"), [(60, 404), (-1, b"this does not fit")])
+def test_a_full_disk_that_keeps_the_first_part_of_a_step_is_an_unknown_outcome(
+    tmp_path, kept, found
+):
+    """Half a record is cut; one that lacks only its padding is whole, and what it says happens."""
+    with ProcessCluster(tmp_path, 1) as c:
+        c.start(0, prelude=FULL.format(kept=kept)).wait_ready()
+        assert c[0].put("before", b"1") == 200
+        assert c[0].put("torn", b"this does not fit") in (0, 504), "neither done nor refused"
+        code, line = c[0].ended()
+        assert code == 3
+        assert "No space left on device" in line
+        c.start(0).wait_ready()
+        assert any("torn tail" in each for each in c[0].log) == (found == 404)
+        assert c[0].get("before") == b"1"
+        assert c[0].get("torn") == found
+        assert c[0].put("torn", b"there is room again") == 200
+        assert c[0].stop() == 0
+        c.start(0).wait_ready()
+        assert c[0].get("torn") == b"there is room again"
 
 
 def test_a_bug_ends_the_replica_and_nobody_is_answered(tmp_path):
