@@ -41,6 +41,7 @@ _PHASE_OF: Final = {
     "Learned": "committed",
     "Chosen": "committed",
     "Executed": "executed",
+    "Forgotten": "executed",
 }
 _COMMANDS_SHOWN: Final = 3
 _IDS_SHOWN: Final = 8

@@ -169,7 +169,11 @@ TUNABLES: dict[str, tuple[float, ...]] = {
 }
 """Constants that a seed may set, and their extremes."""
 
-FAR: dict[str, tuple[float, ...]] = {"multipaxos.SLOTS_AHEAD_MAX": (1, 3)}
+FAR: dict[str, tuple[float, ...]] = {
+    "multipaxos.SLOTS_AHEAD_MAX": (1, 3),
+    "multipaxos.NOTED_SLOTS": (1, 4),
+    "epaxos.NOTED_INSTANCES": (1, 4),
+}
 """The same, drawn by a random of its own: what other constants a seed sets does not hang on it."""
 
 LIMITS: dict[str, tuple[int, ...]] = {

@@ -298,6 +298,11 @@ class Columns:
         if floor != self.floor:
             self._forget(merge(self.floor, floor))
 
+    def restore(self, stable: Deps, floor: Deps) -> None:
+        """Take over what an earlier life of this replica noted."""
+        self.stable = self._stables[self.me] = merge(self.stable, stable)
+        self._forget(merge(self.floor, floor))
+
     def _forget(self, floor: Deps) -> None:
         for column, low, high in zip(self.instances, self.floor, floor):
             for slot in range(low + 1, high + 1):

@@ -370,6 +370,17 @@ class CommittedShort(msgspec.Struct, frozen=True, array_like=True, tag=22, gc=Fa
     """Decided."""
 
 
+class Forgotten(msgspec.Struct, frozen=True, array_like=True, tag=23, gc=False):
+    """Note: what need not be remembered any more (R15). Restore forgets by it while it reads.
+
+    One lost in a torn tail costs memory only: an older floor is one that everybody knows too."""
+
+    stable: Deps
+    """Minimum of all members' executed; where later initial deps start."""
+    floor: Deps
+    """Minimum of all members' stable, never above `stable`."""
+
+
 MESSAGES = (
     PreAccept,
     PreAcceptOk,
@@ -398,6 +409,7 @@ RECORDS = (
     Introduced,
     Committed,
     CommittedShort,
+    Forgotten,
 )
 """The closed union of records."""
 

@@ -47,6 +47,7 @@ from epaxos.protocols.epaxos.messages import (
     CommitShort,
     Committed,
     CommittedShort,
+    Forgotten,
     InProgress,
     Introduced,
     Nack,
@@ -72,6 +73,11 @@ WAITING_RESENDS = 6
 """So often a Waiting is, likewise."""
 
 
+NOTED_INSTANCES = 64
+"""What is forgotten is noted in the log when it is so many instances more; so many more than live
+ones a restart may hold."""
+
+
 class EPaxosReplica(Leaderless, Recovery):
     """One member of an EPaxos* cluster; implements `epaxos.core.replica.Replica`."""
 
@@ -79,6 +85,8 @@ class EPaxosReplica(Leaderless, Recovery):
         super().__init__(setup)
         self.counts.update(dict.fromkeys(_COUNTERS, 0))
         self._started = False
+        self._noted = 0
+        """How many instances the last note says are forgotten."""
         self._top: Slot = 0
         """The highest slot that a message may make known; renewed when one is above it."""
         self._tick_at: Micros = 0
@@ -109,6 +117,7 @@ class EPaxosReplica(Leaderless, Recovery):
             Introduced: self._restore_introduced,
             Committed: self._restore_committed,
             CommittedShort: self._restore_committed,
+            Forgotten: self._restore_forgotten,
         }
 
     # The central interface ---------------------------------------------------------------------
@@ -249,8 +258,13 @@ class EPaxosReplica(Leaderless, Recovery):
         self._forget()
 
     def _forget(self) -> None:
-        self.index.turn(self.columns.floor)
+        columns = self.columns
+        self.index.turn(columns.floor)
         self._let_go_of_live_index()
+        forgotten = sum(columns.floor)
+        if forgotten >= self._noted + NOTED_INSTANCES:
+            self._noted = forgotten
+            self.out.note(Forgotten(columns.stable, columns.floor))
 
     # Time --------------------------------------------------------------------------------------
 
@@ -399,6 +413,11 @@ class EPaxosReplica(Leaderless, Recovery):
         payload = r.payload if isinstance(r, Committed) else instance.initial_payload
         if instance.phase != COMMITTED:
             self._become_committed(instance, payload, r.deps, Path.LEARNED)
+
+    def _restore_forgotten(self, r: Forgotten) -> None:
+        self.columns.restore(r.stable, r.floor)
+        self.index.turn(self.columns.floor)
+        self._noted = sum(self.columns.floor)
 
 
 _COUNTERS = (

@@ -223,6 +223,13 @@ class Chosen(msgspec.Struct, frozen=True, array_like=True, tag=19, gc=False):
     """The commit index as known here."""
 
 
+class Forgotten(msgspec.Struct, frozen=True, array_like=True, tag=20, gc=False):
+    """Note: every member has executed every slot up to here. Restore forgets by it."""
+
+    floor: Slot
+    """At most the commit index noted before."""
+
+
 MESSAGES = (
     Probe,
     ProbeOk,
@@ -241,5 +248,5 @@ MESSAGES = (
 )
 """The closed union of messages."""
 
-RECORDS = (Promised, Voted, Learned, Chosen)
+RECORDS = (Promised, Voted, Learned, Chosen, Forgotten)
 """The closed union of records."""

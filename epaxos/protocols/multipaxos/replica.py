@@ -44,6 +44,7 @@ from epaxos.protocols.multipaxos.messages import (
     Chosen,
     CommitIndex,
     Fetch,
+    Forgotten,
     Forward,
     Heartbeat,
     Learn,
@@ -62,6 +63,9 @@ from epaxos.protocols.multipaxos.stages import Leading, Preparing
 
 PROGRESS_SLOTS = 32
 """So many newly executed slots are worth a Heartbeat of their own."""
+
+NOTED_SLOTS = 64
+"""What is forgotten is noted in the log when it is so many slots more."""
 
 PROGRESS_DELAY_US = 50_000
 """The first change not yet told waits at most so long."""
@@ -85,6 +89,8 @@ class MultiPaxosReplica(Elector):
         """whom to ask for them."""
         self._fetches = 0
         """How often the present question was repeated."""
+        self._floor_noted: Slot = 0
+        """The floor as last noted in the log."""
         self._noted: Slot = 0
         """The commit index as last noted in the log."""
         self._ack: tuple[Ballot, Slot, Slot] | None = None
@@ -190,6 +196,13 @@ class MultiPaxosReplica(Elector):
                 if entry is None:
                     raise StorageError(f"the log says that slot {slot} is chosen but not as what")
                 self._choose(slot, entry)
+        elif isinstance(record, Forgotten):
+            self._forget(min(record.floor, self.log.chosen))
+            self._floor_noted = low = self.floor[0]
+            # What was noted was executed durably here too, and known to be so everywhere.
+            members, me = self.members, self.me
+            members.executed[me] = max(members.executed[me], low)
+            members.stable[me] = max(members.stable[me], low)
         self._noted = self.log.chosen
         self.live_bytes = self.log.live_bytes
 
@@ -587,7 +600,12 @@ class MultiPaxosReplica(Elector):
             self._catch_up(source, m.commit, now)
 
     def _renew_floor(self) -> None:
-        floor = self.members.renew_floor()
+        self._forget(self.members.renew_floor())
+        if self.floor[0] >= self._floor_noted + NOTED_SLOTS:
+            self._floor_noted = self.floor[0]
+            self.out.note(Forgotten(self.floor[0]))
+
+    def _forget(self, floor: Slot) -> None:
         if floor > self.floor[0]:
             self.log.forget(floor)
             self.floor = (floor,)
