@@ -100,6 +100,10 @@ class Findings:
             level = "INVALID" if verdict == "ILLEGAL" else "SUSPECT"
             self.add(level, f"{at}the history is {sentence}")
 
+    def look_at_death(self, at: str, region: str, last_words: str) -> None:
+        """A replica that ended and was not to."""
+        self.add("INVALID", f"{at}the replica in {region} ended: {last_words}")
+
     def look_at_slow_paths(self, at: str, unexplained: int | None) -> None:
         """Whether conflicts explain them."""
         if unexplained:
@@ -112,6 +116,9 @@ def validity(summary: dict[str, Any]) -> tuple[str, list[str]]:
     found = Findings()
     for phase in summary["phases"]:
         rate = f"{phase['label']}: "
+        for row in phase.get("deaths", ()):
+            at = f"{runs[row['run']]}, {rate}"
+            found.look_at_death(at, row["region"], row["last_words"])
         for row in phase["health"]:
             found.look_at_health(f"{runs[row['run']]}, {rate}", row)
         for row in phase.get("histories", ()):

@@ -264,9 +264,11 @@ def _ms(us: int | None) -> float | None:
 
 def sampled_batches(cluster: LocalCluster, demand: Demand) -> tuple[tuple[Sampled, ...], ...]:
     """Per replica, the batches whose stages it kept from the measured time of a load that has just
-    ended. Raises EpaxosError."""
+    ended; none of one that ended. Raises EpaxosError."""
     window_s = demand.duration_s + COOLDOWN_S + SETTLE_S
-    explained = [process.ask(PATH)["samples"] for process in cluster.processes]
+    explained = [
+        process.ask(PATH)["samples"] if process.running else [] for process in cluster.processes
+    ]
     return tuple(answered(each, window_s) for each in explained)
 
 

@@ -10,16 +10,14 @@ Rules of this file: it runs and collects. Figures are made in summary.py, judged
 written in save.py.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from bench.clusters.counters import CLUSTER_S, Measured, sampled_batches
-from bench.clusters.local import LocalCluster
 from bench.progress import ProgressClock, ProgressReport, Watch, ignore
 from bench.trials.trial import Trial, local_cluster, measure_trial
-from epaxos.core.errors import ConfigError, EpaxosError
+from epaxos.core.errors import ConfigError
 from epaxos.registry import find_protocol
 from epaxos.workload import Conflict
 
@@ -149,6 +147,8 @@ class ComparedTrial:
     cluster: ComparedCluster
     trial: Trial
     measured: Measured
+    deaths: dict[int, str] = field(default_factory=dict)
+    """Replicas that ended though none was to, and their last words."""
 
 
 def compare(
@@ -157,39 +157,39 @@ def compare(
     """Run everything; clusters keep their files in `directory`. Raises EpaxosError; whatever
     happens, no process is left."""
     clock = ProgressClock(options.estimate_s, watch)
-    return [
-        ComparedTrial(each, trial, measured)
-        for each in options.clusters
-        for trial, measured in zip(each.trials, _measure(each, directory / each.name, clock))
-    ]
+    found: list[ComparedTrial] = []
+    for each in options.clusters:
+        left, place = each.trials, directory / each.name
+        while left:
+            done = _measure(each, left, place, clock)
+            found += done
+            left, place = left[len(done) :], directory / f"{each.name}-{len(found)}"
+    return found
 
 
-def _measure(compared: ComparedCluster, place: Path, clock: ProgressClock) -> list[Measured]:
+def _measure(
+    compared: ComparedCluster, trials: tuple[Trial, ...], place: Path, clock: ProgressClock
+) -> list[ComparedTrial]:
+    """Trials in one cluster. The first that loses a replica is the last: it goes on to its end
+    without, but the next must not begin so."""
     what, found = compared.label, []
-    with local_cluster(compared.trials[0], place) as cluster:
+    with local_cluster(trials[0], place) as cluster:
         n = cluster.topology.n
         starting = f"starting {n} replicas"
         clock.tell(what, starting)
         cluster.start(lambda count: clock.tell(what, starting, count / n, CLUSTER_S))
         clock.ended(what, CLUSTER_S)
-        for trial in compared.trials:
-            watch = _watch(cluster, trial, what, clock)
-            measured = measure_trial(trial, cluster, place, watch).measured
+        for trial in trials:
+            tell = partial(_tell, clock, what, trial)
+            measurement = measure_trial(trial, cluster, place, tell)
             sampled = sampled_batches(cluster, trial.demand)
-            found.append(replace(measured, sampled=sampled))
+            measured = replace(measurement.measured, sampled=sampled)
+            found.append(ComparedTrial(compared, trial, measured, measurement.deaths))
             clock.ended(what, trial.load_s)
+            if measurement.deaths:
+                break
     return found
 
 
-def _watch(
-    cluster: LocalCluster, trial: Trial, what: str, clock: ProgressClock
-) -> Callable[[float], None]:
-    """Reports a trial, and ends it when a replica has ended: none was to."""
-
-    def watch(share: float) -> None:
-        for process in cluster.processes:
-            if not process.running:
-                raise EpaxosError(f"the replica in {process.region} ended: {process.last_words()}")
-        clock.tell(what, trial.drawn.title, share, trial.load_s)
-
-    return watch
+def _tell(clock: ProgressClock, what: str, trial: Trial, share: float) -> None:
+    clock.tell(what, trial.drawn.title, share, trial.load_s)

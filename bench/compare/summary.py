@@ -199,6 +199,11 @@ def _workload(
             for compared in trials
             if compared.measured.checked is not None
         ],
+        "deaths": [
+            {"run": compared.cluster.name, "region": regions[i].name, "last_words": last_words}
+            for compared in trials
+            for i, last_words in compared.deaths.items()
+        ],
         "health": [
             {"run": compared.cluster.name, **health(compared.measured, compared.measured.machine)}
             for compared in trials

@@ -415,7 +415,7 @@ def _judge(trial: Trial, found: TrialMeasurement) -> Findings:
     if measured.checked is not None:
         findings.look_at_history("", measured.checked.verdict, measured.checked.sentence())
     for i, last_words in found.deaths.items():
-        findings.add("INVALID", f"the replica in {regions[i].title} ended: {last_words}")
+        findings.look_at_death("", regions[i].title, last_words)
     for event in found.events:
         if event.failed:
             findings.add("INVALID", f"{event.kind} of {event.region} failed: {event.failed}")

@@ -153,6 +153,10 @@ def test_what_was_asked_wrongly_is_one_line(tmp_path, capfd, wrong, word):
     assert not (tmp_path / "out").exists()
 
 
+def command_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def replica_pids(directory):
     """The replicas whose settings lie below a directory."""
     found = []
@@ -189,6 +193,39 @@ def test_nothing_is_left_behind(tmp_path, number):
     if number != signal.SIGKILL:
         assert code == ExitCode.INTERRUPTED
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_replica_that_is_killed_makes_its_trial_invalid_and_no_other(tmp_path):
+    """The trial goes on without it, and its history is judged; the next has a new cluster."""
+    command = [sys.executable, "-m", "epaxos", "compare", *SHORT, "--conflicts", "0,100", "--check"]
+    process = subprocess.Popen(
+        [*command, "--duration", "4", "--protocols", "epaxos", "--json", "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        said = process.stderr
+        while "0 % conflicts" not in (line := said.readline()):
+            assert line, "ended before it began"
+        replicas = [
+            pid for pid in replica_pids(tmp_path) if b"serve" in command_of(pid).split(b"\0")
+        ]
+        os.kill(max(replicas), signal.SIGKILL)
+        out, _ = process.communicate(timeout=ENDS_WITHIN_S)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert process.returncode == ExitCode.FAILED
+    document = json.loads(out)
+    first, second = document["phases"]
+    assert [death["last_words"] for death in first["deaths"]] == ["killed by signal 9"]
+    assert second["deaths"] == []
+    assert any("ended: killed by signal 9" in why for why in document["verdict"]["reasons"])
+    assert [row["verdict"] for phase in (first, second) for row in phase["histories"]] == ["OK"] * 2
+    assert all(cell["fates"]["lost"] == 0 for cell in second["cells"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
