@@ -34,7 +34,7 @@ VERBS: Final = {
     "figures": "The papers' evaluation figures, measured here.",
     "sim": "Clusters in virtual time, by seed; everything fails.",
     "load": "Locust from every region, with percentiles and criteria.",
-    "check": "Is a history of calls linearizable? Ours, jepsen's, porcupine's.",
+    "check": "Is a history linearizable? Ours, jepsen or porcupine.",
     "bench": "Throughput and CPU per command of a local cluster.",
     "explain": "How one request went, stage by stage.",
     "graph": "The live dependency graph of a replica.",
