@@ -103,9 +103,11 @@ class Disk:
         return self.durable[: min(self._doomed, default=len(self.durable))]
 
     def rot(self, rng: random.Random) -> bool:
-        """Flip a bit somewhere in the middle, where it must be noticed; False: no such place."""
+        """Flip a bit somewhere in the middle, where it must be noticed, also after a loss of power;
+        False: no such place."""
+        gone = self._bad | self._doomed
         beyond = max(
-            (synced for place, synced in enumerate(self._synced) if place not in self._bad),
+            (synced for place, synced in enumerate(self._synced) if place not in gone),
             default=0,
         )
         if beyond < 1:

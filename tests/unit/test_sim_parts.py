@@ -107,6 +107,13 @@ def test_bit_rot_is_put_only_where_it_must_be_noticed():
     assert not disk.rot(random.Random(1)), "no record names a position behind these"
 
 
+def test_what_goes_with_the_power_vouches_for_nothing_before_it():
+    disk = written(Disk(0), [b"a"])
+    disk.append(b"b")
+    disk.fail_sync()
+    assert not disk.rot(random.Random(1)), "what names it can be read, and is on no disk"
+
+
 def test_a_torn_record_vouches_for_nothing_before_it():
     for seed in range(100):
         disk = written(Disk(0), [b"a", b"b"])
