@@ -203,3 +203,13 @@ def test_nobody_is_waited_for_longer_than_t1():
     t1 = made.columns.patience_us
     assert not gave_up(made, 3_000_000 + t1 - 100)
     assert gave_up(made, 3_000_000 + t1 + 100)
+
+
+def test_whoever_stood_still_for_long_does_not_wait_as_long_again():
+    """It stood for a minute while it waited, and what was still to come got lost meanwhile."""
+    made = replica(0, 7, EQUAL_RTTS)
+    proposed(1, 0, made)
+    answer(made, 1, 10_000, 1, 2, 3)
+    stood = 60_000_000
+    assert not gave_up(made, stood)
+    assert gave_up(made, stood + 2 * made.columns.patience_us)

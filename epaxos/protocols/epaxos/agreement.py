@@ -199,7 +199,8 @@ class Agreement(ReplicaState):
             attempt.round_us = now - attempt.proposed_at
         elif attempt.wait_until and not attempt.stood_us:
             late = now - attempt.wait_until
-            attempt.stood_us = 2 * late if late > FAST_PATH_GRACE_US else 0
+            if late > FAST_PATH_GRACE_US:
+                attempt.stood_us = late + min(late, self.columns.patience_us)
         attempt.wait_until = self._fast_path_hope(attempt, now)
         if attempt.wait_until > now:
             self._timers.set(attempt, attempt.wait_until)

@@ -155,8 +155,8 @@ class PreAccepting(Attempt):
         self.wait_until: Micros = 0
         """Until when the fast path is waited for; 0: nothing is waited for."""
         self.stood_us: Micros = 0
-        """Twice what the end of that wait was noticed too late by: this replica stood still, and
-        whom it waits for may have done so until now. Counts once."""
+        """What the end of that wait was noticed too late by, and as much again, T1 at most: this
+        replica stood still, and whom it waits for may have done so until now. Counts once."""
 
 
 class Accepting(Attempt):
