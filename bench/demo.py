@@ -270,12 +270,12 @@ def _activity(demo: Demo, at_s: float) -> str:
 
 
 def _http_ports(place: Path) -> list[int]:
-    """Where the replicas of a cluster answer; none yet, before it has its file."""
+    """Where the replicas of a cluster answer; none yet, before it has its whole file."""
     try:
         document = tomllib.loads((place / "cluster.toml").read_text("utf-8"))
-    except (OSError, tomllib.TOMLDecodeError):
+        return [int(each["http_port"]) for each in document["replicas"]]
+    except (OSError, tomllib.TOMLDecodeError, KeyError):
         return []
-    return [int(each["http_port"]) for each in document["replicas"]]
 
 
 def _ask(port: int) -> tuple[float, float] | None:

@@ -108,7 +108,7 @@ def test_a_death_that_nobody_planned_makes_the_trial_invalid(tmp_path):
         if killed or not (tmp_path / "load.json").exists():
             return  # the clients are not there yet
         for pid, words in processes_below(tmp_path).items():
-            if words[-2:] == ["2", ""] and words[-3] == "--replica":
+            if words[-3:] == ["--replica", "R3", ""]:
                 killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
 

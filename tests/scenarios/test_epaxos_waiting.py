@@ -37,7 +37,7 @@ def test_w4_the_command_leaders_late_answer_ends_the_waiting():
 def test_a_recovery_beyond_the_horizon_is_seen_to():
     """E was the only one to know A.2 and B.2: too few for the fast path, so both are Nop, and then
     nothing stands against A.1 and B.1."""
-    world = played("horizon")
+    world = played("beyond-the-horizon")
     assert values(world, *"CDE") == {
         "A.1": (["x"], (0,) * 5),
         "B.1": (["y"], (0,) * 5),

@@ -82,7 +82,8 @@ def test_each_kind_of_fault_is_absent_in_about_half_of_the_seeds():
     drawn = [draw(seed) for seed in range(600)]
     calm = Faults()
     for each in fields(Faults):
-        if each.name in ("sync_us",):
+        # How long a sync takes, and how often at most somebody starts what was refused.
+        if each.name in ("sync_us", "insistent"):
             continue
         present = sum(
             getattr(options.faults, each.name) != getattr(calm, each.name) for options in drawn

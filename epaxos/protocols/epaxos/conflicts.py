@@ -119,18 +119,23 @@ class LiveIndex:
     Only a Validate asks; it is made for the first one, and given up when most of what it holds is
     forgotten. Without recoveries nothing is kept and nothing is paid."""
 
-    __slots__ = ("_readers", "_writers", "added")
+    __slots__ = ("_ids", "_readers", "_writers")
 
     def __init__(self) -> None:
+        self._ids: set[tuple[ReplicaId, Slot]] = set()
         self._writers: dict[bytes, list[tuple[ReplicaId, Slot]]] = {}
         self._readers: dict[bytes, list[tuple[ReplicaId, Slot]]] = {}
-        self.added = 0
-        """How many ids were added, forgotten ones and repetitions included."""
+
+    def __len__(self) -> int:
+        """How many ids it holds, forgotten ones included."""
+        return len(self._ids)
 
     def add(self, replica: ReplicaId, slot: Slot, footprint: Footprint) -> None:
         """Hold an id under its real payload's footprint. To do so again changes nothing."""
-        self.added += 1
         instance = (replica, slot)
+        if instance in self._ids:
+            return
+        self._ids.add(instance)
         for key in footprint.writes:
             self._writers.setdefault(key, []).append(instance)
         for key in footprint.reads:

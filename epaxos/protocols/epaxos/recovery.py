@@ -442,7 +442,7 @@ class Recovery(Agreement):
         """Give it up when most of what it holds is forgotten."""
         if self._live is not None:
             live = sum(map(len, self.columns.instances))
-            if self._live.added > 2 * live + LIVE_INDEX_SPARE:
+            if len(self._live) > 2 * live + LIVE_INDEX_SPARE:
                 self._live = None
 
     def _on_validate_ok(self, source: ReplicaId, m: ValidateOk, now: Micros) -> None:

@@ -241,7 +241,7 @@ EXHIBITS = (
         search=Directed(5, _one_takes_both),
     ),
     Exhibit(
-        name="horizon",
+        name="beyond-the-horizon",
         title="Recovery does not look beyond its horizon, whatever it waits for",
         source="this project; protocol.md 4.2 and 1.15",
         story="A column is recovered from its oldest slots on, so many at a time. A recovery waits "
