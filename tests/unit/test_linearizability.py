@@ -141,7 +141,7 @@ def is_legal_order(order):
     return True
 
 
-def true_history(rng, count):
+def true_history(rng, count, sets=False):
     """What clients saw of a register on which each operation took effect at one moment."""
     called = sorted(rng.randrange(12) for _ in range(count))
     intervals = sorted(
@@ -157,6 +157,9 @@ def true_history(rng, count):
         expect = None
         if kind == "cas":
             expect = rng.choice((None, state, b"%d" % rng.randrange(count)))
+            if sets and rng.random() < 0.7:
+                others = rng.sample(range(count), rng.randrange(count))
+                expect = frozenset((expect, *(b"%d" % other for other in others)))
             value = rng.choice((value, value, None))
         op = Op(kind, value, expect, start, end, None)
         lost = rng.random() < 0.25
@@ -191,6 +194,8 @@ def with_few_values(ops):
     """The same history with values that several writes may write."""
 
     def few(value):
+        if isinstance(value, frozenset):
+            return frozenset(map(few, value))
         if isinstance(value, tuple):
             return (value[0], few(value[1]))
         return b"%d" % (int(value) % 2) if isinstance(value, bytes) else value
@@ -200,11 +205,13 @@ def with_few_values(ops):
     ]
 
 
-def test_agrees_with_trying_every_order():
+@pytest.mark.parametrize("sets", [False, True])
+def test_agrees_with_trying_every_order(sets):
+    """With sets, most compare-and-sets take any of several values."""
     rng = random.Random(8)
     seen = {True: 0, False: 0}
     for number in range(1_000):
-        ops = true_history(rng, rng.randint(1, 6))
+        ops = true_history(rng, rng.randint(1, 6), sets)
         if number % 4 == 3:
             ops = with_few_values(ops)
         whole = number % 2 == 0

@@ -54,8 +54,8 @@ class Op(NamedTuple):
     """`get`, `put`, `delete` or `cas`."""
     value: State
     """What to write: put, cas (None removes)."""
-    expect: State
-    """cas: the value expected; None: expected to be absent."""
+    expect: State | frozenset[State]
+    """cas: the value expected; None: expected to be absent. A set: any of these will do."""
     called: Micros
     returned: Micros | None
     """None: the outcome is unknown."""
@@ -66,7 +66,7 @@ class Op(NamedTuple):
     def __str__(self) -> str:
         words = [self.kind]
         if self.kind == "cas":
-            words.append(f"{say_value(self.expect)} to {say_value(self.value)}")
+            words.append(f"{_say_expected(self.expect)} to {say_value(self.value)}")
         elif self.kind == "put":
             words.append(say_value(self.value))
         answer = say_answer(self.kind, self.result)
@@ -80,6 +80,12 @@ class Op(NamedTuple):
 def say_value(value: object) -> str:
     """A value for people."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else "nothing"
+
+
+def _say_expected(expect: State | frozenset[State]) -> str:
+    if not isinstance(expect, frozenset):
+        return say_value(expect)
+    return f"any of ({' '.join(sorted(map(say_value, expect)))})"
 
 
 def say_answer(kind: str, result: object) -> str:
@@ -107,7 +113,7 @@ def step(state: State, op: Op) -> tuple[object, State]:
         return True, op.value
     if op.kind == "delete":
         return state is not None, None
-    if state == op.expect:
+    if state in op.expect if isinstance(op.expect, frozenset) else state == op.expect:
         return True, op.value
     return (False, state), state
 
@@ -208,9 +214,15 @@ class _Entry:
     def fits(self, state: State) -> bool:
         """Whether it gives its answer in this state."""
         wants = self.wants
+        if isinstance(wants, frozenset):
+            return state in wants
         return wants is _Any.VALUE or (
             state is not None if wants is _Any.PRESENT else wants == state
         )
+
+    def met(self) -> Iterable[State | _Any]:
+        """The states in any of which it gives its answer."""
+        return self.wants if isinstance(self.wants, frozenset) else (self.wants,)
 
 
 class _Search:
@@ -254,7 +266,7 @@ class _Search:
         value, or that removed some value and could have met none without it."""
         told: dict[State | _Any, int] = {}
         for entry in self._entries:
-            told[entry.wants] = entry.end
+            told.update(dict.fromkeys(entry.met(), entry.end))
         removed = told.get(_Any.PRESENT, -1)
         changed = True
         while changed:
@@ -262,11 +274,14 @@ class _Search:
             for entry in unknown:
                 if entry.op.kind != "get":
                     entry.met_until = told.get(entry.writes, -1)
-                    creates = entry.wants in (_Any.VALUE, None) and entry.writes is not None
+                    met = entry.met()
+                    creates = (_Any.VALUE in met or None in met) and entry.writes is not None
                     entry.end = max(entry.met_until, removed if creates else -1)
-                if entry.op.kind == "cas" and entry.end > told.get(entry.wants, -1):
-                    told[entry.wants] = entry.end
-                    changed = True
+                if entry.op.kind == "cas":
+                    for state in entry.met():
+                        if entry.end > told.get(state, -1):
+                            told[state] = entry.end
+                            changed = True
         return [entry for entry in unknown if entry.start <= entry.end]
 
     def _lay_out(self, entries: list[_Entry]) -> None:
@@ -296,15 +311,23 @@ class _Search:
         for entry in entries:
             self._writers[entry.writes] = self._writers.get(entry.writes, 0) + 1
         for entry in reversed(self._entries):
+            self._due[entry.writes] = entry.end
+            if isinstance(entry.wants, frozenset):
+                continue  # none of these states need stay for it
             self._met.setdefault(entry.wants, []).append(entry)
             self._held[entry.wants] = max(self._held.get(entry.wants, -1), entry.start - 1)
-            self._due[entry.wants] = self._due[entry.writes] = entry.end
+            self._due[entry.wants] = entry.end
 
     def _look_for_free(self, useful: list[_Entry]) -> None:
         """Find the puts that may be hidden under what follows them, and from when on."""
         removing = [*self._entries, *useful]
         self._removals = sorted(each.start for each in removing if each.wants is _Any.PRESENT)
-        chained = {entry.wants for entry in useful if entry.op.kind == "cas"}
+        chained = {
+            state
+            for entry in removing
+            if entry.op.kind == "cas" and (not entry.known or isinstance(entry.wants, frozenset))
+            for state in entry.met()
+        }
         for entry in self._entries:
             readers = self._met.get(entry.writes, ())
             if (
@@ -371,7 +394,7 @@ class _Search:
                 free.append(entry)
             if not entry.fits(state) or self._must_stay(number, done, state, entry):
                 continue
-            if entry is needed or (stuck and entry.writes == needed.wants):
+            if entry is needed or (stuck and entry.writes in needed.met()):
                 helpful.append(entry)
             elif is_free:
                 continue
@@ -460,12 +483,15 @@ class _Search:
 def _is_impossible(op: Op) -> bool:
     """Whether no state gives this answer."""
     wants = _wants(op)
+    if isinstance(wants, frozenset):
+        return not wants
     state = b"" if isinstance(wants, _Any) else wants
     return step(state, op)[0] != op.result
 
 
-def _wants(op: Op) -> State | _Any:
-    """The state in which an operation gives its answer; of unknown outcome: changes something."""
+def _wants(op: Op) -> State | frozenset[State] | _Any:
+    """The state in which an operation gives its answer, or several such states; of unknown outcome:
+    those in which it changes something."""
     if op.kind == "get":
         return op.result if isinstance(op.result, bytes) else None
     if op.kind == "cas":
