@@ -25,7 +25,7 @@ from epaxos.core.command import (
 from epaxos.core.errors import Definite
 from epaxos.core.types import Micros, ReplicaId, replica_name
 from epaxos.node.requests import Refusal, Reply, Request
-from epaxos.sim.check.calls import Call, check_refusals, histories
+from epaxos.sim.check.calls import Call, check_fates, histories
 from epaxos.sim.check.checkers import Place
 from epaxos.sim.check.linearizability import Op
 from epaxos.sim.world import World
@@ -159,34 +159,14 @@ class Clients:
         """How many commands wait for an answer."""
         return sum(not call.settled for calls in self._waiting.values() for call in calls)
 
-    def check_refusals(self) -> None:
-        """What clients were told certainly did not happen, did not."""
-        check_refusals(self.calls, self._world.executions)
+    def check_fates(self) -> None:
+        """What clients were told certainly did not happen, did not; nothing happened more often
+        than it was asked for."""
+        check_fates(self.calls, self._world.executions)
 
-    def history(self) -> dict[bytes, list[Op]]:
+    def histories(self) -> dict[bytes, list[tuple[Call, Op]]]:
         """What was seen, per key."""
         return histories(self.calls)
-
-    def in_order(self, key: bytes, places: dict[Place, int]) -> list[Op] | None:
-        """The operations of a key in the order in which a replica executed them.
-
-        None if one that was answered, or that certainly failed, has the wrong place in it."""
-        found: list[tuple[int, Op]] = []
-        for call in self.calls:
-            if call.key != key:
-                continue
-            place = call.place
-            if place is None and call.argument:
-                place = self._world.executions.place_of(call.argument)
-            position = None if place is None else places.get(place)
-            if call.failed and position is not None:
-                return None
-            if call.returned is not None and position is None:
-                return None
-            if position is not None:
-                found.append((position, call.op()))
-        found.sort(key=lambda each: each[0])
-        return _reads_by_call([op for _, op in found])
 
     def _token(self) -> bytes:
         self._number += 1
@@ -261,6 +241,20 @@ class Clients:
             if calls[0].replica == member:
                 self._forget(number)
                 self._try_again(number, calls)
+
+
+def in_order(history: list[tuple[Call, Op]], places: dict[Place, int]) -> list[Op] | None:
+    """The operations of a key in the order in which a replica executed them; `places` has it.
+
+    None if one of them has no place in it."""
+    found: list[tuple[int, Op]] = []
+    for call, op in history:
+        position = None if call.place is None else places.get(call.place)
+        if position is None:
+            return None
+        found.append((position, op))
+    found.sort(key=lambda each: each[0])
+    return _reads_by_call([op for _, op in found])
 
 
 def _reads_by_call(order: list[Op]) -> list[Op]:

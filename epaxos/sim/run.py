@@ -21,7 +21,7 @@ from epaxos.sim.check.checkers import (
     broken_by,
 )
 from epaxos.sim.check.linearizability import Verdict, check, explains, say_illegal
-from epaxos.sim.clients import Clients
+from epaxos.sim.clients import Clients, in_order
 from epaxos.sim.faults import FaultPlan
 from epaxos.sim.options import RunOptions
 from epaxos.sim.process import Process
@@ -252,15 +252,16 @@ def _check_history(world: World, clients: Clients) -> None:
     """Linearizability, key by key. The order in which some replica executed is tried first: if it
     explains all answers it is a proof; if not, the search decides. What the answers of a state
     machine from outside should be is not known here."""
-    clients.check_refusals()
+    clients.check_fates()
     if not all(_node(process).store.is_key_value for process in world.living()):
         return
     witness = max(world.living(), key=lambda process: len(world.executions.places(process.me)))
     places = world.executions.places(witness.me)
-    for key, ops in sorted(clients.history().items()):
-        order = clients.in_order(key, places)
+    for key, history in sorted(clients.histories().items()):
+        order = in_order(history, places)
         if order is not None and explains(order):
             continue
+        ops = [op for _, op in history]
         verdict = check(ops)
         if verdict is not Verdict.OK:
             unknown = verdict is Verdict.UNKNOWN

@@ -283,7 +283,7 @@ class World:
         self.counts["requests"] += 1
         self.mark("request", member, request.operations, request.keys, request.arguments)
         self.meter.requested(member, request)
-        self.executions.sent.update(request.arguments)
+        self.executions.requested(member, request.arguments)
         patience = request.deadline - self.now
         local = process.clock.local(self.now)
         process.inbox.append(request._replace(deadline=local + patience))

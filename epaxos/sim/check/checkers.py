@@ -8,6 +8,7 @@ Rules of this file: a violation is raised as `Violation` with the property and t
 observer changes anything.
 """
 
+from collections.abc import Sequence
 from traceback import extract_tb
 from typing import NamedTuple, NoReturn
 
@@ -29,6 +30,7 @@ VISIBILITY = (
 )
 ORDER = "interfering commands execute in one order at all replicas"
 ONCE = "every command is executed at most once at each replica, and under one instance only"
+VERSIONED = "the answer of a write names that write"
 PROPOSED = "only what a client sent is executed"
 REMEMBERED = "what a replica said it still knows after any crash"
 INVARIANT = "the protocol's own invariants hold"
@@ -168,17 +170,24 @@ class ExecutionChecker:
     """One order per key, at most once, only what was proposed."""
 
     def __init__(self) -> None:
-        self.sent: set[bytes] = set()
-        """Every argument that clients ever sent; arguments of writes are unique."""
+        self._sent: dict[tuple[ReplicaId, bytes], int] = {}
+        """How often clients sent each argument to each replica."""
         self._orders: dict[bytes, _KeyOrder] = {}
-        self._where: dict[bytes, Place] = {}
-        """Argument -> the place where it was first executed."""
+        self._where: dict[tuple[ReplicaId, bytes], list[Place]] = {}
+        """The places in which commands of a replica's clients with this argument were executed."""
+        self._batches: dict[tuple[ReplicaId, int], Id] = {}
+        """Origin and number of a batch -> the instance in which it was executed."""
         self._first: dict[Id, _First] = {}
         self._seen: list[dict[Id, Decided]] = []
         """Per replica what it has executed in this life, in its order."""
         self._counts: list[dict[bytes, int]] = []
         self._known: list[dict[ReplicaId, _Column]] = []
         """Per replica and column which slots are decided there."""
+
+    def requested(self, member: ReplicaId, arguments: Sequence[bytes]) -> None:
+        """A client sends commands with these arguments to a replica."""
+        for argument in arguments:
+            self._sent[member, argument] = self._sent.get((member, argument), 0) + 1
 
     def start(self, member: ReplicaId) -> None:
         """A process life begins; it replays what its log says it executed."""
@@ -210,6 +219,9 @@ class ExecutionChecker:
         self._seen[member][key] = decided
         if decided.payload is None:
             return
+        first = self._first.get(key)
+        if first is None or first.payload != decided.payload:
+            first = self._first[key] = self._look_at(key, decided.payload)
         known = self._known[member]
         for column, needed in enumerate(decided.deps):
             if needed and (column not in known or known[column].upto < needed):
@@ -218,9 +230,6 @@ class ExecutionChecker:
                     f"{InstanceId(*key)} deps {decided.deps} at {replica_name(member)}, which "
                     f"does not know all of {replica_name(column)}'s",
                 )
-        first = self._first.get(key)
-        if first is None or first.payload != decided.payload:
-            first = self._first[key] = self._look_at(key, decided.payload)
         orders, counts = self._orders, self._counts[member]
         for name in first.writes:
             order = orders[name]
@@ -236,17 +245,22 @@ class ExecutionChecker:
     def _look_at(self, key: Id, payload: Payload) -> "_First":
         """What depends on the payload alone, for the first replica that executes it."""
         batch = payload.batch
+        first = self._batches.setdefault((batch.origin, batch.number), key)
         for index, (code, argument) in enumerate(zip(batch.operations, batch.arguments)):
+            if code != _GET and argument:
+                self._where.setdefault((batch.origin, argument), []).append((key, index))
+        if first != key:
+            raise Violation(ONCE, f"{payload!r} in {InstanceId(*key)} and in {InstanceId(*first)}")
+        for code, argument in zip(batch.operations, batch.arguments):
             if code == _GET or not argument:
                 continue
-            if argument not in self.sent:
+            sent = self._sent.get((batch.origin, argument), 0)
+            if not sent:
                 raise Violation(PROPOSED, f"{argument!r} in {InstanceId(*key)}")
-            place = self._where.setdefault(argument, (key, index))
-            if place != (key, index):
-                raise Violation(
-                    ONCE,
-                    f"{argument!r} in {InstanceId(*key)} and in {InstanceId(*place[0])}",
-                )
+            places = self._where[batch.origin, argument]
+            if len(places) > sent:
+                where = " and in ".join(str(InstanceId(*place[0])) for place in places)
+                raise Violation(ONCE, f"{argument!r}, sent {sent} times, in {where}")
         footprint = payload.footprint
         writes = sorted(footprint.write_set)
         reads = sorted(footprint.read_set - footprint.write_set)
@@ -263,9 +277,9 @@ class ExecutionChecker:
                     found[key, index] = len(found)
         return found
 
-    def place_of(self, argument: bytes) -> Place | None:
-        """Where a write was executed, found by its unique argument."""
-        return self._where.get(argument)
+    def places_of(self, origin: ReplicaId, argument: bytes) -> list[Place]:
+        """Where writes with this argument, sent to this replica, were executed."""
+        return self._where.get((origin, argument), [])
 
     def _raise_order(self, member: ReplicaId, key: Id, name: bytes, position: int) -> NoReturn:
         writers = self._orders[name].writers

@@ -9,7 +9,7 @@ from epaxos.core.types import Micros
 from epaxos.node import node
 from epaxos.node.node import Node
 from epaxos.node.requests import Flight, Run
-from epaxos.sim.check.checkers import HONEST, LINEARIZABLE
+from epaxos.sim.check.checkers import HONEST, LINEARIZABLE, VERSIONED
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of
 from epaxos.sim.schedule.recipes import preaccept
 from epaxos.sim.schedule.stage import Stage
@@ -92,7 +92,7 @@ EXHIBITS = (
         "instead, all is well as long as batches have one request, and as long as all answers are "
         "alike.",
         plant=in_place_of(node, "slice_of", _from_the_front),
-        properties=(LINEARIZABLE,),
+        properties=(VERSIONED,),
         search=Swarm((3,), options={"keys": 2, "active_us": 300_000, "lag_us": 20_000}),
         budget=40,
     ),

@@ -10,7 +10,7 @@ outcome stays in it without an end.
 from epaxos.core.errors import Definite
 from epaxos.core.types import ReplicaId
 from epaxos.node.requests import Refusal, Reply
-from epaxos.sim.check.calls import Call, check_refusals, histories
+from epaxos.sim.check.calls import Call, check_fates, histories
 from epaxos.sim.check.checkers import LINEARIZABLE, ExecutionChecker, Violation
 from epaxos.sim.check.linearizability import Op, Verdict, check, say_answer, say_illegal
 from epaxos.sim.schedule.schedule import Commands
@@ -51,18 +51,20 @@ class History:
             return f"refuses {say_commands(codes, *columns)}: {answer.code}"
         told = [
             f"{say_commands(bytes([call.operation]), [call.key], [call.argument])}: "
-            f"{say_answer(call.op().kind, call.result)}"
+            f"{say_answer(call.kind, call.result)}"
             for call in calls
         ]
         return f"answers {', '.join(told)}"
 
-    def check_refusals(self, executions: ExecutionChecker) -> None:
-        """What was refused as definitely not done was not done, by no replica."""
-        check_refusals(self._all(), executions)
+    def check_fates(self, executions: ExecutionChecker) -> None:
+        """What was refused as definitely not done was not done, by no replica; nothing was done
+        more often than it was asked for."""
+        check_fates(self._all(), executions)
 
     def check_answers(self) -> None:
         """Linearizability, key by key."""
-        for key, ops in sorted(histories(self._all()).items()):
+        for key, history in sorted(histories(self._all()).items()):
+            ops = [op for _, op in history]
             verdict = check(ops)
             if verdict is Verdict.ILLEGAL:
                 raise Violation(

@@ -174,7 +174,7 @@ class Player:
 
     def finish(self) -> None:
         """What clients were told, and the cluster as it stands. Raises Violation."""
-        self._look(self.history.check_refusals, self.executions)
+        self._look(self.history.check_fates, self.executions)
         if self._node.state_machine.is_key_value:
             self._look(self.history.check_answers)
         nodes = [actor.node for actor in self.actors if actor.node is not None]
@@ -320,7 +320,7 @@ class Player:
             node.receive(sent.source, message, now)
         elif isinstance(given, Commands):
             self._tell(actor.me, "request", given)
-            self.executions.sent.update(given.arguments)
+            self.executions.requested(actor.me, given.arguments)
             self.history.called(actor.me, given, self.number)
             columns = list(given.keys), list(given.arguments)
             deadline = now + given.patience_us
