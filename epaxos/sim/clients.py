@@ -2,10 +2,11 @@
 
 Each client sits beside one replica and sends short requests at random times, without waiting for
 the answer of the one before. What it asks for is drawn here, or by a workload (`epaxos.workload`):
-keys and operations are then the workload's. Arguments of writes are unique, whatever a workload's
-values are (that of a DELETE means nothing). A client whose replica crashes does not know the fate
-of what it sent. Some try again what failed, at another replica: without a session that is a new
-command, with an argument of its own. Some are gone before the answer.
+keys and operations are then the workload's. Each new command that writes has an argument of its
+own, whatever a workload's values are (that of a DELETE means nothing). A client whose replica
+crashes does not know the fate of what it sent. Some try again what failed, at another replica:
+without a session that is a new command, in some runs with the argument that it had before. Some are
+gone before the answer.
 
 Rules of this file: a definite failure is left out of the history, an unknown outcome stays in it
 without an end.
@@ -17,7 +18,11 @@ from itertools import groupby
 
 from epaxos.core.command import (
     BATCH_ENVELOPE_BYTES,
+    NO_VERSION,
+    Among,
+    Expectation,
     Operation,
+    Version,
     commands_bytes,
     decode_cas,
     encode_cas,
@@ -50,6 +55,8 @@ class Clients:
             self._drawn = [workload.commands(region, starts=now) for region in regions]
         self._payload_bytes = dict(world.options.limits).get("payload_bytes")
         """Where it is small, values are of all sizes around what fits."""
+        self._conditions = random.Random(f"expectations {world.options.seed}")
+        """Drawn from only where clients use conditions: other runs are what they were."""
         self._sizes = random.Random(f"values {world.options.seed}")
         self._asked: dict[bytes, None] = {}
         """With a workload: the keys that were asked for so far, in that order."""
@@ -143,8 +150,10 @@ class Clients:
         world.at(world.now + rng.randint(0, 100_000), self.submit, member, again)
 
     def _again(self, call: Call) -> tuple[Operation, bytes, bytes]:
-        """The same command under an argument of its own."""
+        """The same command, as it was or under an argument of its own."""
         operation = Operation(call.operation)
+        if self._world.options.same_argument:
+            return operation, call.key, call.argument
         return operation, call.key, self._own(operation, call.argument)
 
     def _own(self, operation: Operation, argument: bytes) -> bytes:
@@ -152,7 +161,10 @@ class Clients:
         if operation == Operation.GET:
             return argument
         if operation == Operation.CAS:
-            return encode_cas(decode_cas(argument).expect, self._token())
+            cas = decode_cas(argument)
+            if cas.value is None:
+                return encode_cas(self._condition(b"", True), None)
+            return encode_cas(cas.expect, self._token())
         return self._token()
 
     def unsettled(self) -> int:
@@ -173,6 +185,50 @@ class Clients:
         return b"v%d" % self._number
 
     def _command(self, member: ReplicaId, rng: random.Random) -> tuple[Operation, bytes, bytes]:
+        drawn = self._plain_command(member, rng)
+        return self._on_condition(*drawn) if self._world.options.conditions else drawn
+
+    def _on_condition(
+        self, operation: Operation, key: bytes, argument: bytes
+    ) -> tuple[Operation, bytes, bytes]:
+        """The same, or a write that takes effect on a condition instead."""
+        rng = self._conditions
+        if operation == Operation.GET or rng.random() < 0.5:
+            return operation, key, argument
+        value: bytes | None = argument
+        if operation == Operation.CAS:
+            value = decode_cas(argument).value
+        if operation == Operation.DELETE or rng.random() < 0.2:
+            value = None
+        return Operation.CAS, key, encode_cas(self._condition(key, value is None), value)
+
+    def _condition(self, key: bytes, removes: bool) -> Expectation:
+        """Most often something about versions that answers carried lately."""
+        rng = self._conditions
+        seen = [
+            call.version
+            for call in self.calls[-60:]
+            if call.key == key and call.returned is not None and call.version != NO_VERSION
+        ]
+        others: tuple[Version, ...] = ((0, 1, 0), (1, 1, 0), (0, 2, 1))
+        version = seen[-1] if seen and rng.random() < 0.8 else rng.choice((*seen, *others))
+        roll = rng.random()
+        if removes:
+            # The argument has no value that would be its own: a version that nobody made is.
+            self._number += 1
+            mark = (len(self._world.processes), self._number, 0)
+            return Among((mark, version, *seen[-2:]), rng.random() < 0.3)
+        if roll < 0.4:
+            return version
+        if roll < 0.6:
+            return Among((version, *rng.sample(others, 2), *seen[-3:-1]))
+        if roll < 0.75:
+            return Among((version, *rng.sample(others, 1)), excluded=True)
+        return roll < 0.85
+
+    def _plain_command(
+        self, member: ReplicaId, rng: random.Random
+    ) -> tuple[Operation, bytes, bytes]:
         if self._drawn:
             command = next(self._drawn[member])
             self._asked[command.key] = None

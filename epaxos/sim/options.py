@@ -117,6 +117,10 @@ class RunOptions:
     """How many replicas stay dead or cut off when the core heals; at most a minority."""
     patience_us: Micros = 3_000_000
     """How long a client waits for an answer while things fail."""
+    conditions: bool = False
+    """Clients name versions that they have seen, create only, and delete only what they expect."""
+    same_argument: bool = False
+    """Who tries again sends the very same command, instead of one with an argument of its own."""
     memory: bool = False
     """Nothing is written and no sync takes time; who crashes never comes back (R11)."""
     gate: bool = True
@@ -237,6 +241,8 @@ def draw(
         rest=_maybe(rng, rng.randint(0, quorums(n).f)),
         limits=_draw_extremes(rng, LIMITS, "") + _draw_size(random.Random(f"sizes {seed}")),
         tunables=tunables,
+        conditions=random.Random(f"conditions {seed}").random() < 0.5,
+        same_argument=random.Random(f"same argument {seed}").random() < 0.5,
     )
     return options if only is None else restrict(options, only)
 
@@ -303,7 +309,7 @@ def _draw_size(rng: random.Random) -> tuple[tuple[str, int], ...]:
 KINDS = (
     *(each.name for each in fields(Faults)),
     *("order", "tunables", "limits", "rest", "lag_us", "memory", "rtt_error", "transfers"),
-    *("patience_us", "jitter_us"),
+    *("patience_us", "jitter_us", "conditions", "same_argument"),
 )
 """What `restrict` can leave in or take out."""
 

@@ -77,6 +77,8 @@ def _changes() -> Iterator[Change]:
         yield _calm(name)
     for name in ("hot", "rtt_error", "jitter_us", "leader", "patience_us"):
         yield _calm(name)
+    for name in ("conditions", "same_argument"):
+        yield _calm(name)
     yield lambda options: replace(options, keys=1)
     yield lambda options: replace(options, active_us=max(100_000, options.active_us // 2))
     yield _plain_delays
