@@ -18,6 +18,7 @@ first.
 import fcntl
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -125,7 +126,7 @@ class DataDirectory:
         self.path = path
         self.nonce = secrets.token_hex(8)
         try:
-            path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+            _make_directory(path)
             _check_mode(path)
             self._lock = self._take_lock()
         except FileExistsError:
@@ -247,6 +248,18 @@ def _check_owner(path: Path, found: _IdentityFile, owner: Owner) -> None:
                 f"configuration says {field} = {getattr(owner, field)}; it cannot change in a "
                 "running cluster: use a new cluster id and new directories"
             )
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory and those above it, where they are missing, each name durable before
+    anything is put behind it. A first start that was cut short may have left a name that is not."""
+    if not path.parent.exists():
+        _make_directory(path.parent)
+    path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+    if not (path / "identity.json").exists():
+        # Whoever may not read a directory cannot sync it.
+        with suppress(PermissionError):
+            sync_directory(path.parent)
 
 
 def _check_mode(path: Path) -> None:

@@ -232,3 +232,21 @@ def test_a_peers_life_whose_sync_failed_is_durable_before_it_is_relied_upon(tmp_
         assert again.judge(1, known, "") == "known"
         disk.lose_power()
         assert PeerLives(path).remembered(1) == known
+
+
+def test_the_names_of_new_directories_are_durable_before_anything_is_behind_them(
+    tmp_path, monkeypatch
+):
+    synced = []
+    sync_directory = identity.sync_directory
+
+    def sync(path):
+        synced.append(path)
+        sync_directory(path)
+
+    monkeypatch.setattr(identity, "sync_directory", sync)
+    opened(tmp_path / "a" / "d").close()
+    assert synced[:3] == [tmp_path, tmp_path / "a", tmp_path / "a" / "d"]
+    synced.clear()
+    opened(tmp_path / "a" / "d").close()
+    assert not synced, "a directory that has an identity has a name"
