@@ -191,6 +191,10 @@ class Node:
         """How many commands on contended keys wait unproposed."""
         return self._queued
 
+    def answered_held(self) -> int:
+        """How many runs the table of deadlines holds that have their answer or refusal."""
+        return sum(run.done for runs in self._deadlines.values() for run in runs)
+
     def take(self, now: Micros) -> NodeReady:
         """Propose what may leave, execute what may execute, and hand over what is to be done."""
         assert self._started, "the first wake comes before the first take"

@@ -16,6 +16,7 @@ from epaxos.sim.check.checkers import (
     COUNTED,
     EXECUTES,
     LINEARIZABLE,
+    RELEASED,
     RESTORES,
     Violation,
     broken_by,
@@ -159,6 +160,10 @@ def _let_settle(world: World, clients: Clients) -> None:
     _check_stores(world)
     _probe(world, clients)
     digests = _check_stores(world)
+    for process in world.living():
+        held = _node(process).answered_held()
+        if held:
+            raise Violation(RELEASED, f"{held} answered runs at replica {process.me}")
     world.watch.together([_node(process) for process in world.living()])
     if not options.memory:
         for process in world.living():

@@ -9,7 +9,7 @@ from epaxos.core.types import Micros
 from epaxos.node import node
 from epaxos.node.node import Node
 from epaxos.node.requests import Flight, Run
-from epaxos.sim.check.checkers import HONEST, LINEARIZABLE, VERSIONED
+from epaxos.sim.check.checkers import HONEST, LINEARIZABLE, RELEASED, VERSIONED
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_node, in_place_of
 from epaxos.sim.schedule.recipes import preaccept
 from epaxos.sim.schedule.stage import Stage
@@ -59,6 +59,10 @@ def _from_the_front(true: Any, results: Results, start: int, count: int) -> Resu
     return found
 
 
+def _until_its_deadline(true: Any, self: Node, run: Run) -> None:
+    """An answered run stays in the table."""
+
+
 EXHIBITS = (
     Exhibit(
         name="answer-at-commit",
@@ -95,5 +99,17 @@ EXHIBITS = (
         properties=(VERSIONED,),
         search=Swarm((3,), options={"keys": 2, "active_us": 300_000, "lag_us": 20_000}),
         budget=40,
+    ),
+    Exhibit(
+        name="held-for-its-patience",
+        title="An answered request is held until its client's patience would have ended",
+        source="this project, fixed in 760737a",
+        story="A node keeps the deadlines of its clients in a table, and looks at one when its "
+        "time has come. Answered ones are skipped then, and held until then: for ever, where a "
+        "client names a patience of years.",
+        plant=in_place_of(Node, "_unwatch", _until_its_deadline),
+        properties=(RELEASED,),
+        search=Swarm((3,)),
+        budget=5,
     ),
 )
