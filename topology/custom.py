@@ -46,7 +46,7 @@ def read_toml(path: Path) -> Topology:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise TopologyError(f"{where}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers and depths that Python refuses
         raise TopologyError(f"{where}: not TOML: {error}") from None
     _check_keys(where, document, _TOP_KEYS)
     regions = _table(where, document, "regions")
@@ -164,7 +164,7 @@ def _number(where: str, values: dict[str, Any], key: str, default: float | None)
         )
     if value is not default and not low <= value <= high:
         raise TopologyError(
-            f"{where} {key} = {value:g} is not between {low:g} and {high:g}; "
+            f"{where} {key} = {str(value)[:40]} is not between {low:g} and {high:g}; "
             f"write for example {key} = {example}"
         )
     return float(value)
@@ -174,4 +174,6 @@ def _text(where: str, values: dict[str, Any], key: str, default: str) -> str:
     value = values.get(key, default)
     if not isinstance(value, str):
         raise TopologyError(f'{where} {key} = {value} is not a text; write for example "{default}"')
+    if key in values and not value.isprintable():
+        raise TopologyError(f"{where} {key} has signs that do not print; write one line of text")
     return value

@@ -82,13 +82,13 @@ def to_toml(topology: Topology) -> str:
 
 def to_netem(topology: Topology) -> str:
     """A bash script for `tc`, to run on each of a cluster's real hosts."""
-    variables = [_variable(region.name) for region in topology.regions]
+    variables = _variables(topology)
     others = " ".join(f"{name}=10.0.0.{k + 1}" for k, name in enumerate(variables) if k)
     first = topology.regions[0].name
     lines = [
         _NETEM_HEAD.format(
-            title=topology.title.replace("\n", " "),
-            name=topology.name,
+            title=repr(topology.title)[1:-1],
+            name=repr(topology.name)[1:-1],
             example=f"{others} ./netem.sh {shlex.quote(first)}",
         )
     ]
@@ -116,6 +116,10 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
 
 
-def _variable(name: str) -> str:
-    """A shell variable for a region's address: `ADDR_us_east_1`."""
-    return "ADDR_" + re.sub(r"[^A-Za-z0-9]", "_", name)
+def _variables(topology: Topology) -> list[str]:
+    """A shell variable for each region's address: `ADDR_us_east_1`; with its position behind it
+    where two names would be one."""
+    plain = ["ADDR_" + re.sub(r"[^A-Za-z0-9]", "_", region.name) for region in topology.regions]
+    if len(set(plain)) == len(plain):
+        return plain
+    return [f"{name}_{k + 1}" for k, name in enumerate(plain)]

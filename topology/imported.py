@@ -84,6 +84,8 @@ def _topology(spec: str, path: Path, links: _Links, what: str, chosen: list[str]
                 f"{', '.join(known)}"
             )
     names = chosen or known
+    if not names:
+        raise TopologyError(f"topology {path}: no line joins two regions; add one")
     if not 1 <= len(names) <= REGIONS_MAX:
         raise TopologyError(
             f"topology {path} has {len(names)} regions, a topology 1 to {REGIONS_MAX}; name some, "
@@ -157,8 +159,8 @@ def _jitter(link: _Link, rtt_ms: float) -> Jitter:
 
 def _read_csv(path: Path) -> _Links:
     found: _Links = {}
-    rows = csv.reader(text for _, text in _lines(path))
-    columns = next(rows, [])
+    rows = _rows(path)
+    _, columns = next(rows, (1, []))
     for column in _COLUMNS:
         if column not in columns:
             raise TopologyError(
@@ -170,10 +172,8 @@ def _read_csv(path: Path) -> _Links:
             raise TopologyError(
                 f"topology {path}, line 1: column {column[:40]!r} is unknown or twice there"
             )
-    for row in rows:
-        if not row:
-            continue
-        where = f"topology {path}, line {rows.line_num}"
+    for number, row in rows:
+        where = f"topology {path}, line {number}"
         if len(row) != len(columns):
             raise TopologyError(f"{where}: {len(row)} fields instead of {len(columns)}")
         values = {column: text.strip() for column, text in zip(columns, row)}
@@ -195,6 +195,17 @@ def _read_csv(path: Path) -> _Links:
         )
         _add(found, where, values["from"], values["to"], link)
     return found
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not empty, with their lines. Raises TopologyError."""
+    rows = csv.reader(text for _, text in _lines(path))
+    try:
+        for row in rows:
+            if row:
+                yield rows.line_num, row
+    except csv.Error as error:
+        raise TopologyError(f"topology {path}, line {rows.line_num}: {error}") from None
 
 
 def _read_dats(folder: Path) -> _Links:
@@ -246,6 +257,8 @@ def _read_conf(path: Path) -> _Links:
                 f"{where}: {words[2][:40]!r} is not a time; write for example 128ms"
             )
         rtt_ms = _number(where, "", shaped[1]) * _MS_PER[shaped[2]]
+        if rtt_ms > _LONGEST_MS:
+            raise TopologyError(f"{where}: {rtt_ms:g} ms is over {_LONGEST_MS:g} ms")
         if words[0] == words[1]:
             continue
         # A line holds both ways, and takes the place of an earlier one, as swiftpaxos reads it.

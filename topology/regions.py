@@ -76,6 +76,11 @@ class Topology:
                     f"topology {self.name}: a region's name is a file's name too, and "
                     f"{region.name[:80]!r} {why}; write a short one, and the long one as its title"
                 )
+            if not region.title.strip() or not region.title.isprintable():
+                raise TopologyError(
+                    f"topology {self.name}: the title of region {region.name!r} is empty, or has "
+                    "signs that do not print; write one line of text"
+                )
             if len(region.title.encode("utf-8", "replace")) > TITLE_BYTES_MAX:
                 raise TopologyError(
                     f"topology {self.name}: the title of region {region.name!r} has more than "

@@ -114,7 +114,7 @@ class Experiment:
     def _parse(cls, text: str, source: str, beside: Path | None) -> "Experiment":
         try:
             document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also numbers and depths that Python refuses
             raise ConfigError(f"{source} is not TOML: {error}") from None
         _known(source, "table", document, _TABLES)
         header = _table(source, document, "experiment")

@@ -133,7 +133,7 @@ def load_cluster(
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers and depths that Python refuses
         raise ConfigError(f"{path} is not TOML: {error}") from None
     for key, text in environment.items():
         name = key.removeprefix(_PREFIX)

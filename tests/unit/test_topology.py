@@ -344,3 +344,40 @@ def test_a_title_has_a_bound(tmp_path):
     path.write_text(f'[regions.x]\ntitle = "{"a" * 300}"\n')
     with pytest.raises(TopologyError, match="title of region 'x' has more than 120 bytes"):
         find(str(path))
+
+
+OFFICES = """
+{head}
+[regions.a]
+{region}
+[regions.b]
+[links.a-b]
+rtt_ms = {rtt_ms}
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"rtt_ms": "9" * 400}, "is not between"),
+        ({"rtt_ms": "9" * 5000}, "not TOML"),
+        ({"head": "source = " + "[" * 5000 + "]" * 5000}, "not TOML"),
+        ({"region": 'title = "a\\u001b[31m"'}, "signs that do not print"),
+        ({"region": 'title = " "'}, "is empty"),
+        ({"head": 'title = "x\\ntouch pwned"'}, "signs that do not print"),
+    ],
+)
+def test_odd_numbers_depths_and_titles_of_a_file_are_refused(tmp_path, parts, words):
+    path = tmp_path / "odd.toml"
+    path.write_text(OFFICES.format(**{"head": "", "region": "", "rtt_ms": "3"} | parts))
+    with pytest.raises(TopologyError, match=words):
+        find(str(path))
+
+
+def test_netem_has_a_variable_per_region_and_one_line_per_comment(tmp_path):
+    path = tmp_path / "a\ntouch pwned.csv"
+    path.write_text("from,to,rtt_ms\n東京,大阪,3\n東京,x,4\n大阪,x,5\n")
+    script = topology.to_netem(find(str(path)))
+    assert "\ntouch" not in script
+    assert "ADDR____1" in script
+    assert "ADDR____2" in script
