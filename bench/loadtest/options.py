@@ -217,9 +217,11 @@ def parse_steps(text: str) -> tuple[float, ...]:
     return steps
 
 
-def parse_limits(text: str, regions: Sequence[str], option: str) -> dict[str, float]:
-    """A limit per region from `250`, `Tokyo=300` or `250,Tokyo=300`; none for an empty text.
-    Raises ConfigError."""
+def parse_limits(
+    text: str, regions: Sequence[str], option: str, names: Sequence[str] = ()
+) -> dict[str, float]:
+    """A limit per region, by its title, from `250`, `Tokyo=300` or `250,Tokyo=300`; none for an
+    empty text. A region's name comes before its title. Raises ConfigError."""
     found: dict[str, float] = {}
     special: dict[str, float] = {}
     for part in filter(str.strip, text.split(",")):
@@ -235,10 +237,13 @@ def parse_limits(text: str, regions: Sequence[str], option: str) -> dict[str, fl
         if not named:
             found.update(dict.fromkeys(regions, limit))
             continue
-        matches = [region for region in regions if region.lower() == name.strip().lower()]
+        wanted = name.strip().casefold()
+        matches = [title for own, title in zip(names, regions) if own.casefold() == wanted]
+        matches += [region for region in regions if region.casefold() == wanted]
         if not matches:
             raise ConfigError(
-                f"{option}: there is no region {name.strip()!r}; choose among {', '.join(regions)}"
+                f"{option}: there is no region {name.strip()!r}; choose among "
+                f"{', '.join(names or regions)}"
             )
         special[matches[0]] = limit
     return found | special

@@ -90,11 +90,11 @@ def make_places(options: Any) -> list[Place]:
 
 def make_limits(options: Any, sites: Sequence[Place]) -> LoadLimits:
     """The criteria that the options state. Raises ConfigError."""
-    regions = [place.title for place in sites]
+    titles, names = [place.title for place in sites], [place.name for place in sites]
     return LoadLimits(
-        p99_ms=parse_limits(options.max_p99, regions, "--max-p99"),
-        fail_ratio=parse_limits(options.max_fail_ratio, regions, "--max-fail-ratio"),
-        rate=parse_limits(options.min_rate, regions, "--min-rate"),
+        p99_ms=parse_limits(options.max_p99, titles, "--max-p99", names),
+        fail_ratio=parse_limits(options.max_fail_ratio, titles, "--max-fail-ratio", names),
+        rate=parse_limits(options.min_rate, titles, "--min-rate", names),
     )
 
 

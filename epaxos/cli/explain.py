@@ -124,7 +124,9 @@ def _find(urls: list[str], request: str, timeout: float) -> tuple[str, dict[str,
     refusals: list[EpaxosError] = []
     for url in urls:
         try:
-            return url, fetch_json(f"{url}/v1/explain/{quote(request, safe='')}", timeout)
+            return url, fetch_json(
+                f"{url}/v1/explain/{quote(os.fsencode(request), safe='')}", timeout
+            )
         except AddressError as error:
             if len(urls) == 1:
                 raise

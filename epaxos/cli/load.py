@@ -164,10 +164,11 @@ def _loop(rate: float | None, users: int | None, steps: str, closed: bool) -> di
 
 def _limits(topology: str, replicas: int | None, texts: tuple[str, ...]) -> tuple[str, ...]:
     """Options of the locustfile. Raises ConfigError."""
-    regions = [place.title for place in places(topology, replicas)]
+    sites = places(topology, replicas)
+    titles, names = [place.title for place in sites], [place.name for place in sites]
     found: list[str] = []
     for option, text in zip(_LIMITS, texts):
-        parse_limits(text, regions, option)
+        parse_limits(text, titles, option, names)
         found += [option, text] if text else []
     return tuple(found)
 

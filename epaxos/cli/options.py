@@ -44,7 +44,8 @@ ClusterFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Take the addresses from this cluster.toml.")
 ]
 Timeout = Annotated[
-    float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait for the answer.")
+    float,
+    typer.Option(min=0.001, max=3600, metavar="SECONDS", help="How long to wait for the answer."),
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="A directory per run is made in it.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document with everything.")]

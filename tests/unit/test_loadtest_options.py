@@ -105,6 +105,8 @@ def test_limits_are_for_all_regions_or_for_one():
     assert parse_limits("", regions, "--max-p99") == {}
     assert parse_limits("250", regions, "--max-p99") == {"Tokyo": 250, "Ireland": 250}
     assert parse_limits("tokyo=300, 250", regions, "--max-p99") == {"Tokyo": 300, "Ireland": 250}
+    assert parse_limits("ie=3", regions, "--max-p99", ["JP", "IE"]) == {"Ireland": 3}
+    assert parse_limits("1=3", ["=x", "1"], "--max-p99", ["1", "2"]) == {"=x": 3}
     with pytest.raises(ConfigError, match=r"no region 'Paris'; choose among Tokyo, Ireland"):
         parse_limits("Paris=1", regions, "--max-p99")
     for text in ("fast", "Tokyo=fast", "-1"):
