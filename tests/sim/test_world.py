@@ -207,3 +207,12 @@ def test_a_leader_that_is_answered_again_sends_all_that_is_open(seed):
     """Its pause between retransmissions had grown while a majority was away, and stayed long for
     what was still open when the first answer came."""
     assert isinstance(tell(draw(seed, "multipaxos")), CleanRun)
+
+
+@pytest.mark.parametrize("seed", [72, 444, 1984, 3146, 3507])
+def test_who_restarts_has_executed_what_its_log_says_is_forgotten(seed):
+    """Restore forgot by a note but took its own executed for 0: below the floor until more was
+    executed (MP2). With every slot noted."""
+    noted = (("multipaxos.NOTED_SLOTS", 1),)
+    options = replace(draw(seed, "multipaxos"), tunables=noted, deep=True)
+    assert isinstance(tell(options), CleanRun)

@@ -1,9 +1,11 @@
 """What a restart holds depends on what is live, not on how long the log is."""
 
 import random
+import tracemalloc
 
 import pytest
 
+from epaxos.codec import Codec
 from epaxos.core.command import Batch, Payload
 from epaxos.core.replica import Executed, Setup
 from epaxos.node.node import Node
@@ -12,9 +14,28 @@ from epaxos.protocols.epaxos import messages as ep
 from epaxos.protocols.epaxos import replica as ep_replica
 from epaxos.protocols.multipaxos import messages as mp
 from epaxos.registry import find_protocol
+from epaxos.runtime.wal import Wal
 from tests.unit import builders
 
 LENGTH = 500
+SEGMENT = 256 * 1024
+
+
+def written(protocol, slot, value):
+    """The records of a batch that one member decided and executed."""
+    payload = Payload.of(Batch(0, slot, b"\1", [b"x"], [value]))
+    deps = (slot - 1, 0, 0)
+    records = (
+        (ep.PreAccepted(0, slot, payload, deps, deps), ep.CommittedShort(0, slot, deps))
+        if protocol == "epaxos"
+        else (mp.Voted(16, slot, payload), mp.Chosen(slot))
+    )
+    return (*records, Executed(b"\0", [slot]))
+
+
+def forgotten(protocol, slot):
+    vector = (slot, 0, 0)
+    return ep.Forgotten(vector, vector) if protocol == "epaxos" else mp.Forgotten(slot)
 
 
 def restored(protocol, *notes, length=LENGTH):
@@ -22,14 +43,7 @@ def restored(protocol, *notes, length=LENGTH):
     setup = Setup(0, 3, (0, 1000, 1000), random.Random(1))
     node = Node(find_protocol(protocol), setup, 2, Limits())
     for slot in range(1, length + 1):
-        payload = Payload.of(Batch(0, slot, b"\1", [b"x"], [b"%d" % slot]))
-        deps = (slot - 1, 0, 0)
-        records = (
-            (ep.PreAccepted(0, slot, payload, deps, deps), ep.CommittedShort(0, slot, deps))
-            if protocol == "epaxos"
-            else (mp.Voted(16, slot, payload), mp.Chosen(slot))
-        )
-        for record in (*records, Executed(b"\0", [slot])):
+        for record in written(protocol, slot, b"%d" % slot):
             node.restore(record)
     for note in notes:
         node.restore(note)
@@ -90,3 +104,33 @@ def test_what_is_forgotten_is_noted_now_and_then_and_not_when_nothing_happens():
             made.receive(member, ep.Progress(vector, vector, vector, (0, 0, 0), now), now)
         made.executed(vector, now)
     assert not [each for each in made.out.take().log if isinstance(each, ep.Forgotten)]
+
+
+@pytest.mark.parametrize("protocol", ["epaxos", "multipaxos"])
+def test_a_restart_holds_two_segments_and_what_is_live_however_long_the_log(protocol, tmp_path):
+    """The log of one key that is written again and again, in ten segments."""
+    spec = find_protocol(protocol)
+    log = Wal(tmp_path / "wal", "c1", 0, SEGMENT)
+    assert list(log.replay(Codec(spec))) == []
+    count = 0
+    while log.bytes < 10 * SEGMENT:
+        for _ in range(64):
+            count += 1
+            log.append(written(protocol, count, b"%01000d" % count))
+        log.append([forgotten(protocol, count)])
+        log.sync()
+    log.close()
+    assert len(list((tmp_path / "wal").glob("*.wal"))) >= 10
+
+    node = Node(spec, Setup(0, 3, (0, 1000, 1000), random.Random(1)), 2, Limits())
+    tracemalloc.start()
+    try:
+        again = Wal(tmp_path / "wal", "c1", 0, SEGMENT)
+        for record in again.replay(Codec(spec)):
+            node.restore(record)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    again.close()
+    assert node.store.get(b"x") == (b"%01000d" % count, (0, count, 0))
+    assert peak < 3 * SEGMENT
