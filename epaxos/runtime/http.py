@@ -320,6 +320,10 @@ class HttpPort:
             raise _Problem(
                 415, "invalid", "Encoded body", "a value is stored as it comes; send it unencoded"
             )
+        if "Content-Range" in request.headers:  # RFC 9110, 14.5
+            raise _Problem(
+                400, "invalid", "Partial body", "a value is written whole; leave Content-Range out"
+            )
         length = request.content_length
         if length is not None and length > limit:
             raise _too_large(limit)

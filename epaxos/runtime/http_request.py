@@ -22,6 +22,8 @@ _ABSOLUTE: Final = re.compile(r"http://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\s]*)(?::([0-9]*))?")
 _TAG: Final = re.compile(r'(W/)?"([!#-~\x80-\U0010ffff]*)"')
 """An entity tag (RFC 9110, 8.8.3)."""
+_MEMBER: Final = re.compile(r'(?:[^,"]|"[^"]*"?)+')
+"""Of a list of tags: what is quoted may have commas in it."""
 
 
 class RequestTarget(NamedTuple):
@@ -117,7 +119,7 @@ def read_tags(request: web.BaseRequest, name: str) -> Tags | None:
     if text == "*":
         return Tags(everything=True)
     found: list[tuple[bool, str]] = []
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in filter(None, map(str.strip, _MEMBER.findall(text))):
         tag = _TAG.fullmatch(part)
         if tag is None:
             raise ConfigError(

@@ -58,6 +58,8 @@ async def test_put_get_delete():
             assert r.content_type == "application/octet-stream"
         async with p.web.head(url) as r:
             assert (r.status, await r.read()) == (200, b"")
+        async with p.web.get(url, headers={"If-None-Match": '"a,b", W/"c"'}) as r:
+            assert r.status == 200
         async with p.web.get(url, headers={"If-None-Match": '"0.A.2.0"'}) as r:
             assert r.status == 304
         async with p.web.delete(url) as r:
@@ -396,6 +398,8 @@ async def test_bodies_have_a_limit():
                     await check_problem(r, 413, "invalid")
         async with p.web.put(url, data=b"x", headers={"Content-Encoding": "gzip"}) as r:
             await check_problem(r, 415, "invalid")
+        async with p.web.put(url, data=b"x", headers={"Content-Range": "bytes 0-0/9"}) as r:
+            await check_problem(r, 400, "invalid")
         assert len(p.node.requests) == 1
 
 
