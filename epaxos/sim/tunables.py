@@ -14,7 +14,16 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-LASTING = frozenset({"epaxos.SLOTS_PER_QUESTION"})
+LASTING = frozenset(
+    {
+        "epaxos.SLOTS_PER_QUESTION",
+        "epaxos.COMMITS_PER_ANSWER",
+        "epaxos.COMMIT_BYTES_PER_ANSWER",
+        "epaxos.VOTE_BYTES_PER_ANSWER",
+        "multipaxos.CHUNK_SLOTS",
+        "multipaxos.CHUNK_BYTES",
+    }
+)
 """What stays set when the core heals: that everything executes must not hang on it."""
 
 _PACKAGES = {"epaxos": ("epaxos",), "multipaxos": ("multipaxos", "leader_based")}
