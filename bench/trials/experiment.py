@@ -194,7 +194,10 @@ class Experiment:
             raise self._error(f"{at} = {value!r} is not {kind.title}; write {kind.example}")
         if kind.plural:
             return tuple(value)
-        return float(value) if kind.of is float else value
+        try:
+            return float(value) if kind.of is float else value
+        except OverflowError:
+            raise self._error(f"{at} = {str(value)[:40]}… is too large") from None
 
     def _make(self, where: str, values: dict[str, Any]) -> Trial:
         """One configuration. Raises ConfigError that names the file."""

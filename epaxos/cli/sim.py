@@ -160,7 +160,7 @@ def replay(
 @app.command()
 def contention(
     topology: Annotated[str, typer.Option(help="Regions and delays.")] = places.DEFAULT,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long they send.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long they send.")] = 30.0,
     seed: Annotated[int, seed_option("Draws when they send.")] = 1,
     unsafe_no_gate: UnsafeNoGate = False,
     json: Json = False,

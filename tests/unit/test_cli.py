@@ -261,6 +261,7 @@ def test_numbers_in_options_are_plain_digits(capsys, arguments):
         (["explain", "\udcff", "--at", "http://127.0.0.1:1"], ExitCode.ADDRESS),
         (["explain", "--at", "http://127.0.0.1:1", "--timeout", "1e308"], ExitCode.CONFIG),
         (["graph", "--at", "http://127.0.0.1:1", "--timeout", "1e308"], ExitCode.CONFIG),
+        (["sim", "contention", "--seconds", "1e308"], ExitCode.CONFIG),
     ],
 )
 def test_odd_names_and_times_of_requests_are_no_bugs_of_ours(arguments, code):

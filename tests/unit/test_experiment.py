@@ -187,3 +187,10 @@ def test_every_key_of_a_trial_is_documented():
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
     path = write(tmp_path, '\ufeff[experiment]\nname = "mine"\n')
     assert Experiment.load(path).name == "mine"
+
+
+def test_a_number_over_every_float_is_refused(tmp_path):
+    path = tmp_path / "huge.toml"
+    path.write_text('[experiment]\nname = "x"\n[trial]\nrate = ' + "9" * 400)
+    with pytest.raises(ConfigError, match="too large"):
+        Experiment.load(path)
