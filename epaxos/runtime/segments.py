@@ -109,7 +109,11 @@ def parse_header(data: bytes | memoryview) -> SegmentHeader | str:
     _, version, replica, number, first, chain, name = _HEADER.unpack_from(data)
     if version != FORMAT:
         return f"the file has format {version}; this version reads format {FORMAT}"
-    return SegmentHeader(name.rstrip(b"\0").decode(), replica, number, first, chain, crc)
+    try:
+        cluster = name.rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        return "the cluster id in its header is not UTF-8"
+    return SegmentHeader(cluster, replica, number, first, chain, crc)
 
 
 def pack_record(
