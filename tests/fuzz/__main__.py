@@ -6,10 +6,12 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
+from tests.fuzz.connections import fuzz_connections
 from tests.fuzz.mutation import mutate
 from tests.fuzz.targets import REFUSALS, TARGETS
 
@@ -48,7 +50,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="first number (0)")
     parser.add_argument("--keep", type=Path, help="directory for inputs that broke something")
+    parser.add_argument(
+        "--connections", type=int, help="instead: so many to the ports of a running replica"
+    )
     chosen = parser.parse_args()
+    if chosen.connections:
+        with tempfile.TemporaryDirectory() as directory:
+            print(fuzz_connections(chosen.first, chosen.connections, Path(directory)))
+        return 0
     failed, whole, began = 0, 0, time.monotonic()
     for name in chosen.target or TARGETS:
         signal.alarm(HANGS_S + chosen.inputs // 50)  # A hang ends the process.

@@ -1,0 +1,113 @@
+"""Connections to a running replica's three ports, in virtual time: any bytes, cut anywhere, closed
+at any moment. The replica lives on, and answers whoever comes next."""
+
+import asyncio
+import random
+from collections import Counter
+from pathlib import Path
+from unittest import mock
+
+import structlog
+
+from epaxos.codec import PROTOCOL_VERSION, ClientHello, ClientRequest, encode_frame
+from epaxos.core.command import Operation
+from epaxos.runtime import server, wal
+from epaxos.runtime.greeting import LinkHello, LinkProof
+from tests.fuzz.mutation import mutate
+from tests.scripted.cluster import (
+    CLIENT,
+    HTTP,
+    PEER,
+    SEGMENT_BYTES,
+    Plan,
+    World,
+    _cancel_the_rest,
+    _end,
+)
+from tests.scripted.files import scripted_files
+from tests.scripted.http import call
+from tests.scripted.loop import HOST, Host, Listener, VirtualLoop, virtual_clock
+
+_REQUEST = ClientRequest(1, 0, bytes([Operation.PUT, Operation.GET]), [b"x", b"y"], [b"1", b""])
+_HTTP = (
+    b"PUT /v1/kv/a%2Fb%00?x=1 HTTP/1.1\r\nHost: a\r\nIf-Match: *\r\nContent-Length: 3\r\n\r\nabc",
+    b"PUT http://127.0.0.1:3000/v1/kv/x HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    b'If-None-Match: "0.A.2.0"\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n',
+    b"GET /v1/kv/x HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: r\r\n\r\n"
+    b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /v1/graph?limit=3 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /v1/instances/A.1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b'POST /v1/leader HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{"to":"B"}',
+)
+PORTS: dict[int, list[bytes]] = {
+    HTTP: list(_HTTP),
+    CLIENT: [encode_frame(ClientHello(PROTOCOL_VERSION, "scripted")) + encode_frame(_REQUEST) * 3],
+    PEER: [
+        encode_frame(LinkHello(PROTOCOL_VERSION, "scripted", 1, 0, 1, "n", "epaxos", 3, "h"))
+        + encode_frame(LinkProof(""))
+    ],
+}
+
+
+async def _send(port: int, data: bytes, rng: random.Random) -> int:
+    """How many bytes came back."""
+    told = Counter[str]()
+
+    class Sink(asyncio.Protocol):
+        def data_received(self, received: bytes) -> None:
+            told["bytes"] += len(received)
+
+    wire, _ = await asyncio.get_running_loop().create_connection(Sink, "127.0.0.1", port)
+    while data and not wire.is_closing():
+        size = 1 + rng.randrange(1 << rng.randrange(1, 10))
+        wire.write(data[:size])
+        data = data[size:]
+        if rng.random() < 0.3:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.02)
+    wire.close()
+    return told["bytes"]
+
+
+async def _run(world: World, first: int, inputs: int, told: Counter[str]) -> None:
+    for machine in world.machines:
+        world.start(machine)
+    await asyncio.sleep(5)
+    HOST.set(Host("stranger"))
+    for number in range(first, first + inputs):
+        rng = random.Random(f"connection {number}")
+        port = rng.choice(list(PORTS))
+        data = mutate(rng.choice(PORTS[port]), PORTS[port], rng)
+        heard = await _send(port, data, rng)
+        name = {HTTP: "http", CLIENT: "client", PEER: "peer"}[port]
+        told[f"{name} {'answered' if heard else 'silent'}"] += 1
+        if number % 20 == 0:
+            status, _, _ = await call(HTTP, "PUT", b"good", b"1", {}, 5.0)
+            assert status == 200, f"connection {number}: {status}"
+        machine = world.machines[0]
+        assert machine.failure is None, f"connection {number} {data!r}: {machine.failure!r}"
+        assert not world.errors, f"connection {number} {data!r}: {world.errors}"
+
+
+def fuzz_connections(first: int, inputs: int, directory: Path) -> Counter[str]:
+    """How the connections fared. Raises AssertionError with the number of one that broke
+    something."""
+    told = Counter[str]()
+    plan = Plan(1, "epaxos", 3, False, "", 1.0, 0, False)
+    world = World(plan, directory, [])
+    loop = VirtualLoop(world.network)
+    loop.set_exception_handler(world.on_loop_error)
+    with (
+        virtual_clock(loop),
+        scripted_files(world.system),
+        mock.patch.object(server, "_bind", lambda host, port, key: Listener(host, port)),
+        mock.patch.object(wal.Wal.__init__, "__defaults__", (SEGMENT_BYTES,)),
+        structlog.testing.capture_logs(),
+    ):
+        try:
+            loop.run_until_complete(_run(world, first, inputs, told))
+        finally:
+            loop.run_until_complete(_end(world))
+            loop.run_until_complete(_cancel_the_rest())
+            loop.close()
+    return told
