@@ -7,7 +7,7 @@ from zlib import crc32
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epaxos import codec
@@ -60,9 +60,10 @@ def test_what_is_encoded_is_read_back(decode, kind):
     check()
 
 
-def check_damage(decode, kind):
+def check_damage(decode, kind, **how):
     """A flipped bit or a cut end is refused, or read as another value; never as the one sent."""
 
+    @settings(**how)
     @given(structs(kind), st.data())
     def check(value, data):
         body = bytearray(encode(value))
@@ -92,8 +93,9 @@ def test_a_codec_that_reads_over_damage_is_noticed():
                 return decoders.decode_message(body + bytes(more))
         raise CodecError("nothing to be read")
 
+    # Vectors that end in zeros, cut there, are few among all.
     with pytest.raises(AssertionError):
-        check_damage(forgiving, epaxos.PreAcceptOk)
+        check_damage(forgiving, epaxos.PreAcceptOk, max_examples=2_000, derandomize=True)
 
 
 garbage = st.binary(max_size=200) | st.recursive(

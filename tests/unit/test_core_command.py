@@ -21,6 +21,7 @@ from epaxos.core.command import (
     show_footprint,
 )
 from epaxos.core.errors import CodecError
+from epaxos.core.types import SLOT_MAX
 
 KEYS = [b"a", b"b", b"c"]
 columns = st.lists(st.tuples(st.sampled_from(list(Operation)), st.sampled_from(KEYS)), max_size=5)
@@ -122,7 +123,7 @@ def test_what_are_no_operands_of_cas_is_refused(argument):
         decode_cas(argument)
 
 
-@given(st.tuples(st.integers(0, 8), st.integers(1, 2**50), st.integers(0, 2**20)))
+@given(st.tuples(st.integers(0, 8), st.integers(1, SLOT_MAX), st.integers(0, 2**20)))
 def test_version_is_printed_and_read_back(version):
     assert parse_version(format_version(version)) == version
 
