@@ -5,28 +5,14 @@ import asyncio
 import random
 from collections import Counter
 from pathlib import Path
-from unittest import mock
-
-import structlog
 
 from epaxos.codec import PROTOCOL_VERSION, ClientHello, ClientRequest, encode_frame
 from epaxos.core.command import Operation
-from epaxos.runtime import server, wal
 from epaxos.runtime.greeting import LinkHello, LinkProof
 from tests.fuzz.mutation import mutate
-from tests.scripted.cluster import (
-    CLIENT,
-    HTTP,
-    PEER,
-    SEGMENT_BYTES,
-    Plan,
-    World,
-    _cancel_the_rest,
-    _end,
-)
-from tests.scripted.files import scripted_files
+from tests.scripted.cluster import CLIENT, HTTP, PEER, Plan, World, play
 from tests.scripted.http import call
-from tests.scripted.loop import HOST, Host, Listener, VirtualLoop, virtual_clock
+from tests.scripted.loop import HOST, Host
 
 _REQUEST = ClientRequest(1, 0, bytes([Operation.PUT, Operation.GET]), [b"x", b"y"], [b"1", b""])
 _HTTP = (
@@ -93,21 +79,6 @@ def fuzz_connections(first: int, inputs: int, directory: Path) -> Counter[str]:
     """How the connections fared. Raises AssertionError with the number of one that broke
     something."""
     told = Counter[str]()
-    plan = Plan(1, "epaxos", 3, False, "", 1.0, 0, False)
-    world = World(plan, directory, [])
-    loop = VirtualLoop(world.network)
-    loop.set_exception_handler(world.on_loop_error)
-    with (
-        virtual_clock(loop),
-        scripted_files(world.system),
-        mock.patch.object(server, "_bind", lambda host, port, key: Listener(host, port)),
-        mock.patch.object(wal.Wal.__init__, "__defaults__", (SEGMENT_BYTES,)),
-        structlog.testing.capture_logs(),
-    ):
-        try:
-            loop.run_until_complete(_run(world, first, inputs, told))
-        finally:
-            loop.run_until_complete(_end(world))
-            loop.run_until_complete(_cancel_the_rest())
-            loop.close()
+    world = World(Plan(1, "epaxos", 3, False, "", 1.0, 0, False), directory, [])
+    play(world, _run(world, first, inputs, told))
     return told

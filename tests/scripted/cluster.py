@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import shutil
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -629,9 +630,8 @@ async def _cancel_the_rest() -> None:
     await asyncio.gather(*rest, return_exceptions=True)
 
 
-def run_scripted(plan: Plan, directory: Path, story: list[str] | None = None) -> Told:
-    """Run once. Raises Broken, or whatever broke; `story` then says what came before."""
-    world = World(plan, directory, [] if story is None else story)
+def play(world: World, scenario: Coroutine[None, None, None]) -> None:
+    """Run a scenario of a world to its end, in virtual time; whatever it raises, nothing stays."""
     loop = VirtualLoop(world.network)
     loop.set_exception_handler(world.on_loop_error)
     with (
@@ -642,10 +642,16 @@ def run_scripted(plan: Plan, directory: Path, story: list[str] | None = None) ->
         structlog.testing.capture_logs(),
     ):
         try:
-            loop.run_until_complete(_run(world))
+            loop.run_until_complete(scenario)
         finally:
             loop.run_until_complete(_end(world))
             loop.run_until_complete(_cancel_the_rest())
             loop.close()
+
+
+def run_scripted(plan: Plan, directory: Path, story: list[str] | None = None) -> Told:
+    """Run once. Raises Broken, or whatever broke; `story` then says what came before."""
+    world = World(plan, directory, [] if story is None else story)
+    play(world, _run(world))
     world.told.broken_links = world.network.broken
     return world.told
