@@ -11,6 +11,8 @@ survives everything but bit rot.
 
 import random
 
+from epaxos.core.lineage import Life
+
 
 class Corrupt(Exception):
     """A bad record that is no torn tail; the start is refused."""
@@ -22,10 +24,8 @@ class Disk:
     def __init__(self, owner: int = 0) -> None:
         self.owner = owner
         """Whose directory it is."""
-        self.boot = 0
-        """How often a process started from it (R11)."""
         self.lives: list[str] = []
-        """Nonces of the lives that started from it."""
+        """Nonces of the lives that started from it (R11)."""
         self.refused = False
         """Marked: its peers remembered a life that it had not lived."""
         self.durable: list[bytes] = []
@@ -38,6 +38,16 @@ class Disk:
         """Places of durable records whose checksum does not fit."""
         self._doomed: set[int] = set()
         """Places of records that a failed sync covered: read from memory, gone with the power."""
+
+    @property
+    def boot(self) -> int:
+        """How often a process started from it."""
+        return len(self.lives)
+
+    def start(self, nonce: str = "") -> Life:
+        """A process begins a life from it."""
+        self.lives.append(nonce)
+        return Life(self.boot, nonce)
 
     def append(self, body: bytes) -> None:
         """Write a record; it is not durable yet."""
@@ -131,7 +141,7 @@ class Disk:
     def copy(self) -> "Disk":
         """A backup: what is durable, and the identity."""
         copy = Disk(self.owner)
-        copy.boot, copy.lives, copy.refused = self.boot, [*self.lives], self.refused
+        copy.lives, copy.refused = [*self.lives], self.refused
         copy.durable, copy._synced, copy._bad = [*self.durable], [*self._synced], {*self._bad}
         copy._doomed = {*self._doomed}
         return copy

@@ -246,7 +246,6 @@ class FaultPlan:
         if kind == "older" and member in self._backups:
             process.disk = self._backups[member].copy()
             # A backup of before its last start, or of that very life.
-            process.disk.boot -= 1
             del process.disk.lives[-1:]
         elif kind == "foreign":
             process.disk = Disk((member + 1) % self._n)

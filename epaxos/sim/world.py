@@ -148,9 +148,7 @@ class World:
         if disk.owner != member:
             self._refuse_start(process, "the directory belongs to another replica")
             return
-        disk.boot += 1
-        life = Life(disk.boot, f"{self.now} {member}")
-        disk.lives.append(life.nonce)
+        life = disk.start(f"{self.now} {member}")
         if not self.accepts(disk, self.remembered[member]):
             self._refuse_start(process, "its peers remember a life that it has not lived")
             return

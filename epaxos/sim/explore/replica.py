@@ -155,7 +155,7 @@ class ExploredProcess:
             node.wake(0)
         else:
             self.disk.keep(step.number)
-            self.disk.boot += 1
+            self.disk.start()
             return self._start()
         return self._take()
 

@@ -222,7 +222,7 @@ class Player:
 
     def _start(self, actor: Actor, event: Start) -> None:
         actor.clock = actor.clock if self._tight else max(actor.clock, event.at)
-        actor.disk.boot += 1
+        actor.disk.start()
         self._record(event._replace(at=actor.clock), actor.disk.boot > 1)
         actor.woken = False
         actor.executed = []
