@@ -209,7 +209,7 @@ class DataDirectory:
             if (self.path / "wal").exists():
                 raise StorageError(
                     f"data directory {self.path} has a log but no identity.json: restore the file "
-                    'of the last stop, or replace this replica (docs/operating.md, "lost disk")'
+                    f"of the last stop, or {_REPLACE}"
                 )
             identity = _IdentityFile(
                 FORMAT, owner.cluster, owner.replica, owner.n, owner.protocol, 0
@@ -278,8 +278,8 @@ def _load(path: Path, kind: type[T]) -> T:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     except UNDECODABLE as error:
         raise StorageError(
-            f"{path} is damaged ({error}); restore it from the moment of the last stop, or replace "
-            'this replica (docs/operating.md, "lost disk")'
+            f"{path} is damaged ({error}); restore it from the moment of the last stop, or "
+            f"{_REPLACE}"
         ) from None
 
 

@@ -33,7 +33,7 @@ import structlog
 
 from epaxos.codec import FRAME_BYTES_MAX, FRAME_HEADER, Codec, encode_frame
 from epaxos.core.errors import CodecError, EpaxosError, StorageError
-from epaxos.core.lineage import Verdict, descends, judge_life
+from epaxos.core.lineage import descends, judge_life
 from epaxos.core.replica import EVERYONE, Message
 from epaxos.core.types import ReplicaId, replica_name
 from epaxos.runtime.alarm import clock
@@ -499,10 +499,9 @@ class Transport:
 
     def check_proof(self, hello: LinkHello, proof: LinkProof) -> None:
         """The sender's life is accepted. Raises CodecError if it is not."""
-        verdict = self._judge_life(hello, proof.shown)
-        if verdict not in ("known", "newer"):
-            remembered = self._identity.peers.remembered(hello.replica)
-            raise CodecError(say_verdict(verdict, hello, remembered))
+        fault = self._judge_life(hello, proof.shown)
+        if fault is not None:
+            raise CodecError(fault)
 
     def judge(self, answer: LinkHello, peer: ReplicaId) -> str | None:
         """What is wrong with the hello of a peer that we dialled. If it remembers a life of ours
@@ -519,11 +518,7 @@ class Transport:
             )
             self._end_lineage(fault)
             return fault
-        remembered = self._identity.peers.remembered(peer)
-        verdict = self._judge_life(answer, answer.shown)
-        if verdict not in ("known", "newer"):
-            return say_verdict(verdict, answer, remembered)
-        return None
+        return self._judge_life(answer, answer.shown)
 
     def was_refused(self, peer: ReplicaId, refusal: LinkRefusal) -> None:
         """A peer does not talk to us. If it remembers a later or another life, this one ends."""
@@ -544,12 +539,17 @@ class Transport:
             return
         self._fail(StorageError(why))
 
-    def _judge_life(self, hello: LinkHello, shown: str) -> Verdict:
+    def _judge_life(self, hello: LinkHello, shown: str) -> str | None:
+        """Why a peer's life is not accepted; None: it is, and is remembered from here on."""
+        peers = self._identity.peers
         try:
-            return self._identity.peers.judge(hello.replica, hello.life, shown)
+            verdict = peers.judge(hello.replica, hello.life, shown)
         except EpaxosError as error:
             self._fail(error)
             raise CodecError("the peer's life could not be kept") from error
+        if verdict in ("known", "newer"):
+            return None
+        return say_verdict(verdict, hello, peers.remembered(hello.replica))
 
     def _supervise(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
