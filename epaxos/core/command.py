@@ -15,7 +15,7 @@ import msgspec
 
 from epaxos.core.errors import CodecError
 from epaxos.core.numbers import cut, parse_whole
-from epaxos.core.types import SLOT_MAX, ReplicaId, Slot, replica_name
+from epaxos.core.types import ReplicaId, Slot, parse_instance, replica_name
 
 UNDECODABLE: Final = (
     msgspec.DecodeError,
@@ -82,14 +82,11 @@ def format_version(version: Version) -> str:
 
 def parse_version(text: str) -> Version:
     """The inverse of `format_version`. Raises ValueError with a sentence."""
-    parts = text.split(".")
-    if len(parts) == 4 and parts[0] == "0" and len(parts[1]) == 1 and "A" <= parts[1] <= "P":
+    epoch, _, rest = text.partition(".")
+    instance, _, index = rest.rpartition(".")
+    if epoch == "0":
         try:
-            return (
-                ord(parts[1]) - ord("A"),
-                parse_whole(parts[2], 0, SLOT_MAX),
-                parse_whole(parts[3]),
-            )
+            return (*parse_instance(instance), parse_whole(index))
         except ValueError:
             pass  # the sentence below says more
     raise ValueError(f"{cut(text)} is not a version; write one that a reply carried, like 0.A.7.0")
