@@ -90,7 +90,7 @@ class Agreement(ReplicaState):
     ) -> None:
         assert instance.replica == self.me, "its command leader proposes it"
         assert instance.promised == 0, "a promise above ballot 0 forbids its votes (H14)"
-        attempt = PreAccepting(instance, deps, now)
+        attempt = PreAccepting(instance, deps)
         instance.attempt = attempt
         instance.proposed_at = now
         if self.n == 1:
@@ -156,16 +156,16 @@ class Agreement(ReplicaState):
         if instance is None or instance.proposed_at is None:
             return
         attempt = instance.attempt
-        runs = attempt if isinstance(attempt, PreAccepting) else None
-        if runs is not None and not runs.replied.add(source):
+        if not isinstance(attempt, PreAccepting):
+            attempt = None
+        elif not attempt.replied.add(source):
             return
         answers = self.answers
         took = now - instance.proposed_at
         if not answers.shortest[source] <= took <= answers.longest[source]:
             answers.learn(source, took)
-        if runs is None:
+        if attempt is None:
             return
-        attempt = runs
         if attempt.stamps is not None:
             attempt.stamps.answered(source, now, m.deps, attempt.instance.deps)
         if m.deps == attempt.instance.deps:

@@ -139,9 +139,9 @@ class Attempt:
 class PreAccepting(Attempt):
     """The command leader waits for PreAcceptOks; ballot 0."""
 
-    __slots__ = ("proposed_at", "replied", "round_us", "same", "stood_us", "union", "wait_until")
+    __slots__ = ("replied", "round_us", "same", "stood_us", "union", "wait_until")
 
-    def __init__(self, instance: Instance, deps: Deps, now: Micros) -> None:
+    def __init__(self, instance: Instance, deps: Deps) -> None:
         super().__init__(instance, 0)
         self.replied = Tally(instance.replica)
         """Who has answered, itself included."""
@@ -149,7 +149,6 @@ class PreAccepting(Attempt):
         """How many answers equal the initial deps, its own included."""
         self.union = deps
         """Element-wise maximum of all answers: the slow path's deps."""
-        self.proposed_at = now
         self.round_us: Micros = 0
         """How long the answers of a slow quorum took; 0: they are not in yet."""
         self.wait_until: Micros = 0
@@ -157,6 +156,13 @@ class PreAccepting(Attempt):
         self.stood_us: Micros = 0
         """What the end of that wait was noticed too late by, and as much again, T1 at most: this
         replica stood still, and whom it waits for may have done so until now. Counts once."""
+
+    @property
+    def proposed_at(self) -> Micros:
+        """When all others were asked."""
+        at = self.instance.proposed_at
+        assert at is not None, "who waits for answers has asked"
+        return at
 
 
 class Accepting(Attempt):

@@ -40,7 +40,7 @@ EXCLUDED_FIELDS: Final[dict[str, frozenset[str]]] = {
     ),
     "Attempt": _names("resends stamps"),
     "Instance": _names("proposed_at"),
-    "PreAccepting": _names("proposed_at round_us stood_us wait_until"),
+    "PreAccepting": _names("round_us stood_us wait_until"),
     "GraphExecutor": _names("_counts"),
     "Vertex": _names("jump"),  # a short cut along `waits`
     # Who was heard when matters to probes only.
