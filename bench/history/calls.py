@@ -23,7 +23,15 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from epaxos.core.command import Operation, Results, Status, decode_cas, encode_cas, format_version
+from epaxos.core.command import (
+    NO_VERSION,
+    Operation,
+    Results,
+    Status,
+    decode_cas,
+    encode_cas,
+    format_version,
+)
 from epaxos.core.types import Micros
 
 ABSENT: Final = "absent"
@@ -42,12 +50,7 @@ WHOLE_MAX: Final = 64
 _HEAD: Final = 32
 _DIGEST: Final = 8
 _LABELS: Final = 1 << 40
-_KINDS: Final = {
-    Operation.GET: "get",
-    Operation.PUT: "put",
-    Operation.DELETE: "delete",
-    Operation.CAS: "cas",
-}
+_KINDS: Final = {operation: operation.name.lower() for operation in Operation}
 
 Text: TypeAlias = str | dict[str, str]
 """Octets in JSON: as text, or `{"hex": …}` where they are not UTF-8."""
@@ -165,25 +168,20 @@ class HistoryWriter:
         index: int = 0,
     ) -> None:
         """The command at `index` of these results."""
-        line = _asked(client, operation, key, argument, called)
-        line.end = returned
-        if not results.statuses:
-            line.result = True
-            line.version = format_version((results.replica, results.slot, results.index + index))
-            self._add(line)
-            return
-        status, version = results.statuses[index], results.versions[index]
-        has_version = version[1] > 0
-        if has_version:
-            line.version = format_version(version)
-        if operation == Operation.GET:
-            found = results.values[index] if status == Status.OK else None
-            line.result = None if found is None else as_text(short(found))
-        else:
-            line.result = status == Status.OK
-            if operation == Operation.CAS and not line.result:
-                line.met = as_text(short(results.values[index])) if has_version else None
-        self._add(line)
+        version = (results.replica, results.slot, results.index + index)
+        result: bool | bytes | None = True
+        met: bytes | msgspec.UnsetType | None = msgspec.UNSET
+        if results.statuses:
+            version = results.versions[index]
+            is_ok = results.statuses[index] == Status.OK
+            if operation == Operation.GET:
+                result = results.values[index] if is_ok else None
+            else:
+                result = is_ok
+                if operation == Operation.CAS and not is_ok:
+                    met = results.values[index] if version != NO_VERSION else None
+        name = "" if version == NO_VERSION else format_version(version)
+        self.told(client, operation, key, argument, called, returned, result, name, met)
 
     def told(
         self,

@@ -37,13 +37,6 @@ from epaxos.sim.check.checkers import (
 )
 from epaxos.sim.check.linearizability import Op, State
 
-_KINDS = {
-    Operation.GET: "get",
-    Operation.PUT: "put",
-    Operation.DELETE: "delete",
-    Operation.CAS: "cas",
-}
-
 
 @dataclass
 class Call:
@@ -68,7 +61,7 @@ class Call:
     @property
     def kind(self) -> str:
         """As an operation of a history calls it."""
-        return _KINDS[Operation(self.operation)]
+        return Operation(self.operation).name.lower()
 
     def answered(self, reply: Reply, index: int, now: int) -> None:
         """The `index`-th command of the reply's run was this one."""
