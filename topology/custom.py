@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from topology.delay import NO_JITTER, default_jitter, mild_jitter
-from topology.regions import Region, Topology, TopologyError, suggestion
+from topology.regions import (
+    IN_REGION_MS,
+    REGIONS_MAX,
+    Region,
+    Topology,
+    TopologyError,
+    suggestion,
+)
 
 _TOP_KEYS = ("title", "source", "date", "regions", "links")
 _REGION_KEYS = ("title", "city", "lat", "lon")
@@ -36,7 +43,6 @@ _RANGES = {
     "lat": (-90.0, 90.0, "52.5"),
     "lon": (-180.0, 180.0, "13.4"),
 }
-_IN_REGION_MS = 0.3
 
 
 def read_toml(path: Path) -> Topology:
@@ -51,12 +57,14 @@ def read_toml(path: Path) -> Topology:
     _check_keys(where, document, _TOP_KEYS)
     regions = _table(where, document, "regions")
     links = _table(where, document, "links")
-    if not 1 <= len(regions) <= 16:
-        raise TopologyError(f"{where}: [regions] needs 1 to 16 regions, not {len(regions)}")
+    if not 1 <= len(regions) <= REGIONS_MAX:
+        raise TopologyError(
+            f"{where}: [regions] needs 1 to {REGIONS_MAX} regions, not {len(regions)}"
+        )
     names = list(regions)
     found = _by_ends(where, links, names)
     size = len(names)
-    rtt = [[_IN_REGION_MS] * size for _ in names]
+    rtt = [[IN_REGION_MS] * size for _ in names]
     jitters = [[NO_JITTER] * size for _ in names]
     asymmetry = [[0.0] * size for _ in names]
     losses = [[0.0] * size for _ in names]

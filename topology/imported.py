@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from topology.delay import NO_JITTER, Jitter, default_jitter, measured_jitter, mild_jitter
-from topology.regions import Region, Topology, TopologyError, suggestion
+from topology.regions import (
+    IN_REGION_MS,
+    REGIONS_MAX,
+    Region,
+    Topology,
+    TopologyError,
+    suggestion,
+)
 
-REGIONS_MAX: Final = 16
 _LONGEST_MS: Final = 60_000.0
-_IN_REGION_MS: Final = 0.3
 _ROUNDED_MS: Final = 0.002
 """Tables keep three digits behind the point: less than this is no asymmetry."""
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?(e-?[0-9]{1,2})?")
@@ -94,7 +99,7 @@ def _topology(spec: str, path: Path, links: _Links, what: str, chosen: list[str]
     if len(set(names)) != len(names):
         raise TopologyError(f"topology {spec}: a region is named twice")
     size = len(names)
-    rtt = [[_IN_REGION_MS] * size for _ in names]
+    rtt = [[IN_REGION_MS] * size for _ in names]
     jitters = [[NO_JITTER] * size for _ in names]
     asymmetry = [[0.0] * size for _ in names]
     losses = [[0.0] * size for _ in names]

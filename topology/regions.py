@@ -16,6 +16,12 @@ from topology.delay import Jitter
 
 T = TypeVar("T")
 
+REGIONS_MAX = 16
+"""Of a topology that is read from a file."""
+
+IN_REGION_MS = 0.3
+"""Round trip inside a region where the source has none, or only a connect to an endpoint."""
+
 NAME_BYTES_MAX = 64
 """Of a region's name."""
 

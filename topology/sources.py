@@ -27,7 +27,14 @@ from topology.custom import read_toml
 from topology.delay import NO_JITTER, Jitter, default_jitter, measured_jitter
 from topology.imported import read_matrix
 from topology.placement import Home, nearest_home
-from topology.regions import Region, Topology, TopologyError, square, suggestion
+from topology.regions import (
+    IN_REGION_MS,
+    Region,
+    Topology,
+    TopologyError,
+    square,
+    suggestion,
+)
 from topology.registered import registered, registered_names
 
 DEFAULT = "aws-5-2020"
@@ -47,8 +54,6 @@ _SHAPES = {
     "equidistant": "equidistant:N,RTT_MS",
     "one-far": "one-far:N,NEAR_MS,FAR_MS",
 }
-_IN_REGION_MS = 0.3
-"""Round trip inside a region where the source has none, or only a connect to an endpoint."""
 _TITLES = {
     "CA": "California",
     "VA": "Virginia",
@@ -233,7 +238,7 @@ def _measured(name: str, document: dict[str, Any], chosen: list[str]) -> Topolog
 def _rtt(name: str, document: dict[str, Any], i: str, j: str) -> float:
     """Mean of both directions: a ping measures the same round trip from either end."""
     if i == j:
-        return _IN_REGION_MS
+        return IN_REGION_MS
     found = [
         float(document["rtt"][a][b])
         for a, b in ((i, j), (j, i))
@@ -319,7 +324,7 @@ def _made_up(name: str, size: int, near: float, far: float, title: str) -> Topol
     last = size - 1
     rtt = tuple(
         tuple(
-            min(near, _IN_REGION_MS) if i == j else far if last in (i, j) else near
+            min(near, IN_REGION_MS) if i == j else far if last in (i, j) else near
             for j in range(size)
         )
         for i in range(size)
