@@ -68,7 +68,7 @@ def test_objections_are_those_of_the_definition(seed):
                 made.executed(low, now)
                 for member in range(4):
                     zero = (0,) * N
-                    made.receive(member, Progress(low, low, low, zero, now), now)
+                    made.receive(member, Progress(low, low, low, zero, now, zero), now)
         elif slot > made.columns.floor[column]:
             asked = made.columns.obtain(column, slot)
             deps = vector(rng)

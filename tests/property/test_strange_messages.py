@@ -122,8 +122,8 @@ def test_no_message_ends_a_replica_or_makes_it_say_what_nobody_reads(name):
         epaxos.ValidateOk(0, 1, 16, [epaxos.Objection(N, 1, True)]),
         epaxos.PreAcceptOk(N, 1, (0,) * N),
         epaxos.PreAcceptOk(0, 1, (0,) * 4),
-        epaxos.Progress((0,) * N, (0,) * N, (0,) * 4, (0,) * N, 0),
-        epaxos.Progress((0,) * N, (TOP + 1,) * N, (0,) * N, (0,) * N, 0),
+        epaxos.Progress((0,) * N, (0,) * N, (0,) * 4, (0,) * N, 0, (0,) * N),
+        epaxos.Progress((0,) * N, (TOP + 1,) * N, (0,) * N, (0,) * N, 0, (0,) * N),
         epaxos.ValidateOk(0, 1, 16, [epaxos.Objection(1, TOP + 1, True)]),
         epaxos.Commit(0, TOP + 1, None, (0,) * N),
         epaxos.Commit(0, 1, None, (0, 0, TOP + 1)),
@@ -142,7 +142,7 @@ def test_columns_and_vectors_of_another_cluster_and_slots_out_of_reach_do_not_fi
         epaxos.RecoverOk(0, 16, [epaxos.Vote(1, 1, 0, PAYLOAD, (0,) * N, (0,) * N)]),
         epaxos.ValidateOk(0, 1, 16, [epaxos.Objection(N - 1, 1, True)]),
         epaxos.PreAcceptOk(N - 1, 1, (0,) * N),
-        epaxos.Progress((0,) * N, (TOP,) * N, (0,) * N, (0,) * N, 0),
+        epaxos.Progress((0,) * N, (TOP,) * N, (0,) * N, (0,) * N, 0, (0,) * N),
         epaxos.Commit(0, TOP, None, (TOP,) * N),
         epaxos.Recover(0, [1, TOP], 17),
         epaxos.Recover(0, [], 17),
@@ -190,7 +190,7 @@ def test_who_was_cut_off_for_long_takes_what_it_missed_for_true():
     life = Life(find_protocol("epaxos"))
     far = 2_000_000_000
     vector = (far, far, far)
-    assert life.hear(1, epaxos.Progress(vector, vector, (0, 0, 0), (0, 0, 0), 1))
+    assert life.hear(1, epaxos.Progress(vector, vector, (0, 0, 0), (0, 0, 0), 1, (0, 0, 0)))
     assert life.hear(2, epaxos.Commit(2, 2 * far, None, (2 * far, 0, 0)))
     assert life.hear(2, epaxos.Commit(2, 3 * far, None, (0, 0, 0)))
     assert not life.step().distrusted

@@ -241,7 +241,7 @@ async def test_a_peer_is_not_suspected_for_what_waits_here(scene, monkeypatch):
     )
     driver = Driver(node, None, lambda messages: None, scene.failures.append)
     none = (0, 0, 0)
-    heartbeat = Progress(none, none, none, none, 0)
+    heartbeat = Progress(none, none, none, none, 0, none)
     taken, reachable = node.take, []
 
     def take(at):

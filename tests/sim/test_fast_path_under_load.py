@@ -120,3 +120,20 @@ def test_a_cluster_that_stands_still_as_a_whole_gives_nothing_up(n):
     fast, slow = paths(world)
     assert fast > 50
     assert fast >= 0.99 * (fast + slow)
+
+
+@pytest.mark.parametrize("n", [5, 9])
+def test_a_queue_longer_than_any_patience_makes_nobody_ask_twice_or_take_over(n):
+    """Commands take several times as long as an unanswered question of a quiet cluster, and nothing
+    is lost: whatever is sent in addition makes the queue longer."""
+    world = cluster(n, memory=True)
+    windows = Windows(world)
+    for number in range(1_000):
+        world.at(world.now, windows.send, number % n)
+    world.run(world.now + 1_500_000)
+    fast, slow = paths(world)
+    assert fast > 1_000
+    assert fast >= 0.99 * (fast + slow)
+    counts = [process.node.statistics() for process in world.processes]
+    for kind in ("resends", "recoveries"):
+        assert sum(each[kind] for each in counts) == 0, kind

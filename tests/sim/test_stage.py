@@ -151,7 +151,7 @@ def test_a_copy_arrives_again_and_a_repetition_has_a_number():
     world.put("A", "x")
     world.deliver("A>B", "PreAccept A.1", keep=True)
     world.deliver("A>B", "PreAccept A.1")
-    for _ in range(20):
+    for _ in range(200):
         world.wake("A")
         if len(world.sent[0, 1]["PreAccept A.1"]) > 1:
             break

@@ -47,7 +47,7 @@ def executed_by_all(made):
     made.receive(B, Commit(A, 1, payload(7), ZERO), 10)
     made.executed((1, 0, 0, 0, 0), 20)
     for peer in (B, C, D, E):
-        made.receive(peer, Progress((1, 0, 0, 0, 0), ZERO, (1, 0, 0, 0, 0), ZERO, 30), 30)
+        made.receive(peer, Progress((1, 0, 0, 0, 0), ZERO, (1, 0, 0, 0, 0), ZERO, 30, ZERO), 30)
     assert made.floor == (1, 0, 0, 0, 0)
 
 
@@ -383,6 +383,19 @@ def test_a_pre_accept_is_asked_again_of_those_who_did_not_answer():
     assert {message for _, _, message in asked} == {PreAccept(0, 1, payload(), ZERO)}
 
 
+def test_only_those_are_asked_again_whose_answer_is_lost():
+    """Two of four have answered a heartbeat that left after the question."""
+    made = replica()
+    made.propose(payload(), 10_000)
+    made.out.take()
+    for member, stamp in ((1, 10_001), (2, 10_000), (3, 10_001), (4, 9_000)):
+        now = 10_000 + RESEND
+        held = now - stamp - RTT
+        made.receive(member, Progress(ZERO, ZERO, ZERO, (stamp,) * 5, now, (held,) * 5), now)
+    made.wake(10_000 + RESEND)
+    assert [target for target, _ in sent(made, PreAccept)] == [1, 3]
+
+
 def test_repeated_questions_wait_longer_each_time_and_never_end():
     made = replica()
     made.propose(payload(), 0)
@@ -414,11 +427,11 @@ def test_a_member_heard_again_is_asked_everything_again_at_once():
     run(made, 0, 20_000_000, (PreAccept,))
     assert made.unready() == "only 1 of 5 replicas are heard; 3 must be there"
     now = 20_000_500
-    made.receive(2, Progress(ZERO, ZERO, ZERO, ZERO, 1), now)
+    made.receive(2, Progress(ZERO, ZERO, ZERO, ZERO, 1, ZERO), now)
     assert made.deadline() <= now
     made.wake(now)
     assert {target for target, _ in sent(made, PreAccept)} == {1, 2, 3, 4}
-    made.receive(2, Progress(ZERO, ZERO, ZERO, ZERO, 2), now + 1000)
+    made.receive(2, Progress(ZERO, ZERO, ZERO, ZERO, 2, ZERO), now + 1000)
     made.wake(now + 1000)
     assert not sent(made, PreAccept)
 

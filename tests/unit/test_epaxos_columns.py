@@ -28,8 +28,15 @@ class Middle(random.Random):
         return (low + high) / 2
 
 
-def columns(me=2, n=5, rtt=RTT):
-    made = Columns(me, n, tuple(0 if other == me else rtt for other in range(n)), Middle())
+class Lossy(Columns):
+    """Of a replica whose questions are all lost, and known to be."""
+
+    def is_lost(self, member, asked_at, now):
+        return True
+
+
+def columns(me=2, n=5, rtt=RTT, kind=Lossy):
+    made = kind(me, n, tuple(0 if other == me else rtt for other in range(n)), Middle())
     made.start(0)
     return made
 
@@ -303,9 +310,12 @@ def test_a_promise_never_hastens_and_concerns_the_hole_only():
 # Progress, stable, floor -----------------------------------------------------------------------
 
 
-def progress(executed, committed=None, stable=None, echo=None, stamp=1):
+def progress(executed, committed=None, stable=None, echo=None, stamp=1, held=None):
     n = len(executed)
-    return Progress(executed, committed or executed, stable or (0,) * n, echo or (0,) * n, stamp)
+    none = (0,) * n
+    return Progress(
+        executed, committed or executed, stable or none, echo or none, stamp, held or none
+    )
 
 
 def test_stable_is_what_everybody_has_executed_and_floor_what_everybody_knows_of_it():
@@ -366,14 +376,14 @@ def test_what_is_forgotten_is_not_begun_anew():
 def test_committed_vectors_of_others_are_heard_of_and_say_whom_to_ask():
     made = Columns(0, 4, (0, 90_000, 30_000, 60_000), Middle())
     made.start(0)
-    assert made.informed(1, 5) is None
+    assert made._informed(1, 5) is None
     for member in (1, 3):
         made.on_progress(member, progress((0, 0, 0, 0), committed=(0, 7, 0, 0)), 1)
     made.on_progress(2, progress((0, 0, 0, 0), committed=(0, 4, 0, 0)), 1)
     assert made.known == [0, 7, 0, 0]
-    assert made.informed(1, 4) == 2
-    assert made.informed(1, 5) == 3
-    assert made.informed(1, 8) is None
+    assert made._informed(1, 4) == 2
+    assert made._informed(1, 5) == 3
+    assert made._informed(1, 8) is None
 
 
 def test_a_suspected_member_is_not_asked():
@@ -382,7 +392,7 @@ def test_a_suspected_member_is_not_asked():
     made.heard(2, 10)
     made.look_round(SUSPECT + 5)
     assert made.suspects(1)
-    assert made.informed(1, 1) is None
+    assert made._informed(1, 1) is None
 
 
 def test_the_slowest_member_is_who_is_farthest_behind():
@@ -418,7 +428,7 @@ def test_round_trips_are_measured_without_the_time_the_stamp_was_kept():
     told = near.progress(1_000_000)
     far.on_progress(0, told, 5_050_000)
     back = far.progress(5_950_000)
-    assert back.echo[0] == 1_000_000 + 900_000
+    assert (back.echo[0], back.held[0]) == (1_000_000, 900_000)
     near.on_progress(1, back, 2_000_000)
     assert near.rtt_us[1] == RTT + (100_000 - RTT) // 8
 
@@ -458,13 +468,13 @@ def test_a_sample_of_minutes_does_not_become_the_round_trip():
     """A process stood still, or its clock jumped, between a stamp and its echo."""
     columns = Columns(0, 3, (0, 60_000, 80_000), random.Random(1))
     columns.start(0)
-    columns.on_progress(1, Progress((0,) * 3, (0,) * 3, (0,) * 3, (1_000, 0, 0), 5), 60_001_000)
+    columns.on_progress(1, progress((0,) * 3, echo=(1_000, 0, 0), stamp=5), 60_001_000)
     assert columns.rtt_us[1] < 100_000
     for number in range(60):
         now = 60_001_000 + number * 300_000
         stamp = now - 300_000
         columns.progress(stamp)
-        heard = Progress((0,) * 3, (0,) * 3, (0,) * 3, (stamp, 0, 0), 6 + number)
+        heard = progress((0,) * 3, echo=(stamp, 0, 0), stamp=6 + number)
         columns.on_progress(1, heard, now)
     assert columns.rtt_us[1] > 250_000, "a round trip that has really grown is learnt"
 
@@ -485,7 +495,7 @@ def test_a_stamp_from_before_a_jump_of_the_clock_counts_once():
     made.progress(1_000)
     for number in range(100):
         held = number * 50_000
-        heard = progress((0, 0, 0), echo=(1_000 + held, 0, 0), stamp=7 + number)
+        heard = progress((0, 0, 0), echo=(1_000, 0, 0), stamp=7 + number, held=(held, 0, 0))
         made.on_progress(1, heard, 60_001_000 + held)
     assert made.rtt_us[1] < 2 * RTT
 
@@ -500,7 +510,7 @@ def test_so_many_executed_instances_are_told_at_once_and_fewer_a_little_later():
 
 def test_a_round_trip_of_no_time_measures_nothing():
     made = columns(A)
-    made.on_progress(B, Progress(ZERO, ZERO, ZERO, (1000, 0, 0, 0, 0), 1), 1000)
+    made.on_progress(B, progress(ZERO, echo=(1000, 0, 0, 0, 0)), 1000)
     assert made.rtt_us[B] == RTT
 
 
@@ -560,3 +570,113 @@ def test_what_is_decided_beyond_the_horizon_is_let_go(monkeypatch):
     commit(made, 0, 7)
     found = [step for _, step in sweeps(made, at + 4 * T1, start=at)]
     assert all(step.slots == [1] for step in found)
+
+
+# Lost or late ------------------------------------------------------------------------------------
+
+
+def patient(me=2, n=5):
+    return columns(me, n, kind=Columns)
+
+
+def handled(made, now, stamp, *members, held=RTT):
+    """These members' heartbeats come: the last they have handled is our `stamp`, `held` ago."""
+    echo, since = (stamp,) * made.n, (held,) * made.n
+    for member in members:
+        heard = progress(ZERO[: made.n], echo=echo, stamp=now, held=since)
+        made.heard(member, now)
+        made.on_progress(member, heard, now)
+
+
+def test_a_question_is_lost_when_a_later_heartbeat_is_answered():
+    made = patient()
+    handled(made, 200_000, 100_000, 1)
+    assert made.is_lost(1, 99_999, 200_000)
+    assert not made.is_lost(1, 100_000, 200_000), "it may have left after that heartbeat"
+    assert not made.is_lost(3, 99_999, 200_000), "another member's answer says nothing"
+
+
+def test_how_long_a_heartbeat_was_held_proves_nothing():
+    made = patient()
+    handled(made, 900_000, 100_000, 1, held=750_000)
+    assert not made.is_lost(1, 100_001, 900_000)
+
+
+def test_a_question_to_a_suspected_member_counts_as_lost():
+    made = patient()
+    hear_all(made, SUSPECT, 1)
+    made.look_round(SUSPECT + 1)
+    assert made.is_lost(1, SUSPECT, SUSPECT + 1)
+    assert not made.is_lost(3, SUSPECT, SUSPECT + 1)
+
+
+def test_who_speaks_but_seems_not_to_hear_is_asked_again_after_all():
+    made = patient()
+    made.start(50_000)
+    assert not made.is_lost(1, 50_000, 50_000 + 1_499_999)
+    assert made.is_lost(1, 50_000, 50_000 + 1_500_000)
+    far = columns(2, 5, rtt=300_000, kind=Columns)
+    assert not far.is_lost(1, 0, 2_999_999)
+    assert far.is_lost(1, 0, 3_000_000)
+
+
+def test_what_an_earlier_life_stamped_is_no_answer():
+    made = patient()
+    made.start(5_000_000)
+    handled(made, 5_100_000, 4_900_000, 1, held=0)
+    assert not made.is_lost(1, 5_000_000, 5_100_000)
+
+
+def test_a_stamp_from_the_future_is_no_answer():
+    made = patient()
+    handled(made, 200_000, 9_000_000, 1)
+    assert not made.is_lost(1, 150_000, 200_000)
+
+
+def test_a_hole_is_asked_about_when_its_leader_has_answered_what_left_later():
+    made = patient(1)
+    made.obtain(0, 1)
+    assert sweeps(made, 3 * ASK) == []
+    handled(made, 3 * ASK, 10_000, 0)
+    assert made.sweep(3 * ASK) == [Sweep(0, [1], False)]
+
+
+def test_a_hole_is_taken_over_when_the_question_about_it_is_lost():
+    made = patient(1)
+    made.obtain(0, 1)
+    made.sweep(0)
+    handled(made, ASK, 10_000, 0)
+    made.sweep(ASK)
+    waited = ASK + 2 * T1
+    hear_all(made, waited)
+    assert sweeps(made, waited, start=ASK + 1000) == []
+    handled(made, waited, ASK, 0)
+    assert made.sweep(waited) == [], "that heartbeat may have left before the question"
+    handled(made, waited, ASK + 1, 0)
+    assert made.sweep(waited) == [Sweep(0, [1], True)]
+
+
+def test_who_is_asked_is_who_must_have_answered():
+    """The nearest member that has the slot, not its leader."""
+    made = patient(1)
+    made.on_progress(3, progress(ZERO, committed=(1, 0, 0, 0, 0)), 1)
+    made.sweep(1)
+    handled(made, ASK + 1, 10_000, 0)
+    assert made.sweep(ASK + 1) == [Sweep(0, [1], False, 3)]
+    later = ASK + 2 * T1
+    handled(made, later, ASK + 2, 0)
+    assert made.sweep(later) == []
+    handled(made, later, ASK + 2, 3)
+    assert made.sweep(later) == [Sweep(0, [1], True)]
+
+
+def test_slots_beyond_the_horizon_are_taken_over_when_the_question_is_lost():
+    made = patient(1)
+    made.hear_of_one(0, 600)
+    made.waits_for(0, 600, 0)
+    assert made.sweep(0) == [Sweep(0, [600], False)]
+    later = 2 * T1
+    hear_all(made, later)
+    assert all(not each.recover for each in made.sweep(later))
+    handled(made, later, 1, 0)
+    assert Sweep(0, [600], True) in made.sweep(later)

@@ -175,7 +175,7 @@ def forgetful(me=B):
     made.executed(FLOOR, 20)
     for member in range(N):
         if member != me:
-            made.receive(member, Progress(FLOOR, FLOOR, FLOOR, ZERO, 1), 30)
+            made.receive(member, Progress(FLOOR, FLOOR, FLOOR, ZERO, 1, ZERO), 30)
     made.out.take()
     assert made.floor == FLOOR
     return made

@@ -57,7 +57,7 @@ def test_malformed_messages_change_nothing():
         (2, Accept(0, 1, 19, payload(), (0,) * 5)),
         (2, Recover(0, [1], 0)),
         (2, Recover(0, [1], 17)),
-        (0, Progress((0,), (0,) * 5, (0,) * 5, (0,) * 5, 1)),
+        (0, Progress((0,), (0,) * 5, (0,) * 5, (0,) * 5, 1, (0,) * 5)),
     ):
         made.receive(source, message, 0)
         assert not sent(made)

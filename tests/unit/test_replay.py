@@ -320,7 +320,7 @@ def test_an_instance_that_is_not_there(tmp_path):
         (m.RecoverOk(0, 17, [m.Vote(7, 0, 0, None, (), None)]), True),
         (m.RecoverOk(0, 17, []), False),
         (m.ValidateOk(2, 1, 17, [m.Objection(0, 7, True)]), True),
-        (m.Progress(no_deps(3), no_deps(3), no_deps(3), no_deps(3), 1), False),
+        (m.Progress(no_deps(3), no_deps(3), no_deps(3), no_deps(3), 1, no_deps(3)), False),
         (mp.Learn(6, [None, None]), True),
         (mp.Learn(6, [None]), False),
         (mp.AcceptOk(17, 3, 9), True),

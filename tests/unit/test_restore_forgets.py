@@ -96,12 +96,16 @@ def test_what_is_forgotten_is_noted_now_and_then_and_not_when_nothing_happens():
         vector = (0, slot, 0)
         made.executed(vector, slot)
         for member in (1, 2):
-            made.receive(member, ep.Progress(vector, vector, vector, (0, 0, 0), slot), slot)
+            made.receive(
+                member, ep.Progress(vector, vector, vector, (0, 0, 0), slot, (0, 0, 0)), slot
+            )
         notes += [each for each in made.out.take().log if isinstance(each, ep.Forgotten)]
     assert [note.floor[1] // ep_replica.NOTED_INSTANCES for note in notes] == [1, 2, 3]
     for now in range(201, 400):
         for member in (1, 2):
-            made.receive(member, ep.Progress(vector, vector, vector, (0, 0, 0), now), now)
+            made.receive(
+                member, ep.Progress(vector, vector, vector, (0, 0, 0), now, (0, 0, 0)), now
+            )
         made.executed(vector, now)
     assert not [each for each in made.out.take().log if isinstance(each, ep.Forgotten)]
 

@@ -21,13 +21,14 @@ RTT_MAX_LEAST_US = 40_000
 SUSPECT_RTTS = 10
 """A member not heard for so long is suspected."""
 RESEND_RTTS = 2.3
-"""An unanswered question is asked again after so long; a column's oldest hole is asked about
-too."""
+"""An unanswered question is asked again after so long, if it is lost by then; a column's oldest
+hole is asked about too."""
 YIELD_RTTS = 4
 """Who has promised a hole to another's recovery leaves it alone for so long: Recover, Validate and
 Accept take three round trips."""
 PATIENCE_RTTS = 6
-"""T1: from asking about a hole to recovering it, while its command leader is not suspected."""
+"""T1: from asking about a hole to recovering it, while its command leader is not suspected. Longer
+while the question is not lost."""
 BACKOFF_LEAST_US = 1_500_000
 """Every wait that doubles is capped by max(6 T1, this): in real time, because a configured RTT may
 be wrong by any factor."""
@@ -37,6 +38,8 @@ PROGRESS_INSTANCES = 32
 """Progress is sent when so many more instances are executed and durable ..."""
 PROGRESS_DELAY_US = 50_000
 """... or so long after the first of them."""
+NEVER: Micros = -1
+"""When a question was asked whose answer is not worth waiting for any longer."""
 SLOTS_PER_QUESTION = 512
 """How many slots one CommitReq or Recover names at most."""
 
@@ -50,18 +53,26 @@ class Sweep(NamedTuple):
     """Its unresolved slots, ascending."""
     recover: bool
     """False: ask for their commits. True: take them over."""
+    member: ReplicaId | None = None
+    """Whom to ask; None: all."""
 
 
 class _Hole:
     """The oldest unresolved slot of a column, and what was done about it."""
 
-    __slots__ = ("asked", "horizon", "next_at", "patience", "slot", "tries", "yield_until")
+    __slots__ = (
+        *("asked", "asked_at", "horizon", "next_at", "patience", "slot", "tries", "whom"),
+        "yield_until",
+    )
 
     def __init__(self) -> None:
         self.slot: Slot = 0
         self.next_at: Micros = 0
         """When to do the next thing."""
         self.asked = False
+        self.asked_at: Micros = 0
+        self.whom: ReplicaId = 0
+        """Who was asked: the command leader, among others, or a member that has it."""
         self.horizon: Slot = 0
         """Slots above it were not known when we asked and are too young to be recovered."""
         self.tries = 0
@@ -75,13 +86,16 @@ class _Hole:
 class _Beyond:
     """Slots of a column beyond the horizon that recoveries here wait for, and what was done."""
 
-    __slots__ = ("asked", "last", "next_at", "patience", "slots", "tries")
+    __slots__ = ("asked", "asked_at", "last", "next_at", "patience", "slots", "tries", "whom")
 
     def __init__(self) -> None:
         self.slots: set[Slot] = set()
         """Named by unsettled objections; each stays until it is decided or within the horizon."""
         self.asked: list[Slot] = []
         """What the last question named; only that may be recovered while the leader lives."""
+        self.asked_at: Micros = 0
+        self.whom: ReplicaId = 0
+        """As in a hole."""
         self.last: Slot = 0
         """The last slot handled: with more than one question names, slots take turns."""
         self.next_at: Micros = 0
@@ -124,8 +138,8 @@ class Columns:
         self._suspected: list[bool] = [False] * n
         self._stamps: list[tuple[int, Micros]] = [(0, 0)] * n
         """Per member: the stamp of its last Progress, and when it came."""
-        self._probed = [True] * n
-        """Whether a Progress of ours has left since that member's last echo was measured."""
+        self._echoed: list[Micros] = [0] * n
+        """Per member: the latest stamp of ours that it has answered, and not before our start."""
         self._holes = [_Hole() for _ in range(n)]
         self._beyond = [_Beyond() for _ in range(n)]
         self._told_executed = 0
@@ -180,6 +194,7 @@ class Columns:
     def start(self, now: Micros) -> None:
         """Nobody is suspected yet."""
         self._heard_at = [now] * self.n
+        self._echoed = [now] * self.n
         self.progress_at = now
 
     def heard(self, source: ReplicaId, now: Micros) -> bool:
@@ -229,6 +244,19 @@ class Columns:
         """T1."""
         return PATIENCE_RTTS * self.rtt_max
 
+    def is_lost(self, member: ReplicaId, asked_at: Micros, now: Micros) -> bool:
+        """Whether a question to the member, unanswered so far, needs asking again: later ones are
+        answered already, nothing is heard of it at all, or it seems not to hear us.
+
+        Time alone does not say so: a question may stand in a queue for longer than any round trip
+        so far, and then whatever is sent in addition makes the queue longer."""
+        return (
+            member == self.me
+            or self._suspected[member]
+            or self._echoed[member] > asked_at
+            or now - asked_at >= max(SUSPECT_RTTS * self.rtt_max, BACKOFF_LEAST_US)
+        )
+
     def backoff_us(self, tries: int) -> Micros:
         """T1 * 2^tries * U(0.5, 1.5), capped."""
         cap = max(6 * self.patience_us, BACKOFF_LEAST_US)
@@ -261,19 +289,18 @@ class Columns:
         self.progress_at = now + int(HEARTBEAT_RTTS * self.rtt_max)
         mine = self._executed[self.me]
         self._told_executed = sum(mine)
-        self._probed = [True] * self.n
-        echo = tuple(stamp and stamp + now - came for stamp, came in self._stamps)
-        return Progress(mine, self._committed_at[self.me], self.stable, echo, now)
+        echo = tuple([stamp for stamp, _ in self._stamps])
+        held = tuple([now - came if stamp else 0 for stamp, came in self._stamps])
+        return Progress(mine, self._committed_at[self.me], self.stable, echo, now, held)
 
     def on_progress(self, source: ReplicaId, m: Progress, now: Micros) -> None:
         """Take in a member's vectors; none ever goes back."""
-        is_copy = m.stamp == self._stamps[source][0]
         self._stamps[source] = (m.stamp, now)
-        # One sample per stamp of ours: what was stamped before our clock jumped is echoed again and
-        # again, until we speak.
-        if m.echo[self.me] and not is_copy and self._probed[source]:
-            self._probed[source] = False
-            self._measure(source, now - m.echo[self.me])
+        # One sample per stamp of ours: it is echoed until we speak again, and a copy may come late.
+        stamp = m.echo[self.me]
+        if self._echoed[source] < stamp <= now:
+            self._echoed[source] = stamp
+            self._measure(source, now - stamp - m.held[self.me])
         self._executed[source] = merge(self._executed[source], m.executed)
         self._committed_at[source] = merge(self._committed_at[source], m.committed)
         self._stables[source] = merge(self._stables[source], m.stable)
@@ -342,10 +369,16 @@ class Columns:
                 hole.asked = False
                 hole.tries = 0
                 hole.patience = self.patience_us
+                hole.asked_at = NEVER if answered else now
+                hole.whom = replica
                 hole.next_at = now + (0 if answered else self.resend_us)
                 if self._suspected[replica]:
                     self._hurry(replica, now)
-            if now >= hole.next_at and (now >= hole.yield_until or not hole.asked):
+            if (
+                now >= hole.next_at
+                and (now >= hole.yield_until or not hole.asked)
+                and self.is_lost(hole.whom, hole.asked_at, now)
+            ):
                 step = self._step(replica, hole, now)
                 if step.slots:
                     found.append(step)
@@ -360,9 +393,13 @@ class Columns:
         """Ask first, then recover, then recover again with growing waits."""
         if not hole.asked:
             hole.asked = True
+            hole.asked_at = now
             hole.horizon = min(self.known[replica], hole.slot + SLOTS_PER_QUESTION - 1)
             hole.next_at = now + hole.patience + self._stagger(replica)
-            return Sweep(replica, self._unresolved(replica, hole), False)
+            slots = self._unresolved(replica, hole)
+            member = self._informed(replica, hole.slot)
+            hole.whom = replica if member is None else member
+            return Sweep(replica, slots, False, member)
         hole.next_at = now + self.backoff_us(hole.tries)
         slots = self._unresolved(replica, hole)
         if slots:
@@ -409,6 +446,8 @@ class Columns:
                 beyond.slots.discard(slot)
                 beyond.tries = 0
         if beyond.asked and not self._suspected[replica]:
+            if not self.is_lost(beyond.whom, beyond.asked_at, now):
+                return Sweep(replica, [], True)
             slots = self._idle(replica, [slot for slot in beyond.asked if slot in beyond.slots])
             beyond.asked = []
             if slots:
@@ -419,9 +458,12 @@ class Columns:
         if self._suspected[replica]:
             return self._recover_beyond(replica, beyond, slots, now)
         beyond.asked = slots
+        beyond.asked_at = now
         wait = beyond.patience + self._stagger(replica) if slots else self.resend_us
         beyond.next_at = now + int(wait)
-        return Sweep(replica, slots, False)
+        member = self._informed(replica, slots[0]) if slots else None
+        beyond.whom = replica if member is None else member
+        return Sweep(replica, slots, False, member)
 
     def _recover_beyond(
         self, replica: ReplicaId, beyond: _Beyond, slots: list[Slot], now: Micros
@@ -491,7 +533,7 @@ class Columns:
             rank = 0
         return int(rank * self.rtt_max * self._random.uniform(1, 1.3))
 
-    def informed(self, replica: ReplicaId, slot: Slot) -> ReplicaId | None:
+    def _informed(self, replica: ReplicaId, slot: Slot) -> ReplicaId | None:
         """A living member that says it has the slot committed: the nearest one."""
         members = [
             member

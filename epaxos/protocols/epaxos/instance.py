@@ -109,12 +109,14 @@ class Instance:
 class Attempt:
     """What the owner of a ballot is doing for one instance; one class per stage."""
 
-    __slots__ = ("ballot", "instance", "resends", "stamps")
+    __slots__ = ("asked_at", "ballot", "instance", "resends", "stamps")
 
     def __init__(self, instance: Instance, ballot: Ballot) -> None:
         self.instance = instance
         self.ballot = ballot
         """The ballot it runs in. A promise above it ends the attempt silently."""
+        self.asked_at: Micros = 0
+        """When its question was asked last."""
         self.resends = 0
         """How often its question was asked again."""
         self.stamps: Stamps | None = None

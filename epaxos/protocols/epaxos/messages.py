@@ -272,10 +272,12 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
     stable: Deps
     """Minimum of all members' executed, as the sender knows them (R15)."""
     echo: tuple[Stamp, ...]
-    """Per member: the `stamp` of the last Progress heard from it, 0 for none; measures round
-    trips."""
+    """Per member: the `stamp` of the last Progress heard from it, 0 for none. Says what it has
+    handled; with `held` it measures round trips."""
     stamp: Stamp
     """The sender's clock in µs; meaningful only to the sender."""
+    held: tuple[Stamp, ...]
+    """Per member: how long, in µs, that Progress had been here."""
 
 
 class PreAccepted(msgspec.Struct, frozen=True, array_like=True, tag=16, gc=False):
@@ -475,7 +477,7 @@ def _objections_fit(message: ValidateOk, n: int, top: Slot) -> bool:
 
 def _progress_fits(message: Progress, n: int, top: Slot) -> bool:
     vectors = (message.executed, message.committed, message.stable)
-    return len(message.echo) == n and all(
+    return len(message.echo) == len(message.held) == n and all(
         len(vector) == n and max(vector) <= top for vector in vectors
     )
 

@@ -487,7 +487,9 @@ class Recovery(Agreement):
         self._waiting[key] = waiting
         self._waiting_seen[key] = max(self._waiting_seen.get(key, 0), waiting.matching)
         self.out.broadcast(WaitingMessage(*key, waiting.matching))
-        self._resend_recover(waiting)
+        for member in range(self.n):
+            if member not in waiting.quorum:  # their answers may be what W4 needs
+                self.out.send(member, Recover(*key[:1], [waiting.slot], waiting.ballot))
         self._watch(waiting, now)
         for objecting in waiting.objections:
             self._see_to(*objecting, now)
@@ -558,15 +560,6 @@ class Recovery(Agreement):
             return Objector(False, False, waits_with)
         harmless = instance.is_nop or attempt.slot <= instance.deps[attempt.replica]
         return Objector(harmless, not harmless, waits_with)
-
-    def _resend_recover(self, attempt: Recovering | Waiting) -> None:
-        """Ask again those who have not answered the Recover (a waiting one: those outside Q,
-        W4)."""
-        heard = attempt.votes if isinstance(attempt, Recovering) else attempt.quorum
-        message = Recover(attempt.replica, [attempt.slot], attempt.ballot)
-        for member in range(self.n):
-            if member not in heard and member != self.me:
-                self.out.send(member, message)
 
     def _on_nack(self, source: ReplicaId, m: Nack, now: Micros) -> None:
         """A higher ballot was promised elsewhere (H4: it is named, so that the loser can go above).

@@ -6,10 +6,11 @@ the sweep in columns.py. Each builds on the one before: state, agreement, recove
 Rules of this file: nothing is raised because of what a peer sent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from epaxos.core.command import Footprint, show_footprint
+from epaxos.core.quorum import Tally
 from epaxos.core.replica import Leaderless, Message, Path, Record, Setup
 from epaxos.core.stamps import Stamps
 from epaxos.core.types import (
@@ -21,6 +22,7 @@ from epaxos.core.types import (
     ballot_name,
     ballot_replica,
 )
+from epaxos.protocols.epaxos.columns import NEVER, Sweep
 from epaxos.protocols.epaxos.instance import (
     ACCEPTED,
     COMMITTED,
@@ -166,8 +168,9 @@ class EPaxosReplica(Leaderless, Recovery):
         """Ask again what was not answered, look at the columns, say that we live."""
         if not self._started:
             self._start(now)
-        while self._unanswered and self._unanswered[0][0] <= now:
-            self._on_attempt_due(self._unanswered.popleft()[1], now)
+        unanswered, asked_before = self._unanswered, now - self.columns.resend_us
+        while unanswered and unanswered[0].asked_at <= asked_before:
+            self._on_attempt_due(unanswered.popleft(), now)
         for attempt in self._timers.due(now):
             assert isinstance(attempt, Attempt), "timers are keyed by attempts"
             self._on_attempt_due(attempt, now)
@@ -183,11 +186,11 @@ class EPaxosReplica(Leaderless, Recovery):
         if self.n == 1:
             return None
         unanswered = self._unanswered
-        while unanswered and not unanswered[0][1].live:
+        while unanswered and not unanswered[0].live:
             unanswered.popleft()
         at = min(self._tick_at, self.columns.progress_at)
-        if unanswered and unanswered[0][0] < at:
-            at = unanswered[0][0]
+        if unanswered:
+            at = min(at, unanswered[0].asked_at + self.columns.resend_us)
         timed = self._timers.next()
         return at if timed is None else min(at, timed)
 
@@ -274,6 +277,7 @@ class EPaxosReplica(Leaderless, Recovery):
             for instance in column.values():
                 if instance.attempt is not None:
                     instance.attempt.resends = 0
+                    instance.attempt.asked_at = NEVER
                     self._timers.set(instance.attempt, now)
 
     def _on_attempt_due(self, attempt: Attempt, now: Micros) -> None:
@@ -282,17 +286,42 @@ class EPaxosReplica(Leaderless, Recovery):
         if isinstance(attempt, PreAccepting) and attempt.replied.count >= self.sizes.slow:
             self._consider_slow_path(attempt, now)
             return
+        columns = self.columns
+        lost = self._unheard(attempt)
+        if not isinstance(attempt, Waiting):
+            # A waiting one waits for what happens elsewhere, and says so again each time.
+            lost = [member for member in lost if columns.is_lost(member, attempt.asked_at, now)]
+            if not lost:
+                self._timers.set(attempt, now + columns.resend_us)
+                return
         attempt.resends += 1
+        attempt.asked_at = now
         self.counts["resends"] += 1
         if isinstance(attempt, PreAccepting | Accepting):
-            self._resend_agreement(attempt)
-        elif not self._resend_recovery(attempt):
+            self._resend_agreement(attempt, lost)
+        elif not self._resend_recovery(attempt, lost):
             return
-        wait = self.columns.capped(self.columns.resend_us << min(attempt.resends, 6))
-        self._timers.set(attempt, now + wait)
+        self._timers.set(
+            attempt, now + columns.capped(columns.resend_us << min(attempt.resends, 6))
+        )
 
-    def _resend_agreement(self, attempt: PreAccepting | Accepting) -> None:
-        """Ask again those who have not answered; the whole payload, since they may lack it."""
+    def _unheard(self, attempt: Attempt) -> list[ReplicaId]:
+        """Whose answer to the attempt's question is not in."""
+        among: Iterable[ReplicaId] = range(self.n)
+        heard: Tally | Collection[ReplicaId]
+        if isinstance(attempt, Validating):
+            among, heard = attempt.quorum, attempt.replied
+        elif isinstance(attempt, Recovering):
+            heard = attempt.votes
+        elif isinstance(attempt, Waiting):
+            heard = attempt.quorum
+        else:
+            assert isinstance(attempt, PreAccepting | Accepting), "every stage asks something"
+            heard = attempt.replied
+        return [member for member in among if member not in heard and member != self.me]
+
+    def _resend_agreement(self, attempt: PreAccepting | Accepting, lost: list[ReplicaId]) -> None:
+        """Ask again those whose answer was lost; the whole payload, since they may lack it."""
         instance = attempt.instance
         replica, slot = instance.replica, instance.slot
         message: Message
@@ -301,11 +330,10 @@ class EPaxosReplica(Leaderless, Recovery):
         else:
             assert instance.payload is not None, "a pre-accepted instance has a payload"
             message = PreAccept(replica, slot, instance.payload, instance.deps)
-        for member in range(self.n):
-            if member not in attempt.replied:
-                self.out.send(member, message)
+        for member in lost:
+            self.out.send(member, message)
 
-    def _resend_recovery(self, attempt: Attempt) -> bool:
+    def _resend_recovery(self, attempt: Attempt, lost: list[ReplicaId]) -> bool:
         """Ask again whatever the stage asks; False when it is time for a higher ballot."""
         waits = isinstance(attempt, Waiting)
         if attempt.resends > (WAITING_RESENDS if waits else VALIDATE_RESENDS):
@@ -313,16 +341,13 @@ class EPaxosReplica(Leaderless, Recovery):
             self._end_attempt(attempt.instance)
             return False
         key = attempt.instance.id
-        if isinstance(attempt, Recovering):
-            self._resend_recover(attempt)
-        elif isinstance(attempt, Waiting):
+        message: Message = Recover(attempt.replica, [attempt.slot], attempt.ballot)
+        if isinstance(attempt, Waiting):
             self.out.broadcast(WaitingMessage(*key, attempt.matching))
-            self._resend_recover(attempt)
         elif isinstance(attempt, Validating):
             message = Validate(*key, attempt.ballot, attempt.payload, attempt.deps)
-            for member in attempt.quorum:
-                if member not in attempt.replied:
-                    self.out.send(member, message)
+        for member in lost:
+            self.out.send(member, message)
         return True
 
     def _tick(self, now: Micros) -> None:
@@ -333,20 +358,19 @@ class EPaxosReplica(Leaderless, Recovery):
             if sweep.recover:
                 self._start_recover(sweep.replica, sweep.slots, now)
             else:
-                self._ask(sweep.replica, sweep.slots)
+                self._ask(sweep)
         if columns.progress_at <= now:
             self.out.broadcast(columns.progress(now))
         busy = any(map(int.__gt__, columns.known, columns.committed))
         self._tick_at = now + columns.rtt_max // 4 if busy else columns.progress_at
 
-    def _ask(self, replica: ReplicaId, slots: list[Slot]) -> None:
+    def _ask(self, sweep: Sweep) -> None:
         self.counts["asks"] += 1
-        message = CommitReq(replica, slots)
-        member = self.columns.informed(replica, slots[0])
-        if member is None:
+        message = CommitReq(sweep.replica, sweep.slots)
+        if sweep.member is None:
             self.out.broadcast(message)
         else:
-            self.out.send(member, message)
+            self.out.send(sweep.member, message)
 
     def _start(self, now: Micros) -> None:
         """Restore is over: resume what this replica led (4.5, 1.14)."""

@@ -46,7 +46,7 @@ class ReplicaState:
         """Counters since the start; replica.py says which."""
         self._next_slot: Slot = 1
         """The next own slot: 1 + the highest own slot in the log (R2: no holes in a column)."""
-        self._unanswered: deque[tuple[Micros, Attempt]] = deque()
+        self._unanswered: deque[Attempt] = deque()
         """Attempts whose question was asked once, in the order of asking."""
         self._timers = Timers()
         """Deadlines of single attempts: asked more than once, or waiting for the fast path."""
@@ -62,7 +62,8 @@ class ReplicaState:
 
     def _watch(self, attempt: Attempt, now: Micros) -> None:
         """Ask again if the attempt is not answered in time."""
-        self._unanswered.append((now + self.columns.resend_us, attempt))
+        attempt.asked_at = now
+        self._unanswered.append(attempt)
 
     def _end_attempt(self, instance: Instance) -> None:
         if isinstance(instance.attempt, Waiting):

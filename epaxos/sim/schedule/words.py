@@ -80,7 +80,7 @@ def say(thing: Message | Record, brief: bool = False) -> str:
     return " ".join(words)
 
 
-_SAID_BY_LABEL = ("replica", "slot", "slots", "ballot", "promised", "echo", "stamp")
+_SAID_BY_LABEL = ("replica", "slot", "slots", "ballot", "promised", "echo", "stamp", "held")
 
 
 def say_record(record: Record) -> str:
