@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -25,6 +25,15 @@ from tests.scripted.loop import HOST, Host, Listener, VirtualLoop, virtual_clock
 from tests.scripted.network import Network
 
 SEGMENT_BYTES = 16 * 1024
+LIMITS = {
+    "unread.CHUNK_BYTES": (1, 150, 20_100),
+    "binary.UNREAD_BYTES_MAX": (1, 300, 20_100),
+    "binary.IN_FLIGHT_MAX": (1, 2, 5),
+    "binary.JOINED_BYTES_MAX": (1, 300),
+    "backlog.BACKLOG_MESSAGES_MAX": (2, 20),
+    "backlog.BACKLOG_BYTES_MAX": (100, 20_100),
+}
+"""What a seed may set instead of limits that its few commands would never reach."""
 SETTLES_S = 90.0
 """After the last fault everything is executed everywhere within so many virtual seconds."""
 KEYS = [b"k0", b"k1", b"k2"]
@@ -56,6 +65,8 @@ class Plan:
     harsh: bool
     """Whether machines die often, in the middle of a step, and start again at once."""
     syncs_fail: bool = True
+    limits: tuple[int, ...] = ()
+    """Instead of `LIMITS`, in their order; empty: as they are."""
 
     @classmethod
     def of(cls, seed: int, protocol: str) -> "Plan":
@@ -70,6 +81,7 @@ class Plan:
             rng.choice((2.0, 4.0)),
             rng.choice((60, 120)),
             rng.random() < 0.2,
+            limits=tuple(map(rng.choice, LIMITS.values())) if rng.random() < 0.5 else (),
         )
 
 
@@ -623,6 +635,15 @@ async def _end(world: World) -> None:
                 await machine.task
 
 
+@contextlib.contextmanager
+def limited(values: tuple[int, ...]) -> Iterator[None]:
+    """Limits of the ports are these."""
+    with contextlib.ExitStack() as stack:
+        for name, value in zip(LIMITS, values):
+            stack.enter_context(mock.patch(f"epaxos.runtime.{name}", value))
+        yield
+
+
 async def _cancel_the_rest() -> None:
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
@@ -639,6 +660,7 @@ def play(world: World, scenario: Coroutine[None, None, None]) -> None:
         scripted_files(world.system),
         mock.patch.object(server, "_bind", lambda host, port, key: Listener(host, port)),
         mock.patch.object(wal.Wal.__init__, "__defaults__", (SEGMENT_BYTES,)),
+        limited(world.plan.limits),
         structlog.testing.capture_logs(),
     ):
         try:
