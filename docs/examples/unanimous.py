@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from epaxos.core.command import Footprint, Payload, interferes, show_footprint
-from epaxos.core.replica import Leaderless, Message, Outbox, Path, Record, Setup
+from epaxos.core.replica import Leaderless, Message, Outbox, Path, Record, Setup, Tables
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.execution.graph_executor import GraphExecutor
 from epaxos.registry import ProtocolSpec
@@ -176,6 +176,9 @@ class UnanimousReplica(Leaderless):
 
     def statistics(self) -> dict[str, int]:
         return {"fast": self._fast}
+
+    def held(self) -> Tables:
+        return Tables({}, {"instances": sum(map(len, self.instances))})
 
     # Agreement
 

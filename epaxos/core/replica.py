@@ -183,6 +183,9 @@ class Timers:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._at
 
+    def __len__(self) -> int:
+        return len(self._at)
+
     def next(self) -> Micros | None:
         """The earliest deadline, or None."""
         heap = self._heap
@@ -201,6 +204,15 @@ class Timers:
             del self._at[key]
             keys.append(key)
         return keys
+
+
+class Tables(NamedTuple):
+    """How much each table holds that commands fill, by the table's name; for tests."""
+
+    until_executed: dict[str, int]
+    """Nothing once all is decided and executed here."""
+    until_forgotten: dict[str, int]
+    """Nothing once everybody knows of everybody that it has executed all."""
 
 
 class Setup(NamedTuple):
@@ -286,6 +298,10 @@ class Replica(Protocol):
 
     def statistics(self) -> dict[str, int]:
         """Counters since the process started; the keys are stable names, like `fast`."""
+        ...
+
+    def held(self) -> Tables:
+        """How much its tables hold."""
         ...
 
     # `Leaderless` has these four for protocols without a leader.

@@ -172,6 +172,10 @@ class Graph:
         self._alive_keys = 0
         self._finished: list[list[Decided]] = []
 
+    def __len__(self) -> int:
+        """How many instances and keys it holds, finished ones included."""
+        return len(self._index) + len(self._unindexed) + self._alive
+
     def add(self, decided: Decided) -> Vertex:
         """Take in a committed instance that is not a Nop; others may have edges to it from now."""
         vertex = Vertex(decided)

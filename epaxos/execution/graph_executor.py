@@ -139,6 +139,14 @@ class GraphExecutor:
     def statistics(self) -> dict[str, int]:
         return dict(self._counts)
 
+    def held(self) -> dict[str, int]:
+        return {
+            "arrived": len(self._arrived) + len(self._restored),
+            "beyond gaps": sum(map(len, self._beyond)),
+            "waiting for prefixes": sum(map(len, self._waiting)),
+            "graph": len(self._graph),
+        }
+
     def _mark(self, replica: ReplicaId, slot: Slot) -> None:
         beyond = self._beyond[replica]
         if slot != self.executed[replica] + 1:

@@ -53,3 +53,7 @@ class Executor(Protocol):
     def statistics(self) -> dict[str, int]:
         """Counters since the start, such as `components`, `component_max`."""
         ...
+
+    def held(self) -> dict[str, int]:
+        """How much each table holds, by its name: nothing once all is executed."""
+        ...

@@ -66,3 +66,6 @@ class SlotExecutor:
 
     def statistics(self) -> dict[str, int]:
         return {}
+
+    def held(self) -> dict[str, int]:
+        return {"decided slots": len(self._pending)}

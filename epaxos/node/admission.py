@@ -53,6 +53,10 @@ class HotQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._queue)
 
+    def held(self) -> int:
+        """How many keys and commands it holds."""
+        return len(self._queue) + len(self._named) + len(self._held) + len(self._keys_of)
+
     def names(self, keys: Iterable[bytes]) -> set[bytes]:
         """Which of these keys a queued command names."""
         return self._named.keys() & keys

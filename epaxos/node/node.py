@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from epaxos.core.command import BATCH_ENVELOPE_BYTES, Footprint, Payload, Results
 from epaxos.core.errors import Ambiguous, Definite, RequestError
-from epaxos.core.replica import Decided, Executed, Message, Path, Record, Setup
+from epaxos.core.replica import Decided, Executed, Message, Path, Record, Setup, Tables
 from epaxos.core.types import Deps, InstanceId, Micros, ReplicaId, Slot, replica_name
 from epaxos.execution.store import StateMachine, Store
 from epaxos.node.admission import HotQueue, Wanted, contended_keys, divide, fill_batches
@@ -190,10 +190,6 @@ class Node:
     def queued(self) -> int:
         """How many commands on contended keys wait unproposed."""
         return self._queued
-
-    def answered_held(self) -> int:
-        """How many runs the table of deadlines holds that have their answer or refusal."""
-        return sum(run.done for runs in self._deadlines.values() for run in runs)
 
     def take(self, now: Micros) -> NodeReady:
         """Propose what may leave, execute what may execute, and hand over what is to be done."""
@@ -560,6 +556,21 @@ class Node:
             "in_flight": len(self._flying),
             "waiting_hot": self._queued,
         }
+
+    def held(self) -> Tables:
+        """Its tables, with those of replica and executor; batches that nobody has decided are left
+        out. Of "answered" it never holds any."""
+        runs = [run for runs in self._deadlines.values() for run in runs]
+        ids = [flight.instance for flight in self._flying.values()] + [*self._by_instance]
+        done = self.executor.is_executed
+        held = self.replica.held()
+        mine = {
+            "answered": sum(run.done for run in runs),
+            "unanswered": len(runs) + len(self._fresh),
+            "batches": sum(each is None or done(*each) for each in ids) + self._forwarded_bytes,
+            "contended": self._hot.held() + self._queued + self._queued_bytes,
+        }
+        return held._replace(until_executed=held.until_executed | self.executor.held() | mine)
 
 
 def node_with(state_machine: type[StateMachine], node: type[Node] = Node) -> type[Node]:

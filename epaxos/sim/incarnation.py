@@ -77,6 +77,7 @@ class Watched:
         self.blocked_on = inner.blocked_on
         self.pending = inner.pending
         self.statistics = inner.statistics
+        self.held = inner.held
         self._decided: list[Decided] = []
         self._executed: list[Decided] = []
         self._components: list[list[Decided]] = []

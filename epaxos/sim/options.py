@@ -236,8 +236,7 @@ def draw(
         transfers=_maybe(rng, rng.randint(1, 3)),
         order=rng.choice(ORDERS) if rng.random() < 0.5 else "delay",
         rtt_error=rtt_error,
-        # An election's patience is in round trips as they were told.
-        settle_us=round(RunOptions.settle_us * max(1.0, rtt_error)),
+        settle_us=round(RunOptions.settle_us * _patience(rtt_error, dict(tunables))),
         rest=_maybe(rng, rng.randint(0, quorums(n).f)),
         limits=_draw_extremes(rng, LIMITS, "") + _draw_size(random.Random(f"sizes {seed}")),
         tunables=tunables,
@@ -245,6 +244,14 @@ def draw(
         same_argument=random.Random(f"same argument {seed}").random() < 0.5,
     )
     return options if only is None else restrict(options, only)
+
+
+def _patience(rtt_error: float, tunables: dict[str, float]) -> float:
+    """How much longer than usual all may take until it is settled: an election's patience is in
+    round trips as they were told, and where a vote may not be far ahead elections go through
+    members that cannot lead."""
+    few = "multipaxos.SLOTS_AHEAD_MAX" in tunables
+    return max(1.0, rtt_error) * (5.0 if few else 1.0)
 
 
 def _maybe(rng: random.Random, value: Any) -> Any:

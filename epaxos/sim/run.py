@@ -27,7 +27,7 @@ from epaxos.sim.faults import FaultPlan
 from epaxos.sim.options import RunOptions
 from epaxos.sim.process import Process
 from epaxos.sim.schedule.schedule import Schedule
-from epaxos.sim.tunables import lasting, packers_of, tuned
+from epaxos.sim.tunables import packers_of, tuned
 from epaxos.sim.world import World
 
 PROBES = 3
@@ -120,7 +120,7 @@ def _schedule_of(world: World) -> Schedule:
 
 
 def _run(world: World) -> CleanRun:
-    with tuned(lasting(world.options.tunables)):
+    with tuned(world.options.tunables):
         return _run_both_phases(world)
 
 
@@ -161,13 +161,36 @@ def _let_settle(world: World, clients: Clients) -> None:
     _probe(world, clients)
     digests = _check_stores(world)
     for process in world.living():
-        held = _node(process).answered_held()
-        if held:
-            raise Violation(RELEASED, f"{held} answered runs at replica {process.me}")
+        answered = _node(process).held().until_executed["answered"]
+        if answered:
+            raise Violation(RELEASED, f"{answered} answered runs at replica {process.me}")
     world.watch.together([_node(process) for process in world.living()])
     if not options.memory:
         for process in world.living():
             _check_log(process, digests[process.me])
+    _let_forget(world)
+
+
+def _let_forget(world: World) -> None:
+    """Everybody tells everybody what it has executed. Raises Violation where something is held
+    then."""
+    if not world.run(world.now + world.options.settle_us, lambda: not _held(world)):
+        raise Violation(RELEASED, "; ".join(_held(world)))
+
+
+def _held(world: World) -> list[str]:
+    """What any replica of the core holds too long. Of a member outside it nobody knows what it has
+    executed, and who is alone has no heartbeat: the last that it executed goes with its next
+    step."""
+    whole = len(world.living()) == world.options.replicas > 1
+    found = []
+    for process in world.living():
+        held = _node(process).held()
+        tables = held.until_executed | (held.until_forgotten if whole else {})
+        left = {name: count for name, count in tables.items() if count}
+        if left:
+            found.append(f"replica {process.me} holds {left}")
+    return found
 
 
 def _check_stores(world: World) -> dict[ReplicaId, str]:

@@ -1,4 +1,5 @@
-"""Constants of the protocols at their extremes, for the time of one run.
+"""Constants of the protocols at their extremes, for the time of one run: also when everything must
+execute, which must not hang on them.
 
 A bound of 512 slots is never met by a short run; a bound of one is met at once. The constants stay
 constants: they are set from outside, and set back however the run ends.
@@ -13,18 +14,6 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
-
-LASTING = frozenset(
-    {
-        "epaxos.SLOTS_PER_QUESTION",
-        "epaxos.COMMITS_PER_ANSWER",
-        "epaxos.COMMIT_BYTES_PER_ANSWER",
-        "epaxos.VOTE_BYTES_PER_ANSWER",
-        "multipaxos.CHUNK_SLOTS",
-        "multipaxos.CHUNK_BYTES",
-    }
-)
-"""What stays set when the core heals: that everything executes must not hang on it."""
 
 _PACKAGES = {"epaxos": ("epaxos",), "multipaxos": ("multipaxos", "leader_based")}
 """A protocol's own package, and what it shares with others."""
@@ -54,11 +43,6 @@ def tuned(tunables: tuple[tuple[str, float], ...]) -> Iterator[None]:
     finally:
         for module, constant, value in reversed(before):
             setattr(module, constant, value)
-
-
-def lasting(tunables: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
-    """Those of them that stay set when the core heals."""
-    return tuple(each for each in tunables if each[0] in LASTING)
 
 
 @cache

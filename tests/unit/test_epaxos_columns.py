@@ -542,6 +542,16 @@ def test_what_a_recovery_waits_for_is_asked_about_and_then_recovered(monkeypatch
     assert found[:2] == [Sweep(0, [7], False), Sweep(0, [7], True)]
 
 
+def test_what_a_recovery_waited_for_is_let_go_when_all_of_the_column_is_decided(monkeypatch):
+    made, at = beyond(monkeypatch, 3)
+    assert made.holes() == 2
+    for slot in (1, 2, 3):
+        made.obtain(0, slot).phase = Phase.COMMITTED
+    made.advance(0)
+    made.sweep(at)
+    assert made.holes() == 0
+
+
 def test_what_a_suspected_leader_left_is_recovered_without_asking(monkeypatch):
     made, at = beyond(monkeypatch, 7)
     hear_all(made, at, 0)

@@ -650,6 +650,23 @@ def test_a_recovery_nobody_answers_is_ended_and_begun_again_above():
     assert (counts["questions_given_up"], counts["waits_given_up"]) == (len(ballots) - 1, 0)
 
 
+def test_a_recovery_goes_on_while_the_living_may_still_answer():
+    """The command leader and E are dead, and asked again and again; C and D take a second."""
+    made = replica(1)
+    made.receive(0, PreAccept(0, 1, payload(), ZERO), 0)
+    ballot = recovering(made)
+    again = []
+    with tuned((("epaxos.VALIDATE_RESENDS", 0),)):
+        for now in range(0, 1_000_000, 20_000):
+            for member in (2, 3):
+                made.receive(member, Progress(ZERO, ZERO, ZERO, ZERO, now, ZERO), now)
+            made.wake(now)
+            again += sent(made, Recover)
+        assert {(target, message.ballot) for target, message in again} == {(0, ballot), (4, ballot)}
+        later = run(made, 1_000_000, 4_000_000, (Recover,))
+        assert max(message.ballot for _, _, message in later) > ballot
+
+
 def validating(made, matching_votes=(), quorum=(2, 3)):
     """Is asked for A.1 at B: pre-accepted here, `quorum` answers; returns the ballot."""
     made.receive(0, PreAccept(0, 1, payload(), ZERO), 0)

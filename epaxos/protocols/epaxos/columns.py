@@ -352,6 +352,12 @@ class Columns:
         worst = max(range(self.n), key=lags.__getitem__)
         return worst if lags[worst] > 0 else None
 
+    def holes(self) -> int:
+        """How many slots the sweep has in hand."""
+        return sum(hole.slot > 0 for hole in self._holes) + sum(
+            len(beyond.slots) for beyond in self._beyond
+        )
+
     # The sweep ---------------------------------------------------------------------------------
 
     def sweep(self, now: Micros) -> list[Sweep]:
@@ -362,6 +368,7 @@ class Columns:
             hole = self._holes[replica]
             if self.known[replica] < slot:
                 hole.slot = 0
+                self._beyond[replica].slots.clear()
                 continue
             if hole.slot != slot:
                 answered = hole.slot and hole.asked and slot > min(hole.horizon, hole.slot + 63)

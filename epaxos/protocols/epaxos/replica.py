@@ -11,7 +11,7 @@ from typing import Any
 
 from epaxos.core.command import Footprint, show_footprint
 from epaxos.core.quorum import Tally
-from epaxos.core.replica import Leaderless, Message, Path, Record, Setup
+from epaxos.core.replica import Leaderless, Message, Path, Record, Setup, Tables
 from epaxos.core.stamps import Stamps
 from epaxos.core.types import (
     Deps,
@@ -67,7 +67,7 @@ from epaxos.protocols.epaxos.messages import (
 from epaxos.protocols.epaxos.messages import (
     Waiting as WaitingMessage,
 )
-from epaxos.protocols.epaxos.recovery import RULES, Recovery
+from epaxos.protocols.epaxos.recovery import LIVE_INDEX_SPARE, RULES, Recovery
 
 VALIDATE_RESENDS = 4
 """So often a Recover or Validate is asked again before the sweep takes a higher ballot."""
@@ -236,6 +236,22 @@ class EPaxosReplica(Leaderless, Recovery):
         live = sum(map(len, self.columns.instances))
         return {**self.counts, "instances": live, "conflict_index": len(self.index)}
 
+    def held(self) -> Tables:
+        """Its tables; of the index of live ids what is above the bound that it may keep."""
+        live = 0 if self._live is None else len(self._live)
+        return Tables(
+            {
+                "attempts": len(self._unanswered) + len(self._timers) + len(self._waiting),
+                "holes": self.columns.holes(),
+            },
+            {
+                "instances": sum(map(len, self.columns.instances)),
+                "bytes of instances": self.columns.live_bytes,
+                "conflict index": len(self.index),
+                "index of live ids": max(0, live - LIVE_INDEX_SPARE),
+            },
+        )
+
     def observe(self, instance: InstanceId, stamps: Stamps) -> None:
         """Write into `stamps`, from here on, who answers about an instance just proposed here."""
         attempt = self.columns.obtain(*instance).attempt
@@ -287,10 +303,10 @@ class EPaxosReplica(Leaderless, Recovery):
             self._consider_slow_path(attempt, now)
             return
         columns = self.columns
-        lost = self._unheard(attempt)
+        unheard = lost = self._unheard(attempt)
         if not isinstance(attempt, Waiting):
             # A waiting one waits for what happens elsewhere, and says so again each time.
-            lost = [member for member in lost if columns.is_lost(member, attempt.asked_at, now)]
+            lost = [each for each in unheard if columns.is_lost(each, attempt.asked_at, now)]
             if not lost:
                 self._timers.set(attempt, now + columns.resend_us)
                 return
@@ -299,8 +315,13 @@ class EPaxosReplica(Leaderless, Recovery):
         self.counts["resends"] += 1
         if isinstance(attempt, PreAccepting | Accepting):
             self._resend_agreement(attempt, lost)
-        elif not self._resend_recovery(attempt, lost):
+        elif self._is_given_up(attempt, lost == unheard):
+            waits = isinstance(attempt, Waiting)
+            self.counts["waits_given_up" if waits else "questions_given_up"] += 1
+            self._end_attempt(attempt.instance)
             return
+        else:
+            self._resend_recovery(attempt, lost)
         self._timers.set(
             attempt, now + columns.capped(columns.resend_us << min(attempt.resends, 6))
         )
@@ -333,13 +354,14 @@ class EPaxosReplica(Leaderless, Recovery):
         for member in lost:
             self.out.send(member, message)
 
-    def _resend_recovery(self, attempt: Attempt, lost: list[ReplicaId]) -> bool:
-        """Ask again whatever the stage asks; False when it is time for a higher ballot."""
+    def _is_given_up(self, attempt: Attempt, all_lost: bool) -> bool:
+        """Whether a recovery has asked often enough: it is time for a higher ballot. Not while an
+        answer may still come, which a higher ballot would only ask for again."""
         waits = isinstance(attempt, Waiting)
-        if attempt.resends > (WAITING_RESENDS if waits else VALIDATE_RESENDS):
-            self.counts["waits_given_up" if waits else "questions_given_up"] += 1
-            self._end_attempt(attempt.instance)
-            return False
+        return all_lost and attempt.resends > (WAITING_RESENDS if waits else VALIDATE_RESENDS)
+
+    def _resend_recovery(self, attempt: Attempt, lost: list[ReplicaId]) -> None:
+        """Ask again whatever the stage asks."""
         key = attempt.instance.id
         message: Message = Recover(attempt.replica, [attempt.slot], attempt.ballot)
         if isinstance(attempt, Waiting):
@@ -348,7 +370,6 @@ class EPaxosReplica(Leaderless, Recovery):
             message = Validate(*key, attempt.ballot, attempt.payload, attempt.deps)
         for member in lost:
             self.out.send(member, message)
-        return True
 
     def _tick(self, now: Micros) -> None:
         columns = self.columns

@@ -16,7 +16,7 @@ from typing import Any
 
 from epaxos.core.command import Footprint, Operation, Payload
 from epaxos.core.errors import Definite, StorageError
-from epaxos.core.replica import Message, Path, Record, Setup
+from epaxos.core.replica import Message, Path, Record, Setup, Tables
 from epaxos.core.stamps import Stamps
 from epaxos.core.types import (
     Ballot,
@@ -265,6 +265,11 @@ class MultiPaxosReplica(Elector):
     def statistics(self) -> dict[str, int]:
         """Counters since the start."""
         return {"accepted": self._accepted, "chosen": self._chosen, **self._counts}
+
+    def held(self) -> Tables:
+        """Its tables. A vote for a slot that is not chosen stays: it may be needed at any time."""
+        chosen = sum(slot <= self.log.chosen for slot in self.log.entries)
+        return Tables({"returned batches": len(self._returned)}, {"chosen slots": chosen})
 
     # Phase 2 and the commit index.
 
@@ -637,6 +642,7 @@ class MultiPaxosReplica(Elector):
         stage = Leading(prepared.ballot, last + 1, now)
         self.stage = stage
         self.leader = self.me
+        self.patience.turns = 1
         self._counts["leaderships"] += 1
         self._timers.cancel("campaign")
         self._timers.cancel("election")

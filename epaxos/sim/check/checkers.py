@@ -46,7 +46,7 @@ PREMATURE = "nothing executes before everything in its deps is decided at that r
 IN_ORDER = "the members of a component execute in order of slot, then replica"
 RESTORES = "what the log says and what is in memory are the same state"
 COUNTED = "counters say what happened"
-RELEASED = "after healing nothing is held of an answered request"
+RELEASED = "after healing nothing is held of what is answered, executed and known to be so"
 BOUNDED = "no queue grows beyond its bound"
 READABLE = "what a replica says and writes is taken by those who read it"
 

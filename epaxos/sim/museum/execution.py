@@ -83,6 +83,9 @@ class _Plain:
     def statistics(self) -> dict[str, int]:
         return {}
 
+    def held(self) -> dict[str, int]:
+        return {"known": len(self._known)}
+
     def _next(self) -> list[Decided] | None:
         raise NotImplementedError
 
@@ -237,6 +240,9 @@ class _Unpruned:
 
     def statistics(self) -> dict[str, int]:
         return self._inner.statistics()
+
+    def held(self) -> dict[str, int]:
+        return self._inner.held()
 
 
 class _Revisions(Store):

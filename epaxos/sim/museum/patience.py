@@ -49,6 +49,11 @@ class _AsksTwice(EPaxosReplica):
         self._timers.cancel(attempt)
 
 
+class _BeginsAnew(EPaxosReplica):
+    def _is_given_up(self, attempt: Attempt, all_lost: bool) -> bool:
+        return super()._is_given_up(attempt, True)
+
+
 EXHIBITS = (
     Exhibit(
         name="duel",
@@ -78,5 +83,25 @@ EXHIBITS = (
         plant=in_replica(_AsksTwice),
         properties=(EXECUTES,),
         search=Directed(3, _lost_twice),
+    ),
+    Exhibit(
+        name="begins-anew",
+        title="A recovery begins anew while the answers to its question are on their way",
+        source="this project, found when drawn constants stayed until liveness is judged",
+        story="A recovery that has asked often enough takes a higher ballot. Dead members are "
+        "asked again and again, so some time after it began it has always asked often enough. "
+        "Where the living take longer to answer, by distance or because they are busy, each ballot "
+        "ends before its answers come.",
+        plant=in_replica(_BeginsAnew),
+        properties=(EXECUTES,),
+        search=Swarm(
+            (5,),
+            faults={"dead": 2},
+            options={
+                "delays_us": _FAR,
+                "tunables": (("epaxos.RESEND_RTTS", 0.6), ("epaxos.VALIDATE_RESENDS", 0)),
+            },
+        ),
+        budget=20,
     ),
 )

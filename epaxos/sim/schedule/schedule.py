@@ -112,8 +112,8 @@ class Schedule(NamedTuple):
     tunables: tuple[tuple[str, float], ...] = ()
     """Constants of the protocols that differ from the defaults (`epaxos.sim.tunables`)."""
     calm_at: tuple[Micros, ...] = ()
-    """From when on, by each process's own clock, bounds and constants are the defaults again; empty
-    is never."""
+    """From when on, by each process's own clock, the bounds are the defaults again; empty is
+    never."""
 
 
 HEARTBEATS = ("Progress", "Heartbeat")
