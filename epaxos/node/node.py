@@ -419,6 +419,8 @@ class Node:
                 run.operations = batch.operations[start:stop]
                 run.keys = batch.keys[start:stop]
                 run.arguments = batch.arguments[start:stop]
+                self._unwatch(run)
+                self._watch(run)  # its client's own deadline holds again
                 self._fresh.append(run)
                 self.counts["resubmitted"] += run.count
             start = stop
@@ -514,6 +516,9 @@ class Node:
         del self._flying[flight.number]
         if flight.instance is None:
             self._forwarded_bytes -= len(flight.payload.encoded)
+        else:
+            # A peer that lies may have it decided under another id than its own.
+            self._by_instance.pop(flight.instance, None)
 
     def _refuse(self, run: Run, error: RequestError, code: str) -> None:
         run.done = True
@@ -590,11 +595,4 @@ _SYNC_DELAY_US = 100_000
 """How long what was executed may stay without a sync (R3)."""
 _SUCCESSION_US = 1_000_000
 """How long a batch that was forwarded to a leader may stay undecided once it has a successor."""
-_COUNTERS = (
-    "batches",
-    "commands",
-    "queued",
-    "resubmitted",
-    "expired",
-    "expired_queued",
-)
+_COUNTERS = ("batches", "commands", "queued", "resubmitted", "expired", "expired_queued")

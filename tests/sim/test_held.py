@@ -74,11 +74,9 @@ class KeepsFlights(Node):
 class KeepsIds(Node):
     """A batch is found by its id for ever."""
 
-    def _on_decided(self, decided, flights, now):
-        flight = self._by_instance.get((decided.replica, decided.slot))
-        super()._on_decided(decided, flights, now)
-        if flight is not None:
-            self._by_instance[decided.replica, decided.slot] = flight
+    def _land(self, flight):
+        super()._land(flight)
+        self._by_instance[flight.instance] = flight
 
 
 class KeepsKeys(Node):

@@ -436,6 +436,38 @@ def test_a_forwarded_batch_that_comes_back_is_proposed_anew_in_the_same_take():
     assert made.statistics()["resubmitted"] == 1
 
 
+def test_a_batch_that_a_lying_peer_has_decided_elsewhere_ends_once():
+    """Our batch is decided as B.1, executed and answered; then its own id is decided without it."""
+    made = node()
+    made.request([puts("a", "x")], 0)
+    made.take(0)
+    made.replica.out.commit(1, 1, (0, 0, 0), made.replica.proposed[0], Path.LEARNED)
+    assert [reply.waiter for reply in made.take(1).replies] == ["a"]
+    made.replica.decide(1, nop=True)
+    assert made.take(2).replies == []
+    assert made.statistics()["resubmitted"] == 0
+    assert made.statistics()["in_flight"] == 0
+
+
+def test_a_command_that_is_proposed_anew_waits_as_long_as_its_client_would():
+    """A new leader shortens the wait for what was forwarded to the one before."""
+    made = node()
+    made.replica.forwards = True
+    made.replica.leadership = 1
+    made.request([puts("a", "x", deadline=9 * SECOND)], 0)
+    made.take(0)
+    made.replica.leadership = 2
+    made.take(SECOND)
+    made.replica.latest.clear()
+    made.replica.out.give_back(made.replica.proposed[0].batch.number)
+    made.take(SECOND)
+    made.wake(4 * SECOND)
+    assert made.take(4 * SECOND).replies == []
+    made.wake(10 * SECOND)
+    [refusal] = made.take(10 * SECOND).replies
+    assert isinstance(refusal.error, Ambiguous)
+
+
 def test_a_batch_whose_id_is_known_cannot_come_back():
     made = node()
     made.request([puts("a", "x")], 0)
