@@ -34,7 +34,7 @@ from epaxos.core.types import Micros
 from epaxos.node.requests import Refusal, Reply, Request
 from epaxos.node.runs import fault_of
 from epaxos.runtime.driver import Driver
-from epaxos.runtime.framing import FrameBuffer
+from epaxos.runtime.framing import Arriving, FrameBuffer
 from epaxos.runtime.unread import AnswerQueue, UnreadDeadline
 
 KEY_BYTES_MAX: Final = 1024
@@ -45,6 +45,8 @@ IN_FLIGHT_MAX: Final = 65_536
 """Commands of one connection without an answer; beyond it, the connection is not read."""
 UNREAD_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of answers that one connection waits for; beyond it, the connection is not read."""
+ARRIVING_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Bytes of large frames, or of bodies, that arrive at a port at one time."""
 JOINED_BYTES_MAX: Final = 256 * 1024
 """Where more than so many bytes of frames are complete at once, none is joined with another."""
 PATIENCE_US_MAX: Final = 3_600_000_000
@@ -125,7 +127,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def __init__(self, port: "ClientPort") -> None:
         self._port = port
-        self._buffer = FrameBuffer(HELLO_BYTES_MAX)
+        self._buffer = FrameBuffer(HELLO_BYTES_MAX, port.arriving)
         self._deadline: asyncio.TimerHandle | None = None
         self._wire: asyncio.Transport | None = None
         self._next = 0
@@ -174,6 +176,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._unread.cancel()
+        self._buffer.close()
         self._columns.clear()
         self._answers.clear()
         self._port.forget(self)
@@ -339,6 +342,7 @@ class ClientPort:
     ) -> None:
         self.hello = hello
         self.draining = False
+        self.arriving = Arriving(ARRIVING_BYTES_MAX)
         self._driver = driver
         self._patience_us = patience_us
         self._connections_max = connections

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+import aiohttp
 import msgspec
 import orjson
 import structlog
@@ -45,8 +46,9 @@ from epaxos.node.requests import (
 )
 from epaxos.node.sampling import SAMPLES_KEPT, document, instance_of
 from epaxos.runtime.alarm import clock
-from epaxos.runtime.binary import KEY_BYTES_MAX
+from epaxos.runtime.binary import ARRIVING_BYTES_MAX, KEY_BYTES_MAX
 from epaxos.runtime.driver import Driver
+from epaxos.runtime.framing import Arriving
 from epaxos.runtime.http_request import (
     RequestTarget,
     is_own_name,
@@ -162,6 +164,7 @@ class HttpPort:
         self._body_bytes = body_bytes
         self._patience_us = patience_us
         self._loopback = loopback
+        self._arriving = Arriving(ARRIVING_BYTES_MAX)
         self.in_flight = 0
         """Requests under way."""
         self.web = WebServer(self.handle, connections)
@@ -338,14 +341,7 @@ class HttpPort:
             body = b""
             try:
                 async with asyncio.timeout(BODY_DEADLINE_S):
-                    parts: list[bytes] = []
-                    size = 0
-                    while part := await content.readany():
-                        parts.append(part)
-                        size += len(part)
-                        if size > limit:
-                            raise _too_large(limit)
-                    body = b"".join(parts)
+                    body = await self._arrive(content, limit)
             except TimeoutError:
                 raise _Problem(
                     408, "invalid", "Too slow", f"the body took more than {BODY_DEADLINE_S:.0f} s"
@@ -353,6 +349,22 @@ class HttpPort:
         if len(body) > limit:
             raise _too_large(limit)
         return body
+
+    async def _arrive(self, content: aiohttp.StreamReader, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while part := await content.readany():
+                fault = self._arriving.grow(len(part))
+                if fault is not None:
+                    raise _refused(Refusal(None, 0, 1, Definite(fault), "overloaded"))
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+            return b"".join(parts)
+        finally:
+            self._arriving.shrink(size)
 
     # Questions
 

@@ -21,6 +21,7 @@ from epaxos.codec import (
 from epaxos.core.command import Operation, Status
 from epaxos.runtime.alarm import clock
 from epaxos.runtime.binary import PATIENCE_US_MAX
+from epaxos.runtime.framing import FrameBuffer
 
 
 class Client:
@@ -82,6 +83,46 @@ async def test_frames_of_one_moment_are_one_request_and_one_answer():
         assert 0 <= answer.commit_us <= answer.execute_us
         assert [len(r.keys) for r in p.node.requests] == [50]
         assert p.log.syncs == 1
+
+
+def large(size):
+    return encode_frame(ClientRequest(0, 0, b"\1", [b"k"], [b"v" * size]))
+
+
+async def test_large_frames_of_all_connections_are_bounded_together(monkeypatch):
+    monkeypatch.setattr("epaxos.runtime.binary.ARRIVING_BYTES_MAX", 5 << 20)
+    frame = large(3 << 20)
+    async with ports() as p, connected(p) as a, connected(p) as b, connected(p) as c:
+        a.writer.write(frame[:-1])
+        await until(lambda: p.clients.arriving._bytes)
+        b.writer.write(frame[:-1])
+        await b.ended()
+        c.put(b"small")
+        assert isinstance(await c.read(), ClientAnswer)
+        a.writer.write(frame[-1:])
+        assert isinstance(await a.read(), ClientAnswer)
+        assert p.clients.arriving._bytes == 0
+        async with connected(p) as d:
+            d.writer.write(frame[:-1])
+            await until(lambda: p.clients.arriving._bytes)
+        await until(lambda: not p.clients.arriving._bytes)
+        async with connected(p) as e:
+            e.writer.write(frame)
+            assert isinstance(await e.read(), ClientAnswer)
+
+
+def test_what_a_large_frame_took_is_given_back_when_it_is_there():
+    buffer = FrameBuffer(FRAME_BYTES_MAX)
+    frame = memoryview(large(3 << 20))
+    bodies = []
+    while frame:
+        space = buffer.space()
+        size = min(len(space), len(frame))
+        space[:size] = frame[:size]
+        frame = frame[size:]
+        bodies = buffer.cut(size)
+    assert len(decode_client(bodies[0]).arguments[0]) == 3 << 20
+    assert len(buffer._view) <= 1 << 20
 
 
 async def test_another_patience_is_another_request():

@@ -478,6 +478,24 @@ async def test_a_half_body_is_answered_and_closed(monkeypatch):
         assert p.node.requests == []
 
 
+async def test_half_bodies_of_all_connections_are_bounded_together(monkeypatch):
+    monkeypatch.setattr("epaxos.runtime.http.ARRIVING_BYTES_MAX", 300)
+    head = b"PUT /v1/kv/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200\r\n\r\n"
+    async with ports() as p:
+        ends = [await asyncio.open_connection(*p.http_address) for _ in range(2)]
+        for _, writer in ends:
+            writer.write(head + b"a" * 199)
+        lines = [asyncio.ensure_future(reader.readline()) for reader, _ in ends]
+        done, left = await asyncio.wait(lines, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        assert [each.result()[:12] for each in done] == [b"HTTP/1.1 429"]
+        ends[lines.index(*left)][1].write(b"a")
+        assert (await asyncio.wait_for(*left, 5))[:12] == b"HTTP/1.1 200"
+        for _, writer in ends:
+            writer.close()
+        async with p.web.put(p.url + "/v1/kv/k", data=b"a" * 290) as r:
+            assert r.status == 200
+
+
 async def test_connections_beyond_the_cap_get_a_503():
     async with ports(connections=2) as p:
         held = [await asyncio.open_connection(*p.http_address) for _ in range(2)]
