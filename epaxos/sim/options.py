@@ -248,10 +248,12 @@ def draw(
 
 def _patience(rtt_error: float, tunables: dict[str, float]) -> float:
     """How much longer than usual all may take until it is settled: an election's patience is in
-    round trips as they were told, and where a vote may not be far ahead elections go through
-    members that cannot lead."""
-    few = "multipaxos.SLOTS_AHEAD_MAX" in tunables
-    return max(1.0, rtt_error) * (5.0 if few else 1.0)
+    round trips as they were told. Where a vote may not be far ahead elections go through members
+    that cannot lead; where members are suspected sooner than they speak recoveries are given up."""
+    hard = "multipaxos.SLOTS_AHEAD_MAX" in tunables or tunables.get(
+        "epaxos.HEARTBEAT_RTTS", 0
+    ) >= tunables.get("epaxos.SUSPECT_RTTS", 10)
+    return max(1.0, rtt_error) * (5.0 if hard else 1.0)
 
 
 def _maybe(rng: random.Random, value: Any) -> Any:
