@@ -232,6 +232,21 @@ def test_only_one_fetch_is_outstanding():
     assert [m for _, m in made.out.take().messages] == [Fetch(3, 49)]
 
 
+def test_who_speaks_of_what_we_lack_is_asked_when_the_one_asked_is_silent():
+    """A is asked, again and again, and dead; C leads by then."""
+    made = started(1)
+    made.receive(0, CommitIndex(B1A, 5), 10)
+    now = 10
+    for _ in range(6):
+        now = made.deadline()
+        made.wake(now)
+    made.out.take()
+    made.receive(2, CommitIndex(make_ballot(2, 2), 5), now)
+    assert sent(made, Fetch) == [(2, Fetch(1, 5))]
+    made.receive(2, CommitIndex(make_ballot(2, 2), 5), now + 10)
+    assert not sent(made, Fetch)
+
+
 def test_a_fetch_ends_where_the_votes_are_good_again():
     made = started(1)
     for slot in (1, 4, 5):

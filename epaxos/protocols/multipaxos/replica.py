@@ -89,6 +89,8 @@ class MultiPaxosReplica(Elector):
         """whom to ask for them."""
         self._fetches = 0
         """How often the present question was repeated."""
+        self._fetched: tuple[ReplicaId, Micros] = (setup.me, 0)
+        """Who was asked last, and when."""
         self._floor_noted: Slot = 0
         """The floor as last noted in the log."""
         self._noted: Slot = 0
@@ -384,7 +386,18 @@ class MultiPaxosReplica(Elector):
         if chosen > self._wanted:
             self._wanted = chosen
             self._wanted_from = source
+        if chosen > self.log.chosen and self._is_unheard(*self._fetched, now):
+            # Whoever speaks of what we lack is asked, and not waited for as for the dead.
+            self._wanted_from = source
+            self._timers.cancel("fetch")
         self._advance(now)
+
+    def _is_unheard(self, member: ReplicaId, asked_at: Micros, now: Micros) -> bool:
+        """Whether nothing was heard of a member since it was asked, for longer than an answer
+        takes."""
+        heard = self.members.heard[member]
+        silent = heard is None or heard < asked_at
+        return silent and now - asked_at >= self.members.wait(0)
 
     def _advance(self, now: Micros) -> None:
         """Choose what the commit index covers, and ask for what it names but we lack."""
@@ -511,6 +524,7 @@ class MultiPaxosReplica(Elector):
                 break
             last += 1
         self._counts["fetches"] += 1
+        self._fetched = (self._wanted_from, now)
         self.out.send(self._wanted_from, Fetch(first, last))
         self._timers.set("fetch", now + self.members.wait(self._fetches))
 

@@ -46,7 +46,8 @@ EXCLUDED_FIELDS: Final[dict[str, frozenset[str]]] = {
     # Who was heard when matters to probes only.
     "Elector": _names("me n majority patience out _others _random _counts"),
     "MultiPaxosReplica": _names(
-        "live_bytes _preferred _started _fetches _advertised _accepted _chosen _handlers _alarms"
+        "live_bytes _preferred _started _fetches _fetched _advertised _accepted _chosen "
+        "_handlers _alarms"
     ),
     "SlotLog": _names("live_bytes"),
     "Entry": _names("stamps"),
