@@ -217,6 +217,9 @@ def draw(
         # A patience shorter than a round trip elects nobody, and a leader's replica keeps the one
         # it was built with.
         tunables = tuple(each for each in tunables if "multipaxos.PATIENCE" not in each[0])
+    if dict(tunables).get("epaxos.SUSPECT_RTTS", 10) <= 3:
+        # Whoever is suspected before it speaks again takes part in nothing.
+        tunables = tuple(each for each in tunables if each != ("epaxos.HEARTBEAT_RTTS", 3))
     options = RunOptions(
         seed=seed,
         protocol=protocol,
@@ -248,12 +251,9 @@ def draw(
 
 def _patience(rtt_error: float, tunables: dict[str, float]) -> float:
     """How much longer than usual all may take until it is settled: an election's patience is in
-    round trips as they were told. Where a vote may not be far ahead elections go through members
-    that cannot lead; where members are suspected sooner than they speak recoveries are given up."""
-    hard = "multipaxos.SLOTS_AHEAD_MAX" in tunables or tunables.get(
-        "epaxos.HEARTBEAT_RTTS", 0
-    ) >= tunables.get("epaxos.SUSPECT_RTTS", 10)
-    return max(1.0, rtt_error) * (5.0 if hard else 1.0)
+    round trips as they were told, and where a vote may not be far ahead elections go through
+    members that cannot lead."""
+    return max(1.0, rtt_error) * (5.0 if "multipaxos.SLOTS_AHEAD_MAX" in tunables else 1.0)
 
 
 def _maybe(rng: random.Random, value: Any) -> Any:
