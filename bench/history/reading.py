@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
@@ -47,18 +48,18 @@ class ReadHistory:
 
 
 def read_history(path: Path, into: ReadHistory | None = None) -> ReadHistory:
-    """The history in a file; lines are added to what was read before. Raises ConfigError."""
-    try:
-        with path.open("rb") as file:
-            begin = file.read(4096).decode("utf-8-sig", "replace").lstrip()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    with _named(path):
+    """The history in a file or pipe; lines are added to what was read before. Raises
+    ConfigError."""
+    with _named(path), _opened(path) as file:
+        begin = file.read(4096).decode("utf-8-sig", "replace").lstrip()
+        file.seek(0)
         if re.match(r'\{\s*"', begin):
-            return read_lines([path], into)
+            found = ReadHistory() if into is None else into
+            _read_file(found, path.name, file)
+            return found
         if into is not None:
             raise ConfigError("only histories in lines of JSON may have several files")
-        text = path.read_text("utf-8-sig", "replace")
+        text = file.read().decode("utf-8-sig", "replace")
         if re.match(r"[\[({;]|#[_a-z]", begin):
             return _from_events(_edn_events(text), Shape.of_edn)
         if _LOG.search(begin):
@@ -100,39 +101,46 @@ def read_lines(paths: Iterable[Path], into: ReadHistory | None = None) -> ReadHi
     ConfigError."""
     found = ReadHistory() if into is None else into
     for path in paths:
-        with _named(path):
-            _read_file(found, path)
+        with _named(path), _opened(path) as file:
+            _read_file(found, path.name, file)
     return found
 
 
-def _read_file(found: ReadHistory, path: Path) -> None:
+def _opened(path: Path) -> BinaryIO:
+    """The file; what can be read only once is read now."""
     try:
         file = path.open("rb")
+        if file.seekable():
+            return file
+        with file:
+            return BytesIO(file.read())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def _read_file(found: ReadHistory, name: str, file: BinaryIO) -> None:
     calls, is_ours, is_ended = 0, False, False
-    with file:
-        for number, octets in enumerate(file, 1):
-            line = octets.strip().removeprefix(b"\xef\xbb\xbf")
-            if not line:
-                continue
-            if number == 1 and line.startswith(b'{"history"'):
-                is_ours = True
-                found.initial = _initial(_decode_header(line).initial)
-                continue
-            if is_ours and line.startswith(b'{"calls"'):
-                is_ended = _decode_footer(line).calls == calls
-                continue
-            try:
-                key, call = _call(_decode_line(line))
-            except (msgspec.MsgspecError, ConfigError, UnicodeDecodeError) as error:
-                if is_ours and not octets.endswith(b"\n"):
-                    break  # its writer ended within it
-                raise ConfigError(f"line {number}: {error}") from None
-            calls += 1
-            found.add(key, call)
+    for number, octets in enumerate(file, 1):
+        line = octets.strip().removeprefix(b"\xef\xbb\xbf")
+        if not line:
+            continue
+        if number == 1 and line.startswith(b'{"history"'):
+            is_ours = True
+            found.initial = _initial(_decode_header(line).initial)
+            continue
+        if is_ours and line.startswith(b'{"calls"'):
+            is_ended = _decode_footer(line).calls == calls
+            continue
+        try:
+            key, call = _call(_decode_line(line))
+        except (msgspec.MsgspecError, ConfigError, UnicodeDecodeError) as error:
+            if is_ours and not octets.endswith(b"\n"):
+                break  # its writer ended within it
+            raise ConfigError(f"line {number}: {error}") from None
+        calls += 1
+        found.add(key, call)
     if is_ours and not is_ended:
-        found.unfinished = f"{path.name} has no last line: its process ended before the load did"
+        found.unfinished = f"{name} has no last line: its process ended before the load did"
 
 
 def _initial(word: str) -> Initial:

@@ -32,10 +32,11 @@ def bench(
         bool, typer.Option("--quick", help="One short repeat at windows 1 and 960.")
     ] = False,
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="Interleaved; figures are their medians. [3]")
+        int | None,
+        typer.Option(min=1, max=1000, help="Interleaved; figures are their medians. [3]"),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Measured per case and repeat. [1.5]")
+        float | None, typer.Option(min=0.1, max=3600, help="Measured per case and repeat. [1.5]")
     ] = None,
     windows: Annotated[
         str | None,

@@ -42,7 +42,7 @@ def check(
         ),
     ] = None,
     budget: Annotated[
-        int, typer.Option(min=1, help="Positions that a search may visit, per key.")
+        int, typer.Option(min=1, max=10**9, help="Positions that a search may visit, per key.")
     ] = BUDGET,
     json: Json = False,
 ) -> None:

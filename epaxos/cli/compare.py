@@ -107,7 +107,8 @@ def compare(
         typer.Option(metavar="SHARE", help="Share of puts; else gets.  [default: 1.0]"),
     ] = None,
     shared_keys: Annotated[
-        int | None, typer.Option(help="How many keys the regions share.  [default: 1]")
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="How many keys the regions share.  [default: 1]"),
     ] = None,
     check: Check = False,
     seed: LoadSeed = 1,

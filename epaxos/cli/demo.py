@@ -35,7 +35,7 @@ _Replicas = Annotated[int | None, typer.Option(min=3, max=9, help="Only so many 
 def far_leader(
     topology: TopologyName = DEFAULT,
     replicas: _Replicas = None,
-    seconds: Annotated[float, typer.Option(help="Measured.")] = 16.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="Measured.")] = 16.0,
     simulated: Simulated = False,
     seed: LoadSeed = 1,
     out: Out = Path("results"),
@@ -52,7 +52,7 @@ def far_leader(
 def region_down(
     topology: TopologyName = DEFAULT,
     replicas: _Replicas = None,
-    seconds: Annotated[float, typer.Option(help="Measured.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="Measured.")] = 20.0,
     simulated: Simulated = False,
     seed: LoadSeed = 1,
     out: Out = Path("results"),

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.options import Json
+from epaxos.cli.options import JOBS_MAX, Json
 from epaxos.cli.output import STYLES, begin, calls_table, console, make_table, print_json
 from epaxos.cli.progress import show_sweep
 from epaxos.core.errors import ConfigError
@@ -39,14 +39,16 @@ def run(
     what: What,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes for simulated trials.  [default: one per core]"),
+        typer.Option(
+            min=1, max=JOBS_MAX, help="Processes for simulated trials.  [default: one per core]"
+        ),
     ] = None,
     dask: Annotated[
         str,
         typer.Option(metavar="ADDRESS", help="A Dask scheduler for them, like tcp://host:8786."),
     ] = "",
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="Instead of those in the file.")
+        int | None, typer.Option(min=1, max=10_000, help="Instead of those in the file.")
     ] = None,
     out: Out = Path("results"),
     json: Json = False,

@@ -56,10 +56,12 @@ def run(
         bool, typer.Option("--deep", help="Look far from the start first: for large worlds.")
     ] = False,
     budget: Annotated[
-        int | None, typer.Option(min=1, metavar="STATES", help="Stop after so many states.")
+        int | None,
+        typer.Option(min=1, max=10**9, metavar="STATES", help="Stop after so many states."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Stop after so long. [10, without --budget]")
+        float | None,
+        typer.Option(min=0.01, max=100_000, help="Stop after so long. [10, without --budget]"),
     ] = None,
     json: Json = False,
 ) -> None:

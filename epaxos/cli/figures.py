@@ -17,7 +17,7 @@ from bench.trials.store import TrialStore
 from bench.trials.sweep import STORE
 from bench.workers import cores
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.options import Json, Out, seed_option
+from epaxos.cli.options import JOBS_MAX, Json, Out, seed_option
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.cli.progress import show_sweep
 from epaxos.core.errors import ConfigError
@@ -41,14 +41,17 @@ def figures(
         int | None, typer.Option(help="Of each trial, with a seed of its own.  [3; real ones 1]")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Measured per simulated trial.  [default: 18]")
+        float | None,
+        typer.Option(min=0.5, max=3600, help="Measured per simulated trial.  [default: 18]"),
     ] = None,
     real_seconds: Annotated[
-        float | None, typer.Option(help="Measured per trial with real processes.  [default: 2]")
+        float | None,
+        typer.Option(min=0.5, max=3600, help="Measured per real trial.  [default: 2]"),
     ] = None,
     seed: Annotated[int, seed_option("Of the first repeat.")] = 1,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes for simulated trials; one per core.")
+        int | None,
+        typer.Option(min=1, max=JOBS_MAX, help="Processes for simulated trials; one per core."),
     ] = None,
     dask: Annotated[
         str, typer.Option(metavar="ADDRESS", help="A Dask scheduler for simulated trials.")

@@ -60,7 +60,7 @@ def load(
         float | None, typer.Option(help="Commands per second and region, open loop. [50]")
     ] = None,
     users: Annotated[
-        int | None, typer.Option(min=1, help="Closed loop instead: users per region.")
+        int | None, typer.Option(min=1, max=10_000, help="Closed loop instead: users per region.")
     ] = None,
     duration: Annotated[
         str, typer.Option("--time", metavar="TIME", help="Measured per step, like 20s or 5m.")

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+JOBS_MAX: Final = 1024
+"""More processes than any machine has use for."""
 SEED_MAX: Final = 2**31
 """Of every seed, in a file of an experiment too: it fits wherever a seed goes, and so do the next
 ones, of repeats. All start at 0."""

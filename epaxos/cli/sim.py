@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 import topology as places
 from epaxos.cli.exits import ExitCode
-from epaxos.cli.options import Json, StateMachineName, UnsafeNoGate, seed_option
+from epaxos.cli.options import JOBS_MAX, SEED_MAX, Json, StateMachineName, UnsafeNoGate, seed_option
 from epaxos.cli.output import console, make_table, print_json
 from epaxos.core.errors import ConfigError
 from epaxos.core.numbers import plain
@@ -55,11 +55,13 @@ CONTENDED_PER_S: Final = 100
 def run(
     seed: Annotated[int | None, seed_option("Run this one seed only.")] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help=f"How many seeds to run.  [default: {SEEDS}]")
+        int | None,
+        typer.Option(min=1, max=SEED_MAX, help=f"How many seeds to run.  [default: {SEEDS}]"),
     ] = None,
     first_seed: Annotated[int | None, seed_option("The first of them.  [default: 1]")] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Run seeds for so long instead of so many.")
+        float | None,
+        typer.Option(min=0.01, max=100_000, help="Run seeds for so long instead of so many."),
     ] = None,
     protocol: Annotated[
         str,
@@ -72,7 +74,7 @@ def run(
         str | None,
         typer.Option(metavar="LIST", help="Sizes of clusters to draw from.  [default: 3,4,5,7]"),
     ] = None,
-    commands: Annotated[int, typer.Option(min=1, help="Commands per seed.")] = 40,
+    commands: Annotated[int, typer.Option(min=1, max=100_000, help="Commands per seed.")] = 40,
     topology: Annotated[
         str | None, typer.Option(help="Delays and replicas of this topology; else drawn.")
     ] = None,
@@ -90,7 +92,7 @@ def run(
         bool, typer.Option("--soak", help="Fail also if some situation was never met.")
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes.  [default: one per core]")
+        int | None, typer.Option(min=1, max=JOBS_MAX, help="Processes.  [default: one per core]")
     ] = None,
     shrink: Annotated[bool, typer.Option(help="Cut a failure down to its shortest story.")] = True,
     unsafe_no_gate: UnsafeNoGate = False,

@@ -129,10 +129,10 @@ def predict(
     ] = "best,worst",
     down: Annotated[str, typer.Option(metavar="LIST", help="Regions whose replica is dead.")] = "",
     sync_ms: Annotated[
-        float, typer.Option(min=0, help="One sync of the disk; three lie on the way.")
+        float, typer.Option(min=0, max=60_000, help="One sync of the disk; three lie on the way.")
     ] = 0.0,
     hop_ms: Annotated[
-        float, typer.Option(min=0, help="Round trip from a client to its replica.")
+        float, typer.Option(min=0, max=60_000, help="Round trip from a client to its replica.")
     ] = 0.0,
     json: Json = False,
 ) -> None:

@@ -83,6 +83,7 @@ def up(
         float | None,
         typer.Option(
             min=0.1,
+            max=3600,
             metavar="SECONDS",
             help="How often figures are shown; 0.5 on a terminal, else 10.",
         ),

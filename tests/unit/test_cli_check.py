@@ -1,6 +1,8 @@
 """`epaxos check` as a person runs it."""
 
 import json
+import os
+import threading
 
 import pytest
 
@@ -91,3 +93,19 @@ def test_a_file_that_is_no_history_is_named(tmp_path, capsys):
     path.write_text("dear diary")
     assert run(["check", str(path)]) == 2
     assert "notes.txt is no history" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verdict", ["OK", "ILLEGAL"])
+def test_a_pipe_is_read_once_and_to_its_end(verdict, tmp_path, capsys):
+    """What is read twice from `epaxos check <(zcat history.gz)` is empty the second time."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    lines = (PUT, READ) if verdict == "OK" else (PUT, READ, NOTHING)
+    written = "".join(json.dumps(line) + "\n" for line in lines)
+    writer = threading.Thread(target=path.write_text, args=(written,))
+    writer.start()
+    try:
+        run(["check", str(path)])
+    finally:
+        writer.join()
+    assert f"{verdict}: {len(lines)} calls on 1 keys" in capsys.readouterr().out
