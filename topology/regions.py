@@ -75,6 +75,7 @@ class Topology:
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
+        titles: dict[str, str] = {}
         for region in self.regions:
             why = _unfit(region.name)
             if why is not None:
@@ -97,6 +98,12 @@ class Topology:
                 raise TopologyError(
                     f"topology {self.name}: the regions {other!r} and {region.name!r} differ by "
                     "capital letters at most; rename one"
+                )
+            other = titles.setdefault(region.title.casefold(), region.name)
+            if other is not region.name:
+                raise TopologyError(
+                    f"topology {self.name}: the regions {other!r} and {region.name!r} have the "
+                    f"same title, {region.title!r}; tell them apart"
                 )
 
     @property

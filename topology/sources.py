@@ -55,6 +55,7 @@ _SHAPES = {
     "one-far": "one-far:N,NEAR_MS,FAR_MS",
 }
 _TITLES = {
+    "australiacentral2": "Canberra 2",
     "CA": "California",
     "VA": "Virginia",
     "OR": "Oregon",

@@ -339,6 +339,16 @@ def test_a_name_comes_before_another_regions_title_and_letter(tmp_path):
     assert [r.name for r in found.subset(["2", "B"]).regions] == ["2", "B"]
 
 
+def test_two_regions_have_two_titles(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        '[regions.x]\ntitle = "Bonn"\n[regions.y]\ntitle = "bonn"\n[links.x-y]\nrtt_ms = 1\n'
+    )
+    with pytest.raises(TopologyError, match="'x' and 'y' have the same title, 'bonn'; tell them"):
+        find(str(path))
+    assert find("azure:australiacentral,australiacentral2").n == 2
+
+
 def test_a_title_has_a_bound(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text(f'[regions.x]\ntitle = "{"a" * 300}"\n')
