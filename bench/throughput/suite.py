@@ -9,6 +9,7 @@ Rules of this file: it runs, collects and takes medians; no emulated delays; CPU
 of a whole case, warm-up included, from what each process says of itself.
 """
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,8 +35,12 @@ from topology import find
 
 ECHO: Final = "echo"
 WINDOWS: Final = (1, 15, 120, 960, 7680)
+REPLICAS: Final = (5, 3)
+_REPLICAS_MAX: Final = 9
 _STANDARD: Final = 960
 """The window of the cases that run at one window only."""
+_COLLAPSED: Final = 0.9
+"""A share of the best throughput: with less at a larger window the setting has its own sentence."""
 _CLUSTER_S: Final = 3.0
 """What starting and stopping a cluster takes, for the estimate."""
 _CASE_EXTRA_S: Final = 0.9
@@ -90,6 +95,10 @@ class ThroughputOptions:
     seconds: float = 1.5
     """Measured per case; a third of it more is warm-up."""
     windows: tuple[int, ...] = WINDOWS
+    replicas: tuple[int, ...] = REPLICAS
+    """Of the clusters."""
+    unbatched: bool = False
+    """Instead of the cases of every kind: one command per instance, at every window."""
     only: str = ""
     """Part of the titles of the settings that are run; empty: all."""
     value_size: int = 16
@@ -102,8 +111,11 @@ class ThroughputOptions:
         for window in self.windows:
             if not 1 <= window <= 65_536:
                 raise ConfigError(f"window {window} must be between 1 and 65536")
+        for replicas in self.replicas:
+            if not 1 <= replicas <= _REPLICAS_MAX:
+                raise ConfigError(f"replicas {replicas} must be between 1 and {_REPLICAS_MAX}")
         if not self.cases():
-            titles = "; ".join(dict.fromkeys(case.setting.title for case in all_cases((1,))))
+            titles = "; ".join(dict.fromkeys(case.setting.title for case in self._all()))
             raise ConfigError(f"nothing is called {self.only!r}; there are: {titles}")
 
     @property
@@ -119,7 +131,11 @@ class ThroughputOptions:
     def cases(self) -> list[Case]:
         """What is run, in the order of the table."""
         wanted = self.only.casefold()
-        return [c for c in all_cases(self.windows) if wanted in c.setting.title.casefold()]
+        return [c for c in self._all() if wanted in c.setting.title.casefold()]
+
+    def _all(self) -> list[Case]:
+        every = unbatched_cases if self.unbatched else all_cases
+        return every(self.windows, self.replicas)
 
     def groups(self) -> list[list[Case]]:
         """The cases of each cluster that is started, in order."""
@@ -135,11 +151,22 @@ class ThroughputOptions:
         return self.repeats * (len(groups) * _CLUSTER_S + cases * self.case_s)
 
 
-def all_cases(windows: tuple[int, ...]) -> list[Case]:
-    """Every case there is. What is run at one window only runs at 960, or at the largest."""
+def unbatched_cases(windows: tuple[int, ...], sizes: tuple[int, ...]) -> list[Case]:
+    """One command per instance: what agreement costs, and whether load adds to it."""
+    return [
+        Case(Setting(protocol, replicas, durability, batched=False), window)
+        for replicas in sizes
+        for protocol in ("epaxos", "multipaxos")
+        for durability in ("memory", "fsync")
+        for window in windows
+    ]
+
+
+def all_cases(windows: tuple[int, ...], sizes: tuple[int, ...]) -> list[Case]:
+    """Cases of every kind. What is run at one window only runs at 960, or at the largest."""
     one = _STANDARD if _STANDARD in windows else windows[-1]
     found = []
-    for replicas in (5, 3):
+    for replicas in sizes:
         for protocol in ("epaxos", "multipaxos"):
             setting = Setting(protocol, replicas)
             found += [Case(setting, window) for window in windows]
@@ -353,6 +380,8 @@ def summarize(options: ThroughputOptions, runs: list[WindowRun]) -> dict[str, An
             "seconds": options.seconds,
             "warmup_s": options.warmup_s,
             "windows": list(options.windows),
+            "replicas": list(options.replicas),
+            "unbatched": options.unbatched,
             "value_size": options.value_size,
             "conflicts": 0,
             "loop": "closed",
@@ -361,6 +390,7 @@ def summarize(options: ThroughputOptions, runs: list[WindowRun]) -> dict[str, An
             "seed": options.seed,
         },
         "rows": rows,
+        "saturation": saturation(rows),
         "sentences": sentences(rows),
         "histories": [_history(run) for run in runs if run.checked is not None],
     }
@@ -409,7 +439,7 @@ def _row(case: Case, runs: list[WindowRun]) -> dict[str, Any]:
         "cpu_us": cpu_us,
         "cpu_us_all": round(sum(cpu_us.values()), 2),
         "commands_per_instance": _median(sizes, 1) if sizes else None,
-        "fast_share": _median(shares, 4) if shares else None,
+        "fast_share": _median(shares, 6) if shares else None,
         "syncs_per_command": _median([run.syncs_per_command for run in runs], 4),
     }
 
@@ -433,7 +463,8 @@ def _median(values: Sequence[float], digits: int) -> float:
 
 
 def sentences(rows: list[dict[str, Any]]) -> list[str]:
-    """What the rows say: best of each protocol against the other's, and against the ceiling."""
+    """What the rows say: best of each protocol against the other's, and against the ceiling; and
+    what is left of a setting's best at larger windows."""
     found = []
     best: dict[tuple[str, int], dict[str, Any]] = {}
     for row in rows:
@@ -443,7 +474,7 @@ def sentences(rows: list[dict[str, Any]]) -> list[str]:
             key = row["protocol"], row["replicas"]
             if key not in best or row["commands_per_s"] > best[key]["commands_per_s"]:
                 best[key] = row
-    for replicas in (5, 3):
+    for replicas in sorted({size for _, size in best}, reverse=True):
         ours, theirs = best.get(("epaxos", replicas)), best.get(("multipaxos", replicas))
         if ours and theirs:
             share = theirs["commands_per_s"] / ours["commands_per_s"]
@@ -460,4 +491,46 @@ def sentences(rows: list[dict[str, Any]]) -> list[str]:
             f"that only answers; EPaxos with 5 replicas on the same cores reaches "
             f"{ours['commands_per_s'] / ceiling['commands_per_s']:.0%} of it."
         )
+    return found + _held(saturation(rows))
+
+
+def _held(found: list[dict[str, Any]]) -> list[str]:
+    """Whether more load gives less."""
+    if not found:
+        return []
+    less = [
+        f"{each['setting']}: window {each['window']:,} has {math.floor(each['share'] * 100)} % of "
+        f"the best, {each['best_per_s']:,} commands/s at window {each['best_window']:,}."
+        for each in found
+        if each["share"] < _COLLAPSED
+    ]
+    least = math.floor(min(each["share"] for each in found) * 100)
+    return less or [f"No setting has less than {least} % of its best at a larger window."]
+
+
+def saturation(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Per setting that has larger windows than its best one: the least throughput of those, as a
+    share of the best. Below 1 by more than the spread, more load gives less."""
+    found = []
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        own = [
+            row
+            for row in rows
+            if row["setting"] == setting and row["form"] == "columns" and not row["one_key"]
+        ]
+        if not own:
+            continue
+        best = max(own, key=lambda row: row["commands_per_s"])
+        larger = [row for row in own if row["window"] > best["window"]]
+        if larger and best["commands_per_s"]:
+            least = min(larger, key=lambda row: row["commands_per_s"])
+            found.append(
+                {
+                    "setting": setting,
+                    "best_window": best["window"],
+                    "best_per_s": best["commands_per_s"],
+                    "window": least["window"],
+                    "share": round(least["commands_per_s"] / best["commands_per_s"], 4),
+                }
+            )
     return found

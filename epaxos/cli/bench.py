@@ -1,5 +1,6 @@
 """`epaxos bench`: throughput, latency and CPU per command of a local cluster, in closed windows."""
 
+import math
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +43,11 @@ def bench(
         str | None,
         typer.Option(metavar="LIST", help="Commands outstanding. [1,15,120,960,7680]"),
     ] = None,
+    replicas: Annotated[str, typer.Option(metavar="LIST", help="Sizes of the clusters.")] = "5,3",
+    unbatched: Annotated[
+        bool,
+        typer.Option("--unbatched", help="Only one command per instance, at every window."),
+    ] = False,
     only: Annotated[
         str,
         typer.Option(metavar="TEXT", help="Only settings with it in their title, like fsync."),
@@ -56,12 +62,15 @@ def bench(
 
     So many commands are outstanding; each answer is replaced by a new command. EPaxos and
     Multi-Paxos, 3 and 5 replicas, in memory and with fsync, many commands per client frame or one,
-    one command per instance, all on one key; and a server that only answers, as the ceiling.
+    one command per instance, all on one key; and a server that only answers, as the ceiling. Says
+    whether a larger window has less than the best one.
     Replicas and client share this machine: nothing else should run."""
     options = ThroughputOptions(
         repeats=repeats or (1 if quick else 3),
         seconds=seconds or (_QUICK_SECONDS if quick else 1.5),
-        windows=_windows(windows) if windows else _QUICK_WINDOWS if quick else WINDOWS,
+        windows=_windows(windows, quick),
+        replicas=_numbers(replicas, "--replicas", "7,9"),
+        unbatched=unbatched,
         only=only,
         value_size=value_size,
         check=check,
@@ -70,10 +79,10 @@ def bench(
     begun = datetime.now()
     directory = make_directory(out, "bench", begun)
     remarks, screen = begin(title(options), json=json)
-    with measuring(directory, remarks) as replicas, show_bar(remarks) as watch:
-        runs = run_suite(options, replicas, watch)
+    with measuring(directory, remarks) as logs, show_bar(remarks) as watch:
+        runs = run_suite(options, logs, watch)
         if all(run.checked is None or run.checked.verdict == "OK" for run in runs):
-            shutil.rmtree(replicas, ignore_errors=True)  # only a failure's logs are of use
+            shutil.rmtree(logs, ignore_errors=True)  # only a failure's logs are of use
     document = summarize(options, runs) | {"manifest": manifest(begun)}
     write_json(directory / "bench.json", document)
     if json:
@@ -85,12 +94,17 @@ def bench(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _windows(text: str) -> tuple[int, ...]:
+def _windows(text: str | None, quick: bool) -> tuple[int, ...]:
+    if text is None:
+        return _QUICK_WINDOWS if quick else WINDOWS
+    return tuple(sorted(_numbers(text, "--windows", "1,120,960")))
+
+
+def _numbers(text: str, option: str, example: str) -> tuple[int, ...]:
     try:
-        found = tuple(sorted({int(plain(each)) for each in text.split(",")}))
+        return tuple(dict.fromkeys(int(plain(each)) for each in text.split(",")))
     except ValueError:
-        raise ConfigError(f"--windows {text!r}: write numbers, like 1,120,960") from None
-    return found
+        raise ConfigError(f"{option} {text!r}: write numbers, like {example}") from None
 
 
 def print_document(screen: Console, document: dict[str, Any]) -> None:
@@ -146,9 +160,14 @@ def rows_table(rows: list[dict[str, Any]]) -> Table:
             _fine(sum(replicas.values())),
             f"{busiest} {_fine(replicas[busiest])}" if len(replicas) > 1 else "",
             "" if row["commands_per_instance"] is None else f"{row['commands_per_instance']:,.1f}",
-            "" if row["fast_share"] is None else f"{row['fast_share'] * 100:.0f} %",
+            "" if row["fast_share"] is None else _percent(row["fast_share"]),
         )
     return table
+
+
+def _percent(share: float) -> str:
+    """Rounded down: what is not all is not 100 %."""
+    return "100 %" if share >= 1 else f"{math.floor(share * 1e4) / 100:.2f} %"
 
 
 def _spread(rates: list[int]) -> str:

@@ -1,5 +1,7 @@
 """The benchmark's cases, and what is made of their repeats."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench.throughput.suite import ECHO, ThroughputOptions, WindowRun, sentences, summarize
@@ -120,6 +122,54 @@ def test_sentences_compare_the_best_windows_and_name_the_ceiling():
     )
     assert "10% of it" in document["sentences"][2]
     assert rows_table(document["rows"]).row_count > len(document["rows"])
+
+
+def test_sizes_are_those_asked_for_and_one_command_per_instance_runs_at_every_window():
+    options = ThroughputOptions(replicas=(7, 9), unbatched=True, windows=(1, 960))
+    cases = {(c.setting.title, c.window) for c in options.cases()}
+    for name in ("EPaxos", "Multi-Paxos"):
+        for size in (7, 9):
+            for durability in ("memory", "fsync"):
+                for window in (1, 960):
+                    title = f"{name}, {size} replicas, {durability}, unbatched"
+                    assert (title, window) in cases
+    assert len(cases) == 16
+    with pytest.raises(ConfigError, match="replicas 10 must be between 1 and 9"):
+        ThroughputOptions(replicas=(3, 10))
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ((50, 100, 99, 96), "No setting has less than 96 % of its best at a larger window."),
+        (
+            (50, 100, 95, 80),
+            "EPaxos, 7 replicas, memory, unbatched: window 7,680 has 80 % of the best, 100 "
+            "commands/s at window 15.",
+        ),
+        ((50, 60, 70, 80), None),
+    ],
+)
+def test_it_is_said_whether_more_load_gives_less(rates, said):
+    windows = (1, 15, 960, 7680)
+    options = ThroughputOptions(
+        replicas=(7,), unbatched=True, windows=windows, only="EPaxos, 7 replicas, memory"
+    )
+    cases = options.cases()
+    runs = [run_of(c, 0, float(rate)) for c, rate in zip(cases, rates) if c.window in windows]
+    document = summarize(options, runs)
+    assert document["sentences"] == ([] if said is None else [said])
+    assert [each["best_window"] for each in document["saturation"]] == (
+        [] if said is None else [15]
+    )
+
+
+def test_a_share_that_is_not_all_is_not_100_percent():
+    options = ThroughputOptions(only="EPaxos, 5 replicas, memory", windows=(960,))
+    runs = [replace(run_of(c, 0, 1e5), fast_share=0.99996) for c in options.cases()]
+    rows = summarize(options, runs)["rows"]
+    assert rows[0]["fast_share"] == 0.99996
+    assert "99.99 %" in [*rows_table(rows).columns[-1].cells]
 
 
 def test_nothing_is_said_of_what_was_not_run():
