@@ -9,13 +9,34 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.fuzz.connections import fuzz_connections
+from tests.fuzz.connections import fuzz_connections, fuzz_lies
 from tests.fuzz.mutation import mutate
 from tests.fuzz.targets import REFUSALS, TARGETS
 
-HANGS_S = 20
+INPUT_CPU_S = 10.0
+"""An input that takes more breaks something."""
+BYTES_MAX = 3 << 30
+"""Of address space, some for libraries: an input that needs more breaks something."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in what takes more CPU."""
+
+    def too_slow(*_: object) -> None:
+        raise TimeoutError(f"more than {seconds} s of CPU")
+
+    before = signal.signal(signal.SIGVTALRM, too_slow)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def fuzz(name: str, seed: int, first: int, inputs: int) -> tuple[Counter[str], dict[str, bytes]]:
@@ -27,7 +48,8 @@ def fuzz(name: str, seed: int, first: int, inputs: int) -> tuple[Counter[str], d
         rng = random.Random(f"{name} {seed} {number}")
         data = mutate(rng.choice(seeds), seeds, rng)
         try:
-            target.run(data)
+            with within(INPUT_CPU_S):
+                target.run(data)
             told["accepted"] += 1
         except REFUSALS as error:
             told[type(error).__name__] += 1
@@ -53,14 +75,18 @@ def main() -> int:
     parser.add_argument(
         "--connections", type=int, help="instead: so many to the ports of a running replica"
     )
+    parser.add_argument("--lies", type=int, help="instead: so many of a member that lies")
     chosen = parser.parse_args()
-    if chosen.connections:
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES_MAX, BYTES_MAX))
+    if chosen.connections or chosen.lies:
         with tempfile.TemporaryDirectory() as directory:
-            print(fuzz_connections(chosen.first, chosen.connections, Path(directory)))
+            if chosen.connections:
+                print(fuzz_connections(chosen.first, chosen.connections, Path(directory)))
+            else:
+                print(fuzz_lies(chosen.first, chosen.lies, Path(directory)))
         return 0
     failed, whole, began = 0, 0, time.monotonic()
     for name in chosen.target or TARGETS:
-        signal.alarm(HANGS_S + chosen.inputs // 50)  # A hang ends the process.
         start = time.monotonic()
         told, broken = fuzz(name, chosen.seed, chosen.first, chosen.inputs)
         whole += chosen.inputs

@@ -33,6 +33,7 @@ from epaxos.runtime.framing import FrameBuffer
 from epaxos.runtime.greeting import LinkHello, LinkProof, LinkRefusal, decode_greeting, judge_hello
 from epaxos.runtime.wal import LogReader
 from epaxos.workload import parse_workload
+from tests.fuzz.lies import liar
 from tests.property.strategies import st, structs_of
 from topology.export import to_csv, to_toml
 from topology.regions import TopologyError
@@ -88,7 +89,14 @@ def _client(data: bytes) -> None:
 
 
 def _stream(data: bytes) -> None:
-    """A receive buffer fed in pieces: never more memory than a frame within the limit takes."""
+    """A receive buffer fed in pieces, with checksums right and as they are: never more memory than
+    a frame within the limit takes."""
+    with suppress(CodecError):
+        _feed(sealed_frames(data, 0))
+    _feed(data)
+
+
+def _feed(data: bytes) -> None:
     buffer, at = FrameBuffer(_LIMIT), 0
     while at < len(data):
         space = buffer.space()
@@ -271,9 +279,23 @@ def _trace_seeds() -> list[bytes]:
     ]
 
 
+def sealed_frames(data: bytes, at: int) -> bytes:
+    """The same with the checksums right of all frames from `at` on that fit."""
+    sealed = bytearray(data)
+    while at + FRAME_HEADER.size <= len(sealed):
+        length, _ = FRAME_HEADER.unpack_from(sealed, at)
+        end = at + FRAME_HEADER.size + length
+        if end > len(sealed):
+            break
+        body = sealed[at + FRAME_HEADER.size : end]
+        FRAME_HEADER.pack_into(sealed, at, length, crc32(body))
+        at = end
+    return bytes(sealed)
+
+
 def _trace(data: bytes) -> None:
-    """A trace as it is, and its bytes as one frame whose checksum is right."""
-    for each in (data, trace.MAGIC + FRAME_HEADER.pack(len(data), crc32(data)) + data):
+    """A trace as it is, and with the checksums of its frames right."""
+    for each in (data, sealed_frames(data, len(trace.MAGIC))):
         with suppress(StorageError):
             _read_trace(each)
     _read_trace(data)
@@ -327,6 +349,7 @@ TARGETS: dict[str, Target] = {
 for _name in protocol_names():
     if _name in ("epaxos", "multipaxos"):
         TARGETS[f"{_name}-message"], TARGETS[f"{_name}-record"] = _peer(_name)
+        TARGETS[f"{_name}-liar"] = Target(lambda: [b"0", b"1"], liar(_name))
 
 
 def void_of(found: object) -> None:
