@@ -1,5 +1,5 @@
-"""`python -m tests.fuzz.guided TARGET [options of libFuzzer]`: inputs that lead to lines not run yet
-are kept and changed further. Needs atheris, which no other test does: pip install atheris."""
+"""`python -m tests.fuzz.guided TARGET [options of libFuzzer]`: inputs that lead to lines not yet
+run are kept and changed further. Needs atheris, which no other test does: pip install atheris."""
 
 import contextlib
 import sys
