@@ -364,7 +364,7 @@ def test_list_names_every_figure_with_its_question(capsys):
     [
         (["nothing-such"], "there is no figure 'nothing-such'"),
         (["--repeats", "0"], "repeats = 0 must be between 1 and 100"),
-        (["--seconds", "0.1"], "simulated_s = 0.1 must be between 0.5 and 3600"),
+        (["--seconds", "0.1"], "'--seconds': Input should be greater than or equal to 0.5"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, said, tmp_path, capsys):
