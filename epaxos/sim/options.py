@@ -13,6 +13,7 @@ import topology
 from epaxos.core.errors import ConfigError
 from epaxos.core.quorum import quorums
 from epaxos.core.types import Micros, ReplicaId
+from epaxos.protocols.epaxos import columns
 
 ORDERS = ("delay", "priorities", "newest", "starve")
 """How deliveries are ordered: by drawn delays alone; by link priorities that change a few times
@@ -180,6 +181,12 @@ FAR: dict[str, tuple[float, ...]] = {
 }
 """The same, drawn by a random of its own: what other constants a seed sets does not hang on it."""
 
+_WAITS: dict[str, float] = {
+    f"epaxos.{name}": getattr(columns, name)
+    for name in ("PATIENCE_RTTS", "SUSPECT_RTTS", "RESEND_RTTS", "YIELD_RTTS", "HEARTBEAT_RTTS")
+}
+"""What waits usually are."""
+
 LIMITS: dict[str, tuple[int, ...]] = {
     "batch_commands": (1, 2),
     "batch_bytes": (1, 16),
@@ -250,10 +257,12 @@ def draw(
 
 
 def _patience(rtt_error: float, tunables: dict[str, float]) -> float:
-    """How much longer than usual all may take until it is settled: an election's patience is in
-    round trips as they were told, and where a vote may not be far ahead elections go through
-    members that cannot lead."""
-    return max(1.0, rtt_error) * (5.0 if "multipaxos.SLOTS_AHEAD_MAX" in tunables else 1.0)
+    """How much longer than usual all may take until it is settled: as waits are longer than usual,
+    an election's patience is in round trips as they were told, and where a vote may not be far
+    ahead elections go through members that cannot lead."""
+    longest = max(tunables.get(name, 0) / usual for name, usual in _WAITS.items())
+    few = "multipaxos.SLOTS_AHEAD_MAX" in tunables
+    return max(1.0, rtt_error) * max(1.0, longest, 5.0 if few else 1.0)
 
 
 def _maybe(rng: random.Random, value: Any) -> Any:
