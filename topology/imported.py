@@ -285,7 +285,8 @@ def _add(found: _Links, where: str, a: str, b: str, link: _Link) -> None:
 
 
 def _number(where: str, what: str, text: str) -> float:
-    if not _NUMBER.fullmatch(text.strip()) or float(text) > _LONGEST_MS:
+    text = text.strip()
+    if not _NUMBER.fullmatch(text) or float(text) > _LONGEST_MS:
         raise TopologyError(
             f"{where}: {what}{text[:40]!r} is not a number of ms up to {_LONGEST_MS:g}, like 128.5"
         )

@@ -1,5 +1,6 @@
 """Every surface refuses by name what it does not take; found cases stay found."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,8 @@ def test_mutated_inputs_are_taken_or_refused_by_name(name):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
-def test_what_once_broke_is_refused_by_name(case):
-    with pytest.raises(REFUSALS):
+def test_what_once_broke_is_taken_or_refused_by_name(case):
+    with contextlib.suppress(*REFUSALS):
         TARGETS[case.name.partition(".")[0]].run(case.read_bytes())
 
 
