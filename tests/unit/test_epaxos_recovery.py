@@ -667,6 +667,21 @@ def test_a_recovery_goes_on_while_the_living_may_still_answer():
         assert max(message.ballot for _, _, message in later) > ballot
 
 
+def test_a_recovery_just_begun_is_not_given_up_for_a_member_that_comes_back():
+    made = replica(1)
+    made.receive(0, PreAccept(0, 1, payload(), ZERO), 0)
+    now = 10 * RTT + 1
+    made.wake(now)  # all were silent for too long
+    with tuned((("epaxos.VALIDATE_RESENDS", 0),)):
+        made.start_recover([InstanceId(0, 1)], now)
+        asked = sent(made, Recover)[-1][1]
+        for member in (2, 3):
+            made.receive(member, Progress(ZERO, ZERO, ZERO, ZERO, now, ZERO), now)
+            assert sent(made, Recover) == [(member, asked)]
+        made.wake(now + 1)
+        assert known(made) == ("preaccepted", "recovering")
+
+
 def validating(made, matching_votes=(), quorum=(2, 3)):
     """Is asked for A.1 at B: pre-accepted here, `quorum` answers; returns the ballot."""
     made.receive(0, PreAccept(0, 1, payload(), ZERO), 0)

@@ -22,7 +22,7 @@ from epaxos.core.types import (
     ballot_name,
     ballot_replica,
 )
-from epaxos.protocols.epaxos.columns import NEVER, Sweep
+from epaxos.protocols.epaxos.columns import Sweep
 from epaxos.protocols.epaxos.instance import (
     ACCEPTED,
     COMMITTED,
@@ -154,7 +154,7 @@ class EPaxosReplica(Leaderless, Recovery):
             self.out.distrust(source)
             return
         if self.columns.heard(source, now):
-            self._ask_again(now)
+            self._ask_again((source,), now)
         self._handlers[type(message)](source, message, now)
         soon = now + self.columns.rtt_max // 4
         if soon < self._tick_at:
@@ -287,19 +287,29 @@ class EPaxosReplica(Leaderless, Recovery):
 
     # Time --------------------------------------------------------------------------------------
 
-    def _ask_again(self, now: Micros) -> None:
-        """A suspected member is heard again: every question's back-off starts over."""
+    def _ask_again(self, members: Collection[ReplicaId], now: Micros) -> None:
+        """These, suspected so far, are heard again: they are asked what they have not answered, and
+        every question's back-off starts over."""
         for column in self.columns.instances:
             for instance in column.values():
-                if instance.attempt is not None:
-                    instance.attempt.resends = 0
-                    instance.attempt.asked_at = NEVER
-                    self._timers.set(instance.attempt, now)
+                attempt = instance.attempt
+                if attempt is None or self._awaits_fast_path(attempt):
+                    continue
+                attempt.resends = 0
+                lost = [member for member in self._unheard(attempt) if member in members]
+                if lost:
+                    self._repeat(attempt, lost)
+                self._timers.set(attempt, now + self.columns.resend_us)
+
+    def _awaits_fast_path(self, attempt: Attempt) -> bool:
+        """Whether a slow quorum has answered already."""
+        return isinstance(attempt, PreAccepting) and attempt.replied.count >= self.sizes.slow
 
     def _on_attempt_due(self, attempt: Attempt, now: Micros) -> None:
         if not attempt.live:
             return
-        if isinstance(attempt, PreAccepting) and attempt.replied.count >= self.sizes.slow:
+        if self._awaits_fast_path(attempt):
+            assert isinstance(attempt, PreAccepting)
             self._consider_slow_path(attempt, now)
             return
         columns = self.columns
@@ -312,16 +322,12 @@ class EPaxosReplica(Leaderless, Recovery):
                 return
         attempt.resends += 1
         attempt.asked_at = now
-        self.counts["resends"] += 1
-        if isinstance(attempt, PreAccepting | Accepting):
-            self._resend_agreement(attempt, lost)
-        elif self._is_given_up(attempt, lost == unheard):
+        if self._is_given_up(attempt, lost == unheard):
             waits = isinstance(attempt, Waiting)
             self.counts["waits_given_up" if waits else "questions_given_up"] += 1
             self._end_attempt(attempt.instance)
             return
-        else:
-            self._resend_recovery(attempt, lost)
+        self._repeat(attempt, lost)
         self._timers.set(
             attempt, now + columns.capped(columns.resend_us << min(attempt.resends, 6))
         )
@@ -357,11 +363,21 @@ class EPaxosReplica(Leaderless, Recovery):
     def _is_given_up(self, attempt: Attempt, all_lost: bool) -> bool:
         """Whether a recovery has asked often enough: it is time for a higher ballot. Not while an
         answer may still come, which a higher ballot would only ask for again."""
+        if isinstance(attempt, PreAccepting | Accepting):
+            return False
         waits = isinstance(attempt, Waiting)
         return all_lost and attempt.resends > (WAITING_RESENDS if waits else VALIDATE_RESENDS)
 
+    def _repeat(self, attempt: Attempt, members: list[ReplicaId]) -> None:
+        """Ask them again whatever the stage asks."""
+        self.counts["resends"] += 1
+        if isinstance(attempt, PreAccepting | Accepting):
+            self._resend_agreement(attempt, members)
+        else:
+            self._resend_recovery(attempt, members)
+
     def _resend_recovery(self, attempt: Attempt, lost: list[ReplicaId]) -> None:
-        """Ask again whatever the stage asks."""
+        """The question of a recovery; a Waiting says so to all."""
         key = attempt.instance.id
         message: Message = Recover(attempt.replica, [attempt.slot], attempt.ballot)
         if isinstance(attempt, Waiting):

@@ -151,7 +151,7 @@ class ExploredProcess:
                 replica.start_recover([step.instance], 0)
         elif step.kind is Kind.ASK_AGAIN:
             asking: Any = node.replica
-            asking._ask_again(0)  # what the end of a wait does, without the wait
+            asking._ask_again(range(self.world.replicas), 0)  # as the end of a wait, without it
             node.wake(0)
         else:
             self.disk.keep(step.number)
