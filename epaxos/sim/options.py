@@ -258,11 +258,9 @@ def draw(
 
 def _patience(rtt_error: float, tunables: dict[str, float]) -> float:
     """How much longer than usual all may take until it is settled: as waits are longer than usual,
-    an election's patience is in round trips as they were told, and where a vote may not be far
-    ahead elections go through members that cannot lead."""
+    and an election's patience is in round trips as they were told."""
     longest = max(tunables.get(name, 0) / usual for name, usual in _WAITS.items())
-    few = "multipaxos.SLOTS_AHEAD_MAX" in tunables
-    return max(1.0, rtt_error) * max(1.0, longest, 5.0 if few else 1.0)
+    return max(1.0, rtt_error) * max(1.0, longest)
 
 
 def _maybe(rng: random.Random, value: Any) -> Any:

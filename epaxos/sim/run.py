@@ -27,7 +27,7 @@ from epaxos.sim.faults import FaultPlan
 from epaxos.sim.options import RunOptions
 from epaxos.sim.process import Process
 from epaxos.sim.schedule.schedule import Schedule
-from epaxos.sim.tunables import packers_of, tuned
+from epaxos.sim.tunables import lasting, packers_of, tuned
 from epaxos.sim.world import World
 
 PROBES = 3
@@ -120,7 +120,7 @@ def _schedule_of(world: World) -> Schedule:
 
 
 def _run(world: World) -> CleanRun:
-    with tuned(world.options.tunables):
+    with tuned(lasting(world.options.tunables)):
         return _run_both_phases(world)
 
 

@@ -1,5 +1,5 @@
 """Constants of the protocols at their extremes, for the time of one run: also when everything must
-execute, which must not hang on them.
+execute, which must not hang on them, but for `UNTIL_HEALED`.
 
 A bound of 512 slots is never met by a short run; a bound of one is met at once. The constants stay
 constants: they are set from outside, and set back however the run ends.
@@ -14,6 +14,10 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
+
+UNTIL_HEALED = frozenset(("multipaxos.SLOTS_AHEAD_MAX",))
+"""What goes back when the core heals. A candidate that cannot take a vote so far ahead cannot lead,
+and nobody else can meanwhile: no leader may open so many slots, which a run's few commands do."""
 
 _PACKAGES = {"epaxos": ("epaxos",), "multipaxos": ("multipaxos", "leader_based")}
 """A protocol's own package, and what it shares with others."""
@@ -43,6 +47,11 @@ def tuned(tunables: tuple[tuple[str, float], ...]) -> Iterator[None]:
     finally:
         for module, constant, value in reversed(before):
             setattr(module, constant, value)
+
+
+def lasting(tunables: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+    """Those of them that stay set when the core heals."""
+    return tuple(each for each in tunables if each[0] not in UNTIL_HEALED)
 
 
 @cache

@@ -26,18 +26,6 @@ def test_time_outs_are_drawn_between_one_and_two_patiences():
     assert SECOND * 39 // 20 < max(drawn) <= 2 * SECOND
 
 
-def test_whose_campaigns_come_to_nothing_waits_longer_each_time_and_not_for_ever():
-    made = patience(40_000)
-    for turns in (2, 4, 4):
-        drawn = [made.give_way(7) - 7 for _ in range(200)] if turns == 4 else [made.give_way(7) - 7]
-        assert turns * SECOND <= min(drawn)
-        assert max(drawn) <= 2 * turns * SECOND
-        assert made.timeout == drawn[-1]
-    assert made.draw(7) - 7 <= 2 * SECOND
-    made.turns = 1
-    assert made.give_way(7) - 7 <= 4 * SECOND
-
-
 def test_a_silence_begins_when_the_leader_was_heard():
     made = patience(40_000)
     made.draw(0)

@@ -15,14 +15,11 @@ PATIENCE_RTTS = 10
 PATIENCE_FLOOR_US = 1_000_000
 """T is never less."""
 
-TURNS_MAX = 4
-"""Whose campaigns come to nothing waits at most so many times as long."""
-
 
 class Patience:
     """Election time-out of one member, and when it last heard whom it follows."""
 
-    __slots__ = ("_random", "heard_at", "timeout", "turns", "us")
+    __slots__ = ("_random", "heard_at", "timeout", "us")
 
     def __init__(self, rtt_us: tuple[Micros, ...], random: Random) -> None:
         self._random = random
@@ -30,22 +27,12 @@ class Patience:
         """T, in µs; election time-outs are drawn from T .. 2T."""
         self.timeout: Micros = 0
         """The election time-out, as last drawn."""
-        self.turns = 1
-        """By how much longer the next campaign waits than others', so that they have their turn."""
         self.heard_at: Micros | None = None
         """When the leader, or a candidate we promised, was last heard; None: there is neither."""
 
     def draw(self, now: Micros) -> Micros:
         """A new election time-out; returns when it ends if it begins now."""
         self.timeout = self._random.randint(self.us, 2 * self.us)
-        return now + self.timeout
-
-    def give_way(self, now: Micros) -> Micros:
-        """A longer one, after a campaign that came to nothing: what was in its way may not be in
-        another's."""
-        self.turns = min(2 * self.turns, TURNS_MAX)
-        self.draw(now)
-        self.timeout *= self.turns
         return now + self.timeout
 
     def ends_at(self) -> Micros | None:

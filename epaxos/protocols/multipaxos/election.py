@@ -85,17 +85,12 @@ class Elector:
         self._timers.set("election", self.patience.draw(now))
 
     def _election_due(self, now: Micros) -> None:
-        """Missing a leader, or stuck in an attempt to become one: ask around (again). A campaign
-        that came to nothing gives way first."""
+        """Missing a leader, or stuck in an attempt to become one: ask around (again)."""
         if isinstance(self.stage, Leading):
             return
         ends_at = self.patience.ends_at()
         if ends_at is not None and now < ends_at:
             self._timers.set("election", ends_at)
-            return
-        if isinstance(self.stage, Preparing):
-            self._step_down(now)
-            self._timers.set("election", self.patience.give_way(now))
             return
         self._start_probe(now)
 
@@ -258,7 +253,6 @@ class Elector:
         self._step_down(now)
         if ballot > self.promised:
             self._promise(ballot)
-        self.patience.turns = 1
         self.leader = source
         self.patience.heard_at = now
         return True

@@ -656,7 +656,6 @@ class MultiPaxosReplica(Elector):
         stage = Leading(prepared.ballot, last + 1, now)
         self.stage = stage
         self.leader = self.me
-        self.patience.turns = 1
         self._counts["leaderships"] += 1
         self._timers.cancel("campaign")
         self._timers.cancel("election")

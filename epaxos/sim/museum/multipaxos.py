@@ -12,7 +12,7 @@ from epaxos.protocols.multipaxos.log import SlotLog
 from epaxos.protocols.multipaxos.messages import Accept, Forward, Promise, Promised, Voted
 from epaxos.protocols.multipaxos.replica import MultiPaxosReplica
 from epaxos.protocols.multipaxos.stages import Leading, Preparing
-from epaxos.sim.check.checkers import AGREEMENT, EXECUTES, ONCE, READABLE
+from epaxos.sim.check.checkers import AGREEMENT, ONCE, READABLE
 from epaxos.sim.museum.exhibit import Directed, Exhibit, Swarm, in_place_of, in_replica
 from epaxos.sim.schedule.stage import Stage
 
@@ -32,14 +32,6 @@ class _ForgetsPromises(MultiPaxosReplica):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.out = _NotesPromises(self._end_tick)
-
-
-class _CampaignsAgain(MultiPaxosReplica):
-    def _election_due(self, now: Micros) -> None:
-        if isinstance(self.stage, Preparing):
-            self._start_probe(now)
-        else:
-            super()._election_due(now)
 
 
 class _NotesVotes(TickOutbox):
@@ -316,22 +308,6 @@ EXHIBITS = (
         properties=(ONCE,),
         search=Swarm((3,), faults={"duplication": 0.3}),
         budget=20,
-    ),
-    _exhibit(
-        name="stubborn-candidate",
-        title="A candidate that cannot finish its campaign begins the next one at once",
-        source="this project, found when drawn constants stayed until liveness is judged",
-        story="A candidate may be unable to lead, because a vote is farther ahead than it takes. "
-        "Its Prepares tell the others that a candidate lives, so they wait. It loses its own "
-        "patience first, always, and campaigns again; a member that could lead never tries.",
-        plant=in_replica(_CampaignsAgain),
-        properties=(EXECUTES,),
-        search=Swarm(
-            (3,),
-            faults={"partitions": 3, "crashes": 3, "loss": 0.2},
-            options={"tunables": (("multipaxos.SLOTS_AHEAD_MAX", 1),)},
-        ),
-        budget=100,
     ),
     _exhibit(
         name="adds-then-looks",

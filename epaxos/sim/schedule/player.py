@@ -45,7 +45,7 @@ from epaxos.sim.schedule.schedule import (
     TakeOver,
     label_of,
 )
-from epaxos.sim.tunables import packers_of, tuned
+from epaxos.sim.tunables import lasting, packers_of, tuned
 
 
 class Sent(NamedTuple):
@@ -183,7 +183,7 @@ class Player:
             self._look(self.watch.together, nodes)
 
     def _is_calm(self, event: Event) -> bool:
-        """Whether the bounds of the nodes are the defaults again by then."""
+        """Whether the bounds of the nodes, and `UNTIL_HEALED`, are the defaults again by then."""
         calm_at = self.head.calm_at
         return bool(calm_at) and event.at >= calm_at[event.member]
 
@@ -191,8 +191,8 @@ class Player:
         """Whatever a node raises is a finding."""
         try:
             head = self.head
-            packers = () if calm else packers_of(head.limits)
-            with tuned((*packers, *head.tunables)):
+            constants = (*packers_of(head.limits), *head.tunables)
+            with tuned(lasting(head.tunables) if calm else constants):
                 act()
         except Violation:
             raise
